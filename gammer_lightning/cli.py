@@ -1,0 +1,130 @@
+"""The `gammer` command: finds the verb, and imports only what that verb needs."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from gammer_lightning import __version__
+from gammer_lightning.errors import GammerError
+
+
+class Verb(NamedTuple):
+    """A verb with a parser of its own: functions of ``module`` that add its arguments and run it."""
+
+    help: str
+    module: str
+    add_arguments: str
+    run: str
+
+
+class TaskVerb(NamedTuple):
+    """``fit`` or ``test`` of a task; its settings are those of the task's classes."""
+
+    help: str
+    task: str
+    run: str
+
+
+VERBS: dict[str, Verb | TaskVerb] = {
+    "demo": Verb("the whole pipeline on the embedded benchmark", "demo", "add_arguments", "main"),
+    "doctor": Verb("what is installed, what is missing, what to do", "doctor", "add_arguments", "main"),
+    "data synthesize": Verb(
+        "write the embedded benchmark microfaces",
+        "data.commands",
+        "add_synthesize_arguments",
+        "synthesize_command",
+    ),
+    "premagnify": Verb(
+        "magnify every clip of a data set into the cache",
+        "data.commands",
+        "add_premagnify_arguments",
+        "premagnify_command",
+    ),
+    "magnify fit": TaskVerb("train the magnifier ST-MEMM on motion pairs", "magnify", "fit"),
+    "magnify test": TaskVerb("sub-pixel and noise protocol of a magnifier run", "magnify", "test"),
+    "recognize fit": TaskVerb("train and evaluate GAM-MER over subject folds", "recognize", "fit"),
+    "recognize test": TaskVerb("evaluate a recognition run again", "recognize", "test"),
+    "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
+}
+
+GROUPS = (["data"], ["magnify"], ["recognize"])
+
+
+def overview(group: str = "") -> str:
+    """Return the text of ``gammer --help``, or of ``gammer GROUP --help``."""
+    lines = [f"  {name:<16} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
+    return "\n".join(
+        [
+            "usage: gammer VERB [options]",
+            "",
+            "Micro-expression recognition by learned motion magnification.",
+            "",
+            *lines,
+            "",
+            "gammer VERB --help shows the options of a verb; gammer --version the version.",
+        ]
+    )
+
+
+def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
+    """Split the command line into the verb and its arguments.
+
+    Raises:
+        GammerError: If no verb matches.
+    """
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if name in VERBS:
+            return name, list(argv[words:])
+    given = " ".join(word for word in argv[:2] if not word.startswith("-")) or argv[0]
+    near = difflib.get_close_matches(given, VERBS, n=1, cutoff=0.4)
+    near = [name for name in VERBS if name.split()[0] == argv[0]] or near
+    raise GammerError(
+        f"unknown verb `{given}`",
+        f"verbs are: {', '.join(VERBS)}",
+        f"did you mean {' or '.join(f'`gammer {name}`' for name in near)}?" if near else "gammer --help",
+    )
+
+
+def run_verb(name: str, argv: Sequence[str]) -> int | None:
+    """Import the verb's module, parse its arguments and run it."""
+    verb = VERBS[name]
+    if isinstance(verb, TaskVerb):
+        training: Any = import_module("gammer_lightning.training")
+        return getattr(training, verb.run)(getattr(training, verb.task)(), argv)
+    module = import_module(f"gammer_lightning.{verb.module}")
+    parser = argparse.ArgumentParser(f"gammer {name}", description=verb.help)
+    getattr(module, verb.add_arguments)(parser)
+    run: Callable[[argparse.Namespace], int | None] = getattr(module, verb.run)
+    return run(parser.parse_args(argv))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``gammer``.
+
+    Returns:
+        The exit code: 0; 2 on a mistake the user can mend, 130 if stopped by the user.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    *words, last = argv or ["--help"]
+    if last in ("-h", "--help", "help") and words in ([], *GROUPS):
+        print(overview(*words))
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"gammer-lightning {__version__}")
+        return 0
+    try:
+        return run_verb(*find_verb(argv)) or 0
+    except GammerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

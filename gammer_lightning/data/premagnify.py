@@ -1,0 +1,375 @@
+"""Pre-magnification: every clip's apex at every alpha, once, as a cache of PNG files that people can look at.
+
+    CACHE/<dataset>/<subject>/<clip>/<key>/onset.png, alpha_1.png (the raw apex), alpha_5.png, ..., face.json
+
+The key names all that decides the pixels: both frames, the magnifier, the crop's geometry and this code.
+``face.json`` holds the landmarks and the sha256 of every image. It is written last, so an image counts only
+once it is recorded there; whatever is missing, half-written or altered is done again. A lock on the entry
+lets several processes fill one cache together.
+"""
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.faces import GEOMETRY, Face, crop, find_face
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import content_hash, read_image, replacing
+from gammer_lightning.magnifiers import check_alphas, load_magnifier
+
+VERSION = "premagnify 1"
+"""Raise it when a change of this file changes the pixels."""
+RAW = 1.0
+"""The alpha of the raw apex, which every entry has."""
+ONSET = "onset.png"
+RECORD = "face.json"
+PNG_SETTINGS = (cv2.IMWRITE_PNG_COMPRESSION, 2, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT)
+
+
+def image_name(alpha: float) -> str:
+    """Return the file name of the apex at an alpha, e.g. ``alpha_7.5.png``."""
+    return f"alpha_{np.format_float_positional(alpha, trim='-')}.png"
+
+
+class Entry:
+    """One clip's folder in the cache.
+
+    Args:
+        clip: The clip.
+        fingerprint: Fingerprint of the magnifier.
+        cache: Root of the cache.
+
+    Raises:
+        GammerError: If the onset or the apex frame cannot be read.
+    """
+
+    def __init__(self, clip: Clip, fingerprint: str, cache: str | Path):
+        self.clip = clip
+        frames = [_read_bytes(clip.frame(number)) for number in (clip.onset, clip.apex)]
+        self.key = content_hash(*frames, fingerprint, GEOMETRY, VERSION)
+        self.folder = Path(cache) / clip.dataset / clip.subject / clip.name / self.key[:16]
+
+    def record(self) -> dict:
+        """Return what ``face.json`` says, or an empty dict if it is missing, damaged or of another key."""
+        try:
+            record = json.loads((self.folder / RECORD).read_text())
+            intact = record.pop("digest") == _digest(record) and record["key"] == self.key
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return record if intact else {}
+
+    def missing(self, alphas: Sequence[float]) -> list[str]:
+        """Return the names of the images among onset, raw apex and ``alphas`` that have to be (re)done."""
+        names = dict.fromkeys([ONSET, *map(image_name, (RAW, *alphas))])
+        recorded = self.record().get("sha256", {})
+        return [name for name in names if self._read(name, recorded) is None]
+
+    def landmarks(self) -> np.ndarray:
+        """Return the landmarks in the crop, float32 ``(68, 2)`` as (x, y), px."""
+        return np.asarray(self._complete_record()["landmarks"], np.float32)
+
+    def images(self, alphas: Sequence[float]) -> np.ndarray:
+        """Return the crops of the onset and of the apex at each alpha, uint8 RGB ``(1 + A, 256, 256, 3)``.
+
+        Raises:
+            GammerError: If one of them is missing or damaged.
+        """
+        recorded = self._complete_record()["sha256"]
+        names = [ONSET, *map(image_name, alphas)]
+        return np.stack([_decode(self._read(name, recorded) or self._refuse(name)) for name in names])
+
+    def write(self, face: Face, images: dict[str, np.ndarray]) -> None:
+        """Add images (uint8 RGB by file name), then record them; the caller holds the lock."""
+        for stale in self.folder.glob(".*.tmp*"):  # of a process that was killed
+            stale.unlink()
+        with ThreadPoolExecutor() as pool:
+            hashes = dict(zip(images, pool.map(self._write_png, images, images.values()), strict=True))
+        record = {
+            "key": self.key,
+            "clip": self.clip.key,
+            "frames": {"onset": self.clip.onset, "apex": self.clip.apex},
+            "matrix": face.matrix.tolist(),
+            "landmarks": face.landmarks.tolist(),
+            "sha256": self.record().get("sha256", {}) | hashes,
+        }
+        with replacing(self.folder / RECORD) as path:
+            path.write_text(json.dumps(record | {"digest": _digest(record)}, indent=1))
+
+    def _write_png(self, name: str, image: np.ndarray) -> str:
+        data = cv2.imencode(".png", image[:, :, ::-1], PNG_SETTINGS)[1].tobytes()
+        with replacing(self.folder / name) as path:
+            path.write_bytes(data)
+        return sha256(data).hexdigest()
+
+    def _read(self, name: str, recorded: dict[str, str]) -> bytes | None:
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError:
+            return None
+        return data if sha256(data).hexdigest() == recorded.get(name) else None
+
+    def _complete_record(self) -> dict:
+        return self.record() or self._refuse(RECORD)
+
+    def _refuse(self, name: str) -> None:
+        raise GammerError(
+            f"{self.folder / name} is missing or damaged",
+            "every clip is pre-magnified before it is used",
+            "run the same command again (or `gammer premagnify`): it redoes what is missing",
+        )
+
+
+def _decode(png: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+def _digest(record: dict) -> str:
+    return content_hash(json.dumps(record, sort_keys=True))
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise GammerError(
+            f"{path} cannot be read: {error.strerror}", "a frame is a readable file", "copy it again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class PremagnifyReport:
+    """What a run did.
+
+    Attributes:
+        clips: Number of clips asked for.
+        done: How many of them were not complete before.
+        seconds: Time taken.
+        cache: Root of the cache.
+    """
+
+    clips: int
+    done: int
+    seconds: float
+    cache: Path
+
+    def __str__(self) -> str:
+        """Return one line for the terminal."""
+        if not self.done:
+            return f"nothing to do: all {self.clips} clips are in {self.cache} ({self.seconds:.1f} s)"
+        rate = self.done / self.seconds
+        ready = self.clips - self.done
+        return f"{self.done} clips magnified, {ready} were there; {rate:.2f} clips/s; look at {self.cache}"
+
+
+def premagnify(
+    clips: Sequence[Clip],
+    alphas: Sequence[float],
+    magnifier_name: str,
+    cache: str | Path,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    workers: int = 0,
+    progress: bool = True,
+) -> PremagnifyReport:
+    """Fill the cache with the crops of onset, raw apex and the apex magnified at each alpha.
+
+    One clip is magnified at a time, with all its alphas, so that its pixels never depend on its neighbours
+    in a batch: a run that was killed and taken up again writes the same bytes.
+
+    Args:
+        clips: Clips of any data sets.
+        alphas: Magnification factors.
+        magnifier_name: As in `load_magnifier`.
+        cache: Root of the cache.
+        device: Lightning's accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``.
+        devices: Number of devices, each with its share of the clips.
+        workers: Processes per device that read frames and find faces ahead; 0: none.
+        progress: Whether to draw a progress bar.
+
+    Raises:
+        GammerError: If a frame, face, alpha or magnifier is not usable, or the disk is full. Clips that
+            cannot be used are named together at the end, after all others are done.
+    """
+    started = time.monotonic()
+    alphas = check_alphas(alphas)
+    magnifier = load_magnifier(magnifier_name)
+    pairs = _Pairs(clips, magnifier.fingerprint, cache, alphas)
+    todo = sum(pairs.is_incomplete(index) for index in range(len(clips)))
+    if todo or devices > 1:  # with several devices each process must come here, whatever the others filled
+        module = _Premagnifier(magnifier, alphas, progress)
+        with _quiet_lightning():
+            trainer = pl.Trainer(
+                accelerator=device,
+                devices=devices,
+                logger=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+            loader = DataLoader(pairs, batch_size=None, num_workers=workers)
+            trainer.predict(module, loader, return_predictions=False)
+        _raise_together(module.errors, len(clips))
+    return PremagnifyReport(len(clips), todo, time.monotonic() - started, Path(cache))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The crops of a clip's onset and apex, uint8 ``(256, 256, 3)``, and where their magnified images go."""
+
+    entry: Entry
+    face: Face
+    onset: np.ndarray
+    apex: np.ndarray
+
+
+class _Pairs(torch.utils.data.Dataset):
+    """Clips as crops; a complete clip as None, an unusable one as its error.
+
+    All clips are listed, complete or not, so that several devices agree on who does which.
+    """
+
+    def __init__(self, clips: Sequence[Clip], fingerprint: str, cache: str | Path, alphas: Sequence[float]):
+        self.clips, self.fingerprint, self.cache, self.alphas = clips, fingerprint, cache, alphas
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def is_incomplete(self, index: int) -> bool:
+        try:
+            return bool(Entry(self.clips[index], self.fingerprint, self.cache).missing(self.alphas))
+        except GammerError:
+            return True
+
+    def __getitem__(self, index: int) -> _Pair | GammerError | None:
+        clip = self.clips[index]
+        try:
+            entry = Entry(clip, self.fingerprint, self.cache)
+            if not entry.missing(self.alphas):
+                return None
+            onset, apex = (read_image(clip.frame(number)) for number in (clip.onset, clip.apex))
+            face = find_face(onset, str(clip.frame(clip.onset)))
+            _check_same_size(onset, apex, clip)
+        except GammerError as error:  # a worker would lose its parts on the way to the main process
+            return error
+        return _Pair(entry, face, crop(onset, face), crop(apex, face))
+
+
+def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
+    if onset.shape != apex.shape:
+        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (onset, apex))
+        raise GammerError(
+            f"onset and apex of {clip.key} measure {sizes} px",
+            "all frames of a clip have one size",
+            "extract the clip's frames again",
+        )
+
+
+class _Premagnifier(pl.LightningModule):
+    """Magnifies one clip a step and writes it; clips another process is working at are left for the end."""
+
+    def __init__(self, magnifier, alphas: Sequence[float], progress: bool):
+        super().__init__()
+        self.magnifier, self.alphas, self.progress = magnifier, alphas, progress
+        self.errors: list[GammerError] = []
+        self.busy: list[_Pair] = []
+
+    def on_predict_start(self) -> None:
+        hidden = not self.progress or self.global_rank != 0
+        total = int(self.trainer.num_predict_batches[0])
+        self.bar = tqdm(total=total, desc="pre-magnify", unit="clip", disable=hidden)
+
+    def transfer_batch_to_device(self, batch, device, dataloader_idx):
+        return batch  # crops travel to the device as floats, in `_magnify`
+
+    def predict_step(self, item: _Pair | GammerError | None, index: int) -> bool:
+        if isinstance(item, GammerError):
+            self.errors.append(item)
+        elif item is not None and not self._fill(item, timeout=0):
+            self.busy.append(item)
+        self.bar.update()
+        return True
+
+    def on_predict_end(self) -> None:
+        for pair in self.busy:
+            self._fill(pair, timeout=-1)
+        self.bar.close()
+        self.trainer.strategy.barrier()
+
+    def _fill(self, pair: _Pair, timeout: float) -> bool:
+        """Complete an entry; return False if another process holds its lock for over ``timeout`` s."""
+        folder = pair.entry.folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / ".lock", timeout=timeout):
+                if missing := pair.entry.missing(self.alphas):
+                    images = self._magnify(pair)
+                    pair.entry.write(pair.face, {name: images[name] for name in missing})
+        except Timeout:
+            return False
+        except OSError as error:
+            raise GammerError(
+                f"cannot write to {folder}: {error.strerror or error}",
+                "the cache needs about 1 MB for each clip",
+                "free some space or set another --cache, then run the same command again: it takes up there",
+            ) from error
+        return True
+
+    def _magnify(self, pair: _Pair) -> dict[str, np.ndarray]:
+        """Return all images of the entry by name, uint8 ``(256, 256, 3)``."""
+        onset, apex = (_to_float(image).to(self.device) for image in (pair.onset, pair.apex))
+        magnified = self.magnifier(onset, apex, self.alphas)[:, 0]
+        if not magnified.isfinite().all():
+            raise GammerError(
+                f"the magnifier returned NaN or infinity for {pair.entry.clip.key}",
+                "images are finite",
+                "train it again, or choose another magnifier",
+            )
+        pixels = (magnified.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        names = map(image_name, self.alphas)
+        return dict(zip(names, pixels, strict=True)) | {ONSET: pair.onset, image_name(RAW): pair.apex}
+
+
+def _to_float(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
+
+
+def _raise_together(errors: list[GammerError], clips: int) -> None:
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        shown = "".join(f"\n    {error.what}" for error in errors[:10])
+        more = f"\n    and {len(errors) - 10} more" if len(errors) > 10 else ""
+        what = f"{len(errors)} of {clips} clips cannot be used:{shown}{more}"
+        raise GammerError(what, errors[0].rule, errors[0].next_step)
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Silence Lightning's greeting and its advice on workers, which concern training."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for advice in ("does not have many workers", "treespec, LeafSpec"):
+                warnings.filterwarnings("ignore", message=f".*{advice}.*")
+            yield
+    finally:
+        logger.setLevel(level)

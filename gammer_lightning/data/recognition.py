@@ -1,0 +1,237 @@
+"""The DataModule of recognition: landmark patches of pre-magnified clips.
+
+``prepare_data`` fills the pre-magnification cache, ``setup`` loads the patches into memory as uint8.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gammer_lightning.data.augment import PhotometricAugmentation
+from gammer_lightning.data.casme2 import read_casme2
+from gammer_lightning.data.clips import CLASS_SETS, class_labels
+from gammer_lightning.data.faces import cut_patches
+from gammer_lightning.data.premagnify import RAW, Entry, premagnify
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import content_hash
+from gammer_lightning.magnifiers import check_alphas, load_magnifier
+
+CHANNELS = {"apex": 3, "difference": 3, "both": 6}
+"""What the patches show, and their number of channels."""
+DIFFERENCE_SCALE = 4.0
+"""A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
+
+
+class MagnifiedClips(pl.LightningDataModule):
+    """Clips of one data set, pre-magnified, as landmark patches.
+
+    A batch is a dict: ``patches`` float32 ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
+    ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
+    training alpha, augmented; other loaders show every clip once in order at ``eval_alpha``, unaugmented.
+    Leaving out the held-out subject is the task's concern.
+
+    After ``setup``: ``clips``, ``labels``, ``class_names``, ``subjects`` (``"dataset/subject"`` for each
+    clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, ``num_channels``.
+
+    Args:
+        root: Folder of the data set.
+        dataset: Name of the data set.
+        class_set: ``"five"`` or ``"three"``.
+        magnifier: Name or path, as in `load_magnifier`.
+        alphas: Magnification factors to pre-magnify; 1, the raw apex, is always there.
+        train_alphas: Those among them that training draws from.
+        eval_alpha: The one among them that evaluation uses; 1 is the raw apex.
+        input: Patches of the ``"apex"`` as in the paper, its ``"difference"`` from the onset, or ``"both"``.
+        patch_size: Side of a patch, px of the 256 px crop.
+        batch_size: Clips in a batch.
+        augment: Whether training patches get random brightness, contrast and colour.
+        cache: Root of the pre-magnification cache.
+        seed: Seed of order, alphas and augmentation.
+        num_workers: Processes of the training loader.
+
+    Raises:
+        GammerError: If a setting, the data set, a frame or the magnifier is not usable.
+
+    Source: paper Sec. 2.2, Eq. 7; Sec. 3.3 for the alphas.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        dataset: str = "microfaces",
+        class_set: str = "five",
+        magnifier: str = "st-memm-small",
+        alphas: Sequence[float] = (5, 8, 10, 12, 15, 20),
+        train_alphas: Sequence[float] = (8, 10, 12, 15),
+        eval_alpha: float = 5.0,
+        input: str = "apex",
+        patch_size: int = 16,
+        batch_size: int = 32,
+        augment: bool = True,
+        cache: str = "cache/premagnified",
+        seed: int = 0,
+        num_workers: int = 0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.alphas = check_alphas(alphas)
+        self.train_alphas = check_alphas(train_alphas)
+        (self.eval_alpha,) = check_alphas([eval_alpha])
+        self._check_settings()
+        self.num_channels = CHANNELS[input]
+        self.clips = []
+
+    def _check_settings(self) -> None:
+        _check_choice("data.input", self.hparams.input, CHANNELS)
+        _check_choice("data.class_set", self.hparams.class_set, CLASS_SETS)
+        for name in ("patch_size", "batch_size"):
+            if (value := self.hparams[name]) < 1:
+                raise GammerError(f"data.{name} is {value}", "it is 1 or more", f"raise data.{name}")
+        absent = set(self._used_alphas()) - {*self.alphas, RAW}
+        if absent or not self.train_alphas:
+            raise GammerError(
+                f"train_alphas {self.train_alphas}, eval_alpha {self.eval_alpha}, but alphas {self.alphas}",
+                "training needs an alpha; all that are used are among data.alphas, or 1 for the raw apex",
+                "add them to data.alphas",
+            )
+
+    def _used_alphas(self) -> list[float]:
+        return list(dict.fromkeys([*self.train_alphas, self.eval_alpha]))
+
+    def prepare_data(self) -> None:
+        """Pre-magnify what the cache lacks, on the machine's best device."""
+        clips, _, _ = self._read_clips()
+        report = premagnify(clips, self.alphas, self.hparams.magnifier, self.hparams.cache)
+        print(report)
+
+    def _read_clips(self) -> tuple:
+        clips = read_casme2(self.hparams.root, self.hparams.dataset)
+        return class_labels(clips, self.hparams.class_set)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the clips and cut their patches, once for all stages."""
+        if self.clips:
+            return
+        clips, self.labels, self.class_names = self._read_clips()
+        self.subjects = [f"{clip.dataset}/{clip.subject}" for clip in clips]
+        lines = (f"{c.key} {c.onset} {c.apex} {n}" for c, n in zip(clips, self.labels, strict=True))
+        self.clip_hash = content_hash("\n".join(lines))
+        fingerprint = load_magnifier(self.hparams.magnifier).fingerprint
+        self.entries = [Entry(clip, fingerprint, self.hparams.cache) for clip in clips]
+        self.landmarks = np.stack([entry.landmarks() for entry in self.entries])
+        with ThreadPoolExecutor() as pool:
+            self.patches = np.stack(list(pool.map(self._cut, self.entries)))
+        self.clips = clips
+
+    def _cut(self, entry: Entry) -> np.ndarray:
+        """Return uint8 patches ``(1 + A, 68, P, P, 3)`` of the onset and of the apex at each used alpha."""
+        images, landmarks = entry.images(self._used_alphas()), entry.landmarks()
+        return np.stack([cut_patches(image, landmarks, self.hparams.patch_size) for image in images])
+
+    def images(self, clip: int, alphas: Sequence[float]) -> np.ndarray:
+        """Return the crops of a clip's onset and of its apex at each alpha, for figures.
+
+        Returns:
+            uint8 RGB ``(1 + A, 256, 256, 3)``.
+
+        Raises:
+            GammerError: If an alpha was not pre-magnified.
+        """
+        return self.entries[clip].images(alphas)
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader that draws alpha and augmentation anew for every clip and epoch."""
+        patches = _PatchDataset(self, PhotometricAugmentation() if self.hparams.augment else None)
+        sampler = _EpochSampler(len(self.clips), len(self.train_alphas), self.hparams.seed)
+        workers = self.hparams.num_workers
+        return DataLoader(
+            patches,
+            batch_size=self.hparams.batch_size,
+            sampler=sampler,
+            collate_fn=_as_batch,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the loader of every clip once, in order, at ``eval_alpha``, unaugmented."""
+        position = self._used_alphas().index(self.eval_alpha)
+        draws = [(clip, position, 0) for clip in range(len(self.clips))]
+        patches = _PatchDataset(self, None)
+        size = self.hparams.batch_size
+        return DataLoader(patches, batch_size=size, sampler=draws, collate_fn=_as_batch)
+
+    test_dataloader = val_dataloader
+    predict_dataloader = val_dataloader
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise GammerError(
+            f"{name} is {value!r}", f"it is one of {', '.join(known)}", f"set {name} to one of them"
+        )
+
+
+class _EpochSampler(Sampler):
+    """Draws (clip, position of alpha, seed of augmentation) for an epoch, every clip once.
+
+    All of training's chance is drawn here from (seed, epoch), hence the same for any number of workers and
+    after a resume; Lightning calls ``set_epoch``.
+    """
+
+    def __init__(self, clips: int, alphas: int, seed: int):
+        self.clips, self.alphas, self.seed, self.epoch = clips, alphas, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        alphas = rng.integers(self.alphas, size=self.clips)
+        seeds = rng.integers(2**31, size=self.clips)
+        yield from zip(rng.permutation(self.clips).tolist(), alphas.tolist(), seeds.tolist(), strict=True)
+
+
+class _PatchDataset(Dataset):
+    """Whole batches by (clip, position of alpha, seed of augmentation)."""
+
+    def __init__(self, data: MagnifiedClips, augmentation: PhotometricAugmentation | None):
+        self.patches, self.labels, self.input = data.patches, torch.tensor(data.labels), data.hparams.input
+        self.alphas, self.augmentation = torch.tensor(data._used_alphas()), augmentation
+
+    def __getitems__(self, draws: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
+        clips, positions, _ = torch.tensor(draws).T
+        frames = np.stack([self._frames(*draw) for draw in draws])
+        return {
+            "patches": _to_input(torch.from_numpy(frames), self.input),
+            "label": self.labels[clips],
+            "clip": clips,
+            "alpha": self.alphas[positions],
+        }
+
+    def _frames(self, clip: int, position: int, seed: int) -> np.ndarray:
+        """Return uint8 patches of the apex ``(1, 68, P, P, 3)``, after those of the onset where needed."""
+        frames = self.patches[clip][[1 + position] if self.input == "apex" else [0, 1 + position]]
+        return self.augmentation(frames, seed) if self.augmentation else frames
+
+
+def _as_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch  # `__getitems__` has collated it
+
+
+def _to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
+    """Return float patches ``(B, 68, C, P, P)`` in [-1, 1] of uint8 frames ``(B, 1 or 2, 68, P, P, 3)``."""
+    frames = frames.permute(0, 1, 2, 5, 3, 4).contiguous() / 255
+    shown = []
+    if kind != "difference":
+        shown.append(frames[:, -1] * 2 - 1)
+    if kind != "apex":
+        shown.append(((frames[:, 1] - frames[:, 0]) * DIFFERENCE_SCALE).clamp(-1, 1))
+    return torch.cat(shown, 2)

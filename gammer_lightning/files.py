@@ -1,0 +1,80 @@
+"""Files: written whole or not at all, images read strictly, contents hashed."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gammer_lightning.errors import GammerError
+
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` that takes its name only if the block succeeds.
+
+    The sibling keeps the suffix, since many writers choose their format by it.
+
+    Args:
+        path: The file to write; its folder is made if it is missing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read an image as uint8 RGB ``(H, W, 3)``; grey becomes three equal channels.
+
+    Raises:
+        GammerError: If the file is missing, truncated, no image, or deeper than 8 bits.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise GammerError(f"no image at {path}", "a frame must be a file", "check the path of the data set")
+    try:
+        with Image.open(path) as image:
+            if image.mode not in EIGHT_BIT_MODES:
+                raise GammerError(
+                    f"{path} has pixels of mode {image.mode}",
+                    "images have 8 bits a channel",
+                    f"convert it, e.g. `convert {path.name} -depth 8 {path.name}`",
+                )
+            return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise GammerError(
+            f"{path} cannot be read: {error}",
+            "every frame must be a whole image file (JPEG, PNG, BMP, ...)",
+            "copy or extract this file again",
+        ) from error
+
+
+def content_hash(*parts: bytes | str | np.ndarray) -> str:
+    """Return the SHA-256 (hex) of all parts; lengths, types and array shapes are hashed with them."""
+    digest = hashlib.sha256()
+    for part in parts:
+        label, data = _labelled_bytes(part)
+        digest.update(f"{label} {len(data)}:".encode())
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def _labelled_bytes(part: bytes | str | np.ndarray) -> tuple[str, bytes]:
+    if isinstance(part, str):
+        return "text", part.encode()
+    if isinstance(part, np.ndarray):
+        return f"{part.dtype.str}{part.shape}", part.tobytes()
+    return "bytes", part

@@ -1,0 +1,60 @@
+"""Linear Eulerian magnification of a frame pair."""
+
+from collections.abc import Sequence
+
+import cv2
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gammer_lightning.magnifiers.alphas import check_alphas
+
+
+class Eulerian(nn.Module):
+    """onset + alpha * (apex - onset) per level of a Laplacian pyramid, alpha lowered at fine levels.
+
+    A linear change of intensity shows motion only while alpha * displacement stays below an eighth of the wavelength, so
+    each level's factor is capped for an assumed onset-to-apex motion of ``motion`` px; below alpha 1 nothing is capped.
+
+    Args:
+        motion: Displacement in px that the caps assume.
+        levels: Levels of the pyramid.
+
+    Source: Wu et al., Eulerian Video Magnification, SIGGRAPH 2012, Eq. 14; here for a pair, without temporal filter.
+    """
+
+    name = "eulerian"
+
+    def __init__(self, motion: float = 0.5, levels: int = 5) -> None:
+        super().__init__()
+        self.motion, self.levels = motion, levels
+        self.fingerprint = f"eulerian 1 motion={motion} levels={levels}"
+        kernel = torch.from_numpy(cv2.getGaussianKernel(5, 1.0)).float()
+        self.register_buffer("kernel", (kernel @ kernel.T).expand(3, 1, 5, 5).clone())
+
+    def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
+        """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1]."""
+        alphas = check_alphas(alphas)
+        bands = self._laplacian(apex - onset)
+        return torch.stack([(onset + self._sum(bands, alpha)).clamp(0, 1) for alpha in alphas])
+
+    def _laplacian(self, image: Tensor) -> list[Tensor]:
+        """Bands at full resolution, fine to coarse; their sum is the image."""
+        bands, low = [], image
+        for _ in range(self.levels - 1):
+            if min(low.shape[-2:]) < 8:
+                break
+            smooth = F.conv2d(F.pad(low, (2, 2, 2, 2), mode="replicate"), self.kernel, groups=3)
+            smaller = smooth[..., ::2, ::2]
+            bands.append(low - F.interpolate(smaller, low.shape[-2:], mode="bilinear", align_corners=False))
+            low = smaller
+        return [*bands, low]
+
+    def _sum(self, bands: list[Tensor], alpha: float) -> Tensor:
+        total = torch.zeros_like(bands[-1])
+        for level in reversed(range(len(bands))):
+            wavelength = 4.0 * 2**level  # px, about the middle of the band
+            factor = min(alpha, max(1.0, wavelength / (8 * self.motion) - 1))
+            total = F.interpolate(total, bands[level].shape[-2:], mode="bilinear", align_corners=False)
+            total = total + factor * bands[level]
+        return total

@@ -1,0 +1,91 @@
+"""ST-MEMM as a magnifier: the shipped weights, a run folder or a checkpoint."""
+
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import replacing
+from gammer_lightning.magnifiers.alphas import check_alphas
+from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.run_folder import load_checkpoint, load_weights, open_run
+
+SHIPPED = "st-memm-small"
+SHIPPED_WEIGHTS = Path(str(files("gammer_lightning").joinpath("weights/st_memm_small.safetensors")))
+VERSION = "st-memm 1"  # raise it when the network's code changes what the same weights give
+
+
+class STMEMMMagnifier(nn.Module):
+    """ST-MEMM behind the magnifiers' callable; a pair is encoded once for all alphas.
+
+    Args:
+        network: Trained network.
+        name: What it was loaded as.
+    """
+
+    def __init__(self, network: STMEMM, name: str) -> None:
+        super().__init__()
+        self.network, self.name = network.eval(), name
+        digest = hashlib.sha256(VERSION.encode())
+        for key, value in sorted(network.state_dict().items()):
+            digest.update(key.encode() + value.cpu().numpy().tobytes())
+        self.fingerprint = digest.hexdigest()
+
+    @torch.inference_mode()
+    def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
+        """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1]."""
+        factors = onset.new_tensor(check_alphas(alphas))[:, None].expand(-1, len(onset))
+        return self.network(onset, apex, factors).clamp(0, 1)
+
+
+def load_st_memm(name_or_path: str) -> STMEMMMagnifier:
+    """Load the shipped weights, a run folder's best checkpoint, a Lightning checkpoint or a safetensors file.
+
+    Raises:
+        GammerError: The file is corrupt, of another model, or holds code.
+    """
+    path = SHIPPED_WEIGHTS if name_or_path == SHIPPED else Path(name_or_path)
+    if path.is_dir():
+        path = open_run(path, "magnify").best
+    preset, weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    network = STMEMM(preset)
+    load_weights(network, weights, path)
+    return STMEMMMagnifier(network, name_or_path)
+
+
+def save_st_memm(network: STMEMM, preset: str, path: Path) -> None:
+    """Write a network's weights as safetensors, with its preset in the metadata."""
+    weights = {key: value.contiguous() for key, value in network.state_dict().items()}
+    with replacing(path) as temporary:
+        save_file(weights, temporary, metadata={"model": "ST-MEMM", "preset": preset})
+
+
+def _read_safetensors(path: Path) -> tuple[str, dict[str, Tensor]]:
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            preset = (file.metadata() or {}).get("preset", "small")
+        return preset, load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise GammerError(
+            f"the weights {path} cannot be read: {error}", "a whole safetensors file", "reinstall, or copy them again"
+        ) from error
+
+
+def _read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
+    checkpoint = load_checkpoint(path)
+    prefix = "network."
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
+    preset = checkpoint.get("hyper_parameters", {}).get("preset")
+    if preset is None or not weights:
+        raise GammerError(
+            f"{path} is not a checkpoint of the magnifier",
+            "it holds ST-MEMM's weights and preset, as `gammer magnify fit` writes them",
+            "give the run folder of a magnify run",
+        )
+    return preset, weights

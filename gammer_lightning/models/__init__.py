@@ -1,0 +1,1 @@
+"""Pure networks, no Lightning: one file a network."""

@@ -1,0 +1,311 @@
+"""ST-MEMM: the Swin-Transformer motion magnification network of the paper's Section 2.1.
+
+Pure modules. `STMEMM.encode` turns a frame into features, `STMEMM.decode` turns two frames' features and a magnification
+factor into the magnified frame, so a reference frame is encoded once for a whole clip and a pair once for all alphas.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from timm.layers import trunc_normal_
+from timm.models.swin_transformer import SwinTransformerBlock
+from torch import Tensor, nn
+
+from gammer_lightning.errors import GammerError
+
+PRESETS = {
+    "small": dict(dim=48, head_dim=16, encoder_depths=(2,), decoder_depths=(4,), mlp_ratio=2.0, stride=4),
+    "base": dict(dim=192, head_dim=32, encoder_depths=(6,) * 6, decoder_depths=(6,) * 6, mlp_ratio=2.0, stride=8),
+}
+WINDOW = 8
+MIN_SIDE = 32
+
+
+class Features(NamedTuple):
+    """One batch of encoded frames.
+
+    Attributes:
+        frame: The frames, padded to the multiple the windows need, ``(B, 3, H', W')`` in [0, 1].
+        deep: F(D), what the Deep Encoder saw, ``(B, C, H'/s, W'/s)``; stands for shape.
+        mix: F(MIX), shallow and deep features combined, ``(B, C, H'/s, W'/s)``.
+    """
+
+    frame: Tensor
+    deep: Tensor
+    mix: Tensor
+
+
+@lru_cache(maxsize=16)
+def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Attention mask of shifted windows, built once per feature size and shared by every layer.
+
+    Returns:
+        ``(windows, WINDOW**2, WINDOW**2)``: 0 inside a region, -100 across regions.
+
+    Source: Liu et al., Swin Transformer, ICCV 2021, Sec. 3.2.
+    """
+    rows, columns = (
+        (torch.arange(n) >= n - WINDOW).long() + (torch.arange(n) >= n - shift).long() for n in (height, width)
+    )
+    regions = rows[:, None] * 3 + columns
+    windows = regions.unfold(0, WINDOW, WINDOW).unfold(1, WINDOW, WINDOW).reshape(-1, WINDOW * WINDOW)
+    return torch.where(windows[:, :, None] == windows[:, None, :], 0.0, -100.0).to(device, dtype)
+
+
+class SwinLayer(SwinTransformerBlock):
+    """timm's Swin layer on ``(B, H, W, C)`` of any size that is a multiple of the window, with a cached mask."""
+
+    def __init__(self, dim: int, head_dim: int, mlp_ratio: float, shift: int) -> None:
+        super().__init__(
+            dim,
+            input_resolution=(WINDOW, WINDOW),
+            num_heads=dim // head_dim,
+            head_dim=head_dim,
+            window_size=WINDOW,
+            shift_size=shift,
+            always_partition=True,
+            dynamic_mask=True,
+            mlp_ratio=mlp_ratio,
+        )
+
+    def get_attn_mask(self, x: Tensor | None = None, device=None, dtype=None) -> Tensor | None:
+        """The cached mask of ``x``'s size; None without a shift."""
+        if not any(self.shift_size) or x is None:
+            return None
+        return shift_mask(x.shape[1], x.shape[2], self.shift_size[0], x.device, x.dtype)
+
+
+class RSTB(nn.Module):
+    """Residual Swin Transformer Block: Swin layers, a convolution, a residual. ``(B, C, H, W)`` in and out.
+
+    Source: paper Sec. 2.1, Fig. 4.
+    """
+
+    def __init__(self, dim: int, head_dim: int, depth: int, mlp_ratio: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *(SwinLayer(dim, head_dim, mlp_ratio, shift=WINDOW // 2 * (i % 2)) for i in range(depth))
+        )
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Refine features of shape ``(B, C, H, W)``; H and W are multiples of the window."""
+        return x + self.conv(self.layers(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+
+
+class ShallowEncoder(nn.Module):
+    """E_S: frame ``(B, 3, H, W)`` to shallow features ``(B, C, H/s, W/s)``. Source: paper Sec. 2.1, Eq. 1."""
+
+    def __init__(self, dim: int, stride: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, dim, 2 * stride, stride=stride, padding=stride // 2)
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        """Extract shallow features; the frame is centred to [-1, 1]."""
+        x = self.embed(frame * 2 - 1)
+        return x + self.conv(F.relu(x))
+
+
+class DeepEncoder(nn.Module):
+    """E_D: residual Swin blocks, fed the shallow features as in the paper's Fig. 3. Source: paper Sec. 2.1, Eq. 2."""
+
+    def __init__(self, dim: int, head_dim: int, depths: tuple[int, ...], mlp_ratio: float) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(RSTB(dim, head_dim, depth, mlp_ratio) for depth in depths))
+
+    def forward(self, shallow: Tensor) -> Tensor:
+        """Extract deep features of the same shape ``(B, C, H/s, W/s)``."""
+        return self.blocks(shallow)
+
+
+class Manipulator(nn.Module):
+    """F_M = F1 + ConvRes(alpha * ConvReLU(F2 - F1)). Source: paper Sec. 2.1, Eq. 3.
+
+    No layer has a bias, so alpha = 0 gives F1 exactly, and so does a pair without motion. Convolution and ReLU without
+    bias also commute with a factor >= 0: alpha is applied last, and everything before it serves all alphas of a pair.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+        def conv() -> nn.Conv2d:
+            return nn.Conv2d(dim, dim, 3, padding=1, bias=False)
+
+        self.conv_relu = nn.Sequential(conv(), nn.ReLU())
+        self.conv = conv()
+        self.residual = nn.Sequential(conv(), nn.ReLU(), conv())
+
+    def forward(self, first: Tensor, second: Tensor, alpha: Tensor) -> Tensor:
+        """Magnify the difference of two feature maps.
+
+        Args:
+            first: F1(MIX), ``(B, C, h, w)``.
+            second: F2(MIX), ``(B, C, h, w)``.
+            alpha: ``(A, B)`` magnification factors, at least 0.
+
+        Returns:
+            F_M, ``(A * B, C, h, w)``.
+        """
+        motion = self.conv(self.conv_relu(second - first))
+        motion = motion + self.residual(motion)
+        return (first + alpha[:, :, None, None, None].to(motion.dtype) * motion).flatten(0, 1)
+
+
+class MixedMagnifiedTransformer(nn.Module):
+    """M_MMTB: residual Swin blocks on the magnified features ``(B, C, h, w)``. Source: paper Sec. 2.1, Eq. 4."""
+
+    def __init__(self, dim: int, head_dim: int, depths: tuple[int, ...], mlp_ratio: float) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(RSTB(dim, head_dim, depth, mlp_ratio) for depth in depths))
+
+    def forward(self, magnified: Tensor) -> Tensor:
+        """Magnify further and mix."""
+        return self.blocks(magnified)
+
+
+class Reconstruction(nn.Module):
+    """Magnified features to a frame: transpose convolution, convolution. Source: paper Sec. 2.1, Eq. 5.
+
+    Eq. 5 paints every pixel anew from features at 1/s of the resolution, which blurs, and cannot give the onset back at
+    alpha = 0. So (our choice) it paints onto the onset, moved by a displacement field read off the same features;
+    both are gated by tanh(alpha): exactly the onset at 0, the paper's Eq. 5 in full from about alpha = 3.
+    """
+
+    def __init__(self, dim: int, stride: int, width: int = 16) -> None:
+        super().__init__()
+        self.displacement = nn.Conv2d(dim, 2, 3, padding=1)
+        self.conv_transpose = nn.ConvTranspose2d(dim, width, stride, stride=stride)
+        self.conv = nn.Conv2d(width + 3, 3, 3, padding=1)
+        for layer in (self.displacement, self.conv):
+            trunc_normal_(layer.weight, std=1e-3)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor, onset: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Render the magnified frame.
+
+        Args:
+            features: F_MMTB + F_M, ``(B, C, h, w)``.
+            onset: ``(B, 3, H, W)`` in [0, 1].
+            alpha: ``(B,)``.
+
+        Returns:
+            The frame ``(B, 3, H, W)`` and the displacement ``(B, 2, H, W)`` in px: output(p) shows onset(p - displacement(p)).
+        """
+        gate = torch.tanh(alpha)[:, None, None, None]
+        displacement = gate * F.interpolate(self.displacement(features) * 8, onset.shape[-2:], mode="bilinear")
+        still = (displacement == 0).all(1, keepdim=True)  # not resampled, so that alpha = 0 is exact
+        moved = torch.where(still, onset, warp(onset, displacement))
+        painted = F.relu(self.conv_transpose(features))
+        return moved + gate * self.conv(torch.cat([painted, moved.to(painted.dtype)], 1)), displacement
+
+
+def warp(frame: Tensor, displacement: Tensor) -> Tensor:
+    """Sample ``frame`` at p - displacement(p), bilinearly, borders repeated; always in fp32 (fp16 grids jitter).
+
+    Args:
+        frame: ``(B, 3, H, W)``.
+        displacement: ``(B, 2, H, W)`` x and y in px.
+    """
+    height, width = frame.shape[-2:]
+    x = torch.arange(width, device=frame.device, dtype=torch.float32)
+    y = torch.arange(height, device=frame.device, dtype=torch.float32)
+    displacement = displacement.float()
+    grid_x = (x - displacement[:, 0]) * (2 / (width - 1)) - 1
+    grid_y = (y[:, None] - displacement[:, 1]) * (2 / (height - 1)) - 1
+    with torch.autocast(frame.device.type, enabled=False):
+        grid = torch.stack([grid_x, grid_y], -1)
+        return F.grid_sample(frame.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+class STMEMM(nn.Module):
+    """Swin-Transformer-based micro-expression motion magnification network.
+
+    alpha is the ratio of displacements from the onset: 0 gives the onset, 1 the apex, above 1 a magnified apex.
+
+    Args:
+        preset: "small" (real time, the shipped weights) or "base" (the scale of the paper's closest published relative).
+
+    Raises:
+        GammerError: The preset is unknown.
+
+    Source: paper Sec. 2.1, Eqs. 1-5. Widths and depths are not given there: they are ours.
+    """
+
+    def __init__(self, preset: str = "small") -> None:
+        super().__init__()
+        if preset not in PRESETS:
+            raise GammerError(f"unknown preset {preset!r}", f"known presets: {', '.join(PRESETS)}", "choose one of them")
+        p = PRESETS[preset]
+        dim, head_dim, mlp_ratio = p["dim"], p["head_dim"], p["mlp_ratio"]
+        self.stride = p["stride"]
+        self.shallow_encoder = ShallowEncoder(dim, self.stride)
+        self.deep_encoder = DeepEncoder(dim, head_dim, p["encoder_depths"], mlp_ratio)
+        self.mix = nn.Conv2d(2 * dim, dim, 1)
+        self.manipulator = Manipulator(dim)
+        self.mmtb = MixedMagnifiedTransformer(dim, head_dim, p["decoder_depths"], mlp_ratio)
+        self.reconstruction = Reconstruction(dim, self.stride)
+
+    def encode(self, frame: Tensor) -> Features:
+        """Encode frames once; the result serves every alpha and, for an onset, every frame of its clip.
+
+        Args:
+            frame: ``(B, 3, H, W)`` in [0, 1], at least 32 px a side.
+
+        Raises:
+            GammerError: The frame is too small.
+        """
+        frame = pad_to_windows(frame, self.stride * WINDOW)
+        shallow = self.shallow_encoder(frame.contiguous(memory_format=torch.channels_last))
+        deep = self.deep_encoder(shallow)
+        return Features(frame, deep, self.mix(torch.cat([shallow, deep], 1)))
+
+    def decode(self, onset: Features, apex: Features, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Magnify an encoded pair.
+
+        Args:
+            onset: Features of ``B`` onsets.
+            apex: Features of their apexes.
+            alpha: ``(A, B)`` magnification factors.
+
+        Returns:
+            Frames ``(A, B, 3, H', W')`` and displacements ``(A, B, 2, H', W')`` in px, at the padded size.
+        """
+        magnified = self.manipulator(onset.mix, apex.mix, alpha)
+        features = self.mmtb(magnified) + magnified
+        frames = onset.frame.repeat(alpha.shape[0], 1, 1, 1)
+        painted, displacement = self.reconstruction(features, frames, alpha.flatten())
+        return painted.unflatten(0, alpha.shape), displacement.unflatten(0, alpha.shape)
+
+    def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:
+        """Magnify pairs.
+
+        Args:
+            onset: ``(B, 3, H, W)`` in [0, 1].
+            apex: ``(B, 3, H, W)`` in [0, 1].
+            alpha: ``(A, B)`` magnification factors.
+
+        Returns:
+            ``(A, B, 3, H, W)``, not clamped.
+        """
+        frames, _ = self.decode(self.encode(onset), self.encode(apex), alpha)
+        return frames[..., : onset.shape[-2], : onset.shape[-1]]
+
+
+def pad_to_windows(frame: Tensor, multiple: int) -> Tensor:
+    """Reflect-pad ``(B, 3, H, W)`` at the right and bottom to a multiple of ``multiple`` px.
+
+    Raises:
+        GammerError: A side is shorter than 32 px.
+    """
+    height, width = frame.shape[-2:]
+    if min(height, width) < MIN_SIDE:
+        raise GammerError(f"frame of {width}x{height} px", f"sides of at least {MIN_SIDE} px", "enlarge the frames")
+    bottom, right = -height % multiple, -width % multiple
+    while bottom or right:  # a reflection reaches at most one pixel less than the side
+        step = min(bottom, frame.shape[-2] - 1), min(right, frame.shape[-1] - 1)
+        frame = F.pad(frame, (0, step[1], 0, step[0]), mode="reflect")
+        bottom, right = bottom - step[0], right - step[1]
+    return frame

@@ -1,0 +1,243 @@
+"""What a recognition run leaves in its folder: predictions, scores, MEGC logs, the clip list and figures."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from pytorch_lightning.loggers import Logger
+
+from gammer_lightning.data.clips import Clip
+from gammer_lightning.facial_graph import draw_graph
+from gammer_lightning.files import replacing
+from gammer_lightning.protocol import class_scores, confusion, megc_log, scores
+
+if TYPE_CHECKING:
+    from gammer_lightning.data.recognition import MagnifiedClips
+
+MICROFACES_NOTE = (
+    "microfaces are generated clips of pseudo-subjects, made by default from two public-domain portraits: "
+    "these figures test the pipeline and say nothing about real faces."
+)
+FIGURES = ("confusion", "alphas", "graph")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of each clip by the members that held out its subject.
+
+    Attributes:
+        clips: The n clips.
+        labels: True class index of each clip.
+        class_names: Names of the K classes.
+        seeds: The S seeds.
+        probabilities: ``(S, n, K)`` in [0, 1].
+    """
+
+    clips: Sequence[Clip]
+    labels: Sequence[int]
+    class_names: Sequence[str]
+    seeds: Sequence[int]
+    probabilities: np.ndarray
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subject of each clip as ``"dataset/subject"``, which is also the name of its fold."""
+        return [f"{clip.dataset}/{clip.subject}" for clip in self.clips]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Predicted class index ``(S, n)``."""
+        return self.probabilities.argmax(-1)
+
+    @property
+    def confusions(self) -> np.ndarray:
+        """Counts pooled over folds, for each seed ``(S, K, K)``: true class by predicted class."""
+        return np.stack([confusion(self.labels, seed, len(self.class_names)) for seed in self.predicted])
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for each seed and clip."""
+        return pd.concat([self._seed_table(index) for index in range(len(self.seeds))], ignore_index=True)
+
+    def _seed_table(self, index: int) -> pd.DataFrame:
+        table = pd.DataFrame([(c.dataset, c.subject, c.name) for c in self.clips], columns=["dataset", "subject", "clip"])
+        table["label"] = [self.class_names[label] for label in self.labels]
+        table["prediction"] = [self.class_names[label] for label in self.predicted[index]]
+        for k, name in enumerate(self.class_names):
+            table[f"p_{name}"] = self.probabilities[index, :, k].round(6)
+        return table.assign(fold=self.subjects, seed=self.seeds[index])
+
+    def clip_table(self) -> pd.DataFrame:
+        """Return one row for each clip: what was evaluated."""
+        columns = ["dataset", "subject", "name", "onset", "apex", "offset", "action_units", "emotion"]
+        table = pd.DataFrame([[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns)
+        return table.rename(columns={"name": "clip"}).assign(label=[self.class_names[k] for k in self.labels])
+
+
+def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
+    """Write predictions.csv, clips.csv with its SHA-256, a MEGC log for each seed, results.json and results.md.
+
+    Args:
+        run: The run folder; files of an earlier test are replaced.
+        predictions: Predictions of every clip.
+
+    Returns:
+        What results.json says.
+    """
+    clip_list = predictions.clip_table().to_csv(index=False)
+    clip_hash = sha256(clip_list.encode()).hexdigest()
+    summary = summarise(predictions, clip_hash)
+    texts = {
+        "predictions.csv": predictions.table().to_csv(index=False),
+        "clips.csv": clip_list,
+        "clips.csv.sha256": f"{clip_hash}  clips.csv\n",
+        "results.json": json.dumps(summary, indent=2) + "\n",
+        "results.md": results_text(summary),
+    }
+    names = [clip.name for clip in predictions.clips]
+    for seed, predicted in zip(predictions.seeds, predictions.predicted, strict=True):
+        log = megc_log(predictions.subjects, names, predictions.labels, predicted)
+        texts[f"megc_log_seed{seed}.txt"] = log
+    for name, text in texts.items():
+        with replacing(run / name) as temporary:
+            temporary.write_text(text)
+    return summary
+
+
+def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
+    """Return scores of each seed, their mean and sample standard deviation (None for one seed), and per-class scores.
+
+    Args:
+        predictions: Predictions of every clip.
+        clip_hash: SHA-256 of clips.csv.
+    """
+    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=list(predictions.seeds))
+    several = len(per_seed) > 1
+    by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
+    by_class["support"] //= len(per_seed)
+    return {
+        "protocol": "leave one subject out; counts pooled over folds",
+        "datasets": sorted({clip.dataset for clip in predictions.clips}),
+        "clips": len(predictions.clips),
+        "subjects": len(set(predictions.subjects)),
+        "clips_sha256": clip_hash,
+        "mean": per_seed.mean().to_dict(),
+        "std": per_seed.std().to_dict() if several else dict.fromkeys(per_seed),
+        "seeds": per_seed.to_dict("index"),
+        "classes": by_class.to_dict("index"),
+        "confusion": dict(zip(predictions.seeds, predictions.confusions.tolist(), strict=True)),
+    }
+
+
+def results_text(summary: dict[str, Any]) -> str:
+    """Return the tables of a summary as Markdown."""
+    rows = [[f"seed {seed}", *_digits(values.values())] for seed, values in summary["seeds"].items()]
+    rows += [[name, *_digits(summary[name].values())] for name in ("mean", "std")]
+    by_class = [
+        [name, *_digits([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
+        for name, values in summary["classes"].items()
+    ]
+    notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
+    head = f"{summary['clips']} clips of {summary['subjects']} subjects ({', '.join(summary['datasets'])})"
+    return "\n".join(
+        [
+            "# Recognition results",
+            "",
+            f"{head}; {summary['protocol']}. Clip list: SHA-256 {summary['clips_sha256']}.",
+            "",
+            *notes,
+            *_markdown(["", "UF1", "UAR", "accuracy"], rows),
+            "",
+            "Per class, over all seeds:",
+            "",
+            *_markdown(["class", "F1", "recall", "precision", "clips"], by_class),
+            "",
+        ]
+    )
+
+
+def _digits(values: Iterable[float | None]) -> list[str]:
+    return ["-" if value is None else f"{value:.3f}" for value in values]
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+
+
+def write_figures(
+    run: Path,
+    predictions: Predictions,
+    data: "MagnifiedClips",
+    regions: Sequence[str],
+    graph: str,
+    attention: np.ndarray | None,
+) -> None:
+    """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and graph.png.
+
+    Args:
+        run: The run folder.
+        predictions: Predictions of every clip.
+        data: The DataModule after its setup; its first clip is shown.
+        regions: Facial regions of the graph.
+        graph: ``raw`` or ``optimised``.
+        attention: Weight of each edge ``(N, N)``; None where the network has no attention.
+    """
+    alphas = [1.0, *sorted(set(data.alphas) - {1.0})]
+    onset, *apexes = data.images(0, alphas)
+    title = f"{data.clips[0].key}, {data.clips[0].emotion}"
+    strip = {"onset": onset, **{_alpha_name(a): image for a, image in zip(alphas, apexes, strict=True)}}
+    figures = (
+        draw_confusion(predictions.confusions.sum(0), predictions.class_names, len(predictions.seeds)),
+        draw_strip(strip, title),
+        draw_graph(onset, data.landmarks[0], regions, graph, attention),
+    )
+    for name, figure in zip(FIGURES, figures, strict=True):
+        with replacing(run / "figures" / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=150)
+
+
+def _alpha_name(alpha: float) -> str:
+    return "raw apex" if alpha == 1 else f"α = {alpha:g}"
+
+
+def draw_confusion(counts: np.ndarray, class_names: Sequence[str], num_seeds: int) -> Figure:
+    """Draw pooled counts ``(K, K)`` and the same as shares of each true class."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    panels = ((counts, "d", f"clips, summed over {num_seeds} seed(s)"), (shares, ".2f", "share of the true class"))
+    for axes, (values, style, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(values):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, format(value, style), ha="center", va="center", color=colour)
+        axes.set_xticks(range(len(class_names)), class_names, rotation=30)
+        axes.set_yticks(range(len(class_names)), class_names)
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+    return figure
+
+
+def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
+    """Draw images ``(H, W, 3)`` uint8 in a row, each under its name (the paper's Fig. 9)."""
+    figure = Figure(figsize=(2 * len(images), 2.5), layout="constrained")
+    for axes, (name, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
+        axes.imshow(image)
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions) -> None:
+    """Log the figures and tables to every logger that takes images (W&B); metrics.csv takes none."""
+    for logger in loggers:
+        if hasattr(logger, "log_image"):
+            for name in FIGURES:
+                logger.log_image(name, [str(run / "figures" / f"{name}.png")])
+            logger.log_table("predictions", dataframe=predictions.table())
+            by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
+            logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())

@@ -1,0 +1,134 @@
+"""MagnifyTask: pretrains ST-MEMM on motion pairs and runs the field's sub-pixel and noise protocol."""
+
+import math
+from typing import Literal
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from gammer_lightning.data.motion_pairs import NOISE_LEVELS, SUBPIXEL_MOTIONS
+from gammer_lightning.errors import GammerError
+from gammer_lightning.models.st_memm import STMEMM
+
+
+class MagnifyTask(pl.LightningModule):
+    """Train and test ST-MEMM.
+
+    Args:
+        preset: "small" or "base" (see `STMEMM`).
+        lr: Peak learning rate of Adam (betas .9, .999); the paper has 1e-5 at batch 4.
+        warmup: Share of the steps over which the rate rises; it then falls to zero along a cosine. 1 keeps it constant.
+        loss: Pixel loss, mean absolute ("l1") or Charbonnier with epsilon 1e-3.
+        edge_weight: Weight of the absolute difference of the frames' gradients.
+        regulariser_weight: Weight of the absolute difference of the deep features of the apex and of the apex in other
+            colours (Oh et al. 2018, Eq. 3: what stands for shape must not see colour).
+        displacement_weight: Weight of the absolute error of the displacement, in px, which motion pairs know exactly.
+
+    Source: paper Sec. 2.1 and 3.3.
+    """
+
+    monitor = ("val_ssim", "max")
+
+    def __init__(
+        self,
+        preset: str = "small",
+        lr: float = 1e-3,
+        warmup: float = 0.05,
+        loss: Literal["l1", "charbonnier"] = "charbonnier",
+        edge_weight: float = 0.5,
+        regulariser_weight: float = 0.0,
+        displacement_weight: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.network = STMEMM(preset)
+
+    def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:
+        """See `STMEMM.forward`."""
+        return self.network(onset, apex, alpha)
+
+    def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
+        """One step on rendered motion pairs (see `motion_pairs.render`)."""
+        losses = self._losses(batch)
+        total = sum(losses.values())
+        if not torch.isfinite(total):
+            raise GammerError(
+                f"the loss became {total.item()} at step {self.global_step} ("
+                + ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items()) + ")",
+                "a finite loss",
+                "resume from the last good checkpoint with a lower model.lr, or without 16-bit precision",
+            )
+        self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()}, on_step=False, on_epoch=True)
+        self.log("train_loss", total.detach(), prog_bar=True)
+        return total
+
+    def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        h, target = self.hparams, batch["magnified"]
+        onset, apex = self.network.encode(batch["onset"]), self.network.encode(batch["apex"])
+        frames, displacement = self.network.decode(onset, apex, batch["alpha"][None])
+        height, width = target.shape[-2:]
+        frame, displacement = frames[0, ..., :height, :width].float(), displacement[0, ..., :height, :width].float()
+        error = frame - target
+        losses = {"pixel": error.abs().mean() if h.loss == "l1" else (error**2 + 1e-6).sqrt().mean()}
+        if h.edge_weight:
+            losses["edge"] = h.edge_weight * sum(error.diff(dim=dim).abs().mean() for dim in (-2, -1))
+        if h.displacement_weight:
+            losses["displacement"] = h.displacement_weight * F.l1_loss(displacement, batch["displacement"])
+        if h.regulariser_weight:
+            deep = self.network.encode(batch["perturbed"]).deep
+            losses["regulariser"] = h.regulariser_weight * F.l1_loss(deep, apex.deep)
+        return losses
+
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
+        """PSNR and SSIM by alpha."""
+        psnr, ssim = quality(self._magnify(batch), batch["magnified"])
+        for alpha in batch["alpha"].unique():
+            chosen = batch["alpha"] == alpha
+            scores = {f"val_psnr_alpha{alpha:g}": psnr[chosen].mean(), f"val_ssim_alpha{alpha:g}": ssim[chosen].mean()}
+            self.log_dict(scores, batch_size=int(chosen.sum()), sync_dist=True)
+        self.log_dict({"val_psnr": psnr.mean(), "val_ssim": ssim.mean()}, prog_bar=True, batch_size=len(psnr), sync_dist=True)
+
+    def on_test_start(self) -> None:
+        """Begin the protocol's table."""
+        self.protocol: list[dict] = []
+
+    def test_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
+        """One row of the protocol: all scenes at one motion or one noise level, beside the input's own floor."""
+        psnr, ssim = quality(self._magnify(batch), batch["magnified"])
+        floor_psnr, floor = quality(batch["onset"], batch["magnified"])
+        test, values = (("motion", SUBPIXEL_MOTIONS), ("noise", NOISE_LEVELS))[dataloader_idx]
+        gain = ssim - floor
+        row = dict(test=test, value=values[batch_index], alpha=round(float(batch["alpha"][0]), 3))
+        row |= dict(ssim=ssim.mean(), floor=floor.mean(), gain=gain.mean(), gain_std=gain.std())
+        row |= dict(psnr=psnr.mean(), floor_psnr=floor_psnr.mean())
+        self.protocol.append({name: float(v) if isinstance(v, Tensor) else v for name, v in row.items()})
+
+    def _magnify(self, batch: dict[str, Tensor]) -> Tensor:
+        return self(batch["onset"], batch["apex"], batch["alpha"][None])[0].float().clamp(0, 1)
+
+    def configure_optimizers(self):
+        """Adam with betas .9 and .999, warm-up and cosine decay by step."""
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.lr, betas=(0.9, 0.999))
+        steps, warmup = self.trainer.estimated_stepping_batches, self.hparams.warmup
+
+        def rate(step: int) -> float:
+            if warmup >= 1:
+                return 1.0
+            done = step / max(steps, 1)
+            return min(done / warmup, 1) * (1 + math.cos(math.pi * min(done, 1))) / 2 if warmup else 1.0
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def quality(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """PSNR in dB and SSIM of each frame, ``(B,)`` each, of frames ``(B, 3, H, W)`` in [0, 1].
+
+    Source: SSIM of Wang et al. 2004, Gaussian window of 11 px, sigma 1.5.
+    """
+    psnr = -10 * ((frame - target) ** 2).mean((1, 2, 3)).clamp(min=1e-10).log10()
+    ssim = structural_similarity_index_measure(frame, target, data_range=1.0, reduction="none")
+    return psnr, ssim

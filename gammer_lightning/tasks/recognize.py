@@ -1,0 +1,338 @@
+"""RecognizeTask: trains GAM-MER over all folds and seeds in one fit, and evaluates it leave-one-subject-out.
+
+A member is one network: one for each seed and held-out subject, and one for each seed that holds out nobody. The members'
+parameters are stacked along a first axis M and run under vmap; a 0/1 weight per member and clip leaves clips out.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.facial_graph import PAPER_REGIONS
+from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.protocol import NOBODY, class_weights, loso_folds, training_masks
+from gammer_lightning.results import Predictions, log_results, write_figures, write_results
+from gammer_lightning.run_folder import load_checkpoint, load_weights
+
+NETWORK_SETTINGS = ("regions", "graph", "layer", "depth", "heads", "width", "dropout")
+CPU_CHUNK = 8
+"""Members that run at once on a CPU, where larger chunks outgrow its caches (measured)."""
+
+
+class RecognizeTask(pl.LightningModule):
+    """Micro-expression recognition over subject folds.
+
+    Nothing is chosen by held-out clips: the last epoch counts, and ``trainer.max_epochs`` fixes it beforehand.
+
+    Args:
+        regions: Facial regions whose landmarks are used: brows, nose_tip, nose_bridge, eyes, mouth, contour, or all.
+        graph: ``raw`` or ``optimised``.
+        layer: ``gat`` or ``gcn``.
+        depth: Number of graph layers, 1 to 4.
+        heads: Attention heads; they share the width.
+        width: Features of a node.
+        dropout: Probability with which a feature is dropped before the classifier.
+        lr: Learning rate of Adam at the start; it falls to 0 along a cosine.
+        weight_decay: Decoupled weight decay.
+        seeds: Seeds of the weights; each trains all folds. Results are a mean and a spread over them.
+        member_chunk: Members that run at once; None: all on a GPU, `CPU_CHUNK` on a CPU.
+
+    Raises:
+        GammerError: If a setting is unknown or out of range.
+
+    Source: paper Sec. 2.2 and 3.3; learning rate, schedule and split are our choice.
+    """
+
+    def __init__(
+        self,
+        regions: Sequence[str] = PAPER_REGIONS,
+        graph: str = "optimised",
+        layer: str = "gat",
+        depth: int = 2,
+        heads: int = 4,
+        width: int = 32,
+        dropout: float = 0.0,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        seeds: Sequence[int] = (0, 1, 2),
+        member_chunk: int | None = None,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self.automatic_optimization = False  # each chunk of members runs backward before the next runs forward
+        self._check_settings()
+
+    def _check_settings(self) -> None:
+        hp = self.hparams
+        GamMer(2, **{key: hp[key] for key in NETWORK_SETTINGS})
+        distinct = len(hp.seeds) > 0 and len(set(hp.seeds)) == len(hp.seeds)
+        for holds, what, rule in (
+            (distinct, f"model.seeds {list(hp.seeds)}", "one or more different seeds"),
+            (hp.lr > 0, f"model.lr {hp.lr}", "a learning rate above 0"),
+            (hp.weight_decay >= 0, f"model.weight_decay {hp.weight_decay}", "0 or more"),
+            (hp.member_chunk is None or hp.member_chunk > 0, f"model.member_chunk {hp.member_chunk}", "null, or 1 or more"),
+        ):
+            if not holds:
+                raise GammerError(what, rule, f"change {what.split()[0]}")
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Refuse trainer settings that would spoil the evaluation; Lightning calls this hook before its own checks."""
+        refuse_trainer(self.trainer)
+        return []
+
+    def setup(self, stage: str) -> None:
+        """Build members, their weights per clip and per class from the DataModule's clips.
+
+        Raises:
+            GammerError: If there are fewer than two subjects, or a class has no training clip in a fold.
+        """
+        data = self.trainer.datamodule
+        masks = training_masks(loso_folds(data.subjects), len(data.clips))
+        weights = [class_weights(mask, data.labels, data.class_names, fold) for fold, mask in masks.items()]
+        seeds = len(self.hparams.seeds)
+        self._plain_buffer("clip_weights", np.tile(np.stack([*masks.values()]), (seeds, 1)))
+        self._plain_buffer("class_weights", np.tile(np.stack(weights), (seeds, 1)))
+        if not hasattr(self, "members"):
+            settings = {key: self.hparams[key] for key in NETWORK_SETTINGS}
+            settings |= dict(num_classes=len(data.class_names), channels=data.num_channels)
+            settings |= dict(patch_size=data.hparams.patch_size, regions=list(self.hparams.regions))
+            self._build(settings, list(masks), list(data.class_names), data.clip_hash)
+
+    def _plain_buffer(self, name: str, values: np.ndarray) -> None:
+        self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
+
+    def _build(self, network: dict, folds: list[str], class_names: list[str], clip_hash: str) -> None:
+        self.recognition = dict(network=network, folds=folds, class_names=class_names, clip_hash=clip_hash)
+        self.names = [f"seed {seed}, fold {fold}" for seed in self.hparams.seeds for fold in folds]
+        self.members = stack([seeded(seed, network) for seed in self.hparams.seeds for _ in folds])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what rebuilds the members, as plain values.
+
+        Raises:
+            GammerError: If a weight is not finite, so that the last good checkpoint stays.
+        """
+        finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.members.parameters()]).all(0)
+        self._refuse_not_finite(finite, "weights")
+        checkpoint["recognition"] = self.recognition
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Rebuild the members, or see that those of the data are the same.
+
+        Raises:
+            GammerError: If the checkpoint is of another task, or was trained on other clips or labels.
+        """
+        facts = _facts(checkpoint, "the checkpoint")
+        if not hasattr(self, "members"):
+            self._build(**facts)
+        elif facts["clip_hash"] != self.recognition["clip_hash"]:
+            raise GammerError(
+                f"the clips have hash {self.recognition['clip_hash'][:12]}, the checkpoint's {facts['clip_hash'][:12]}",
+                "a run is evaluated on the clips, labels and folds it was trained with, or subjects would leak",
+                "restore the data set, or train again: gammer recognize fit",
+            )
+
+    def configure_optimizers(self):
+        """Adam with betas .9 and .999 (paper Sec. 3.3), cosine to 0 over the epochs."""
+        hp = self.hparams
+        adam = torch.optim.Adam(
+            self.members.parameters(), hp.lr, (0.9, 0.999), weight_decay=hp.weight_decay, decoupled_weight_decay=True
+        )
+        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(self.trainer.max_epochs, 1))]
+
+    def _chunks(self) -> Iterator[slice]:
+        size = self.hparams.member_chunk or (CPU_CHUNK if self.device.type == "cpu" else len(self.names))
+        return (slice(start, start + size) for start in range(0, len(self.names), size))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Train every member on the clips of the batch that it does not hold out.
+
+        Raises:
+            GammerError: If a member's loss is not finite.
+        """
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        losses, hits = [], 0.0
+        weights = self.clip_weights[:, batch["clip"]]
+        for chunk in self._chunks():
+            logits = stacked_logits(self.members, batch["patches"], chunk)
+            loss = member_losses(logits, batch["label"], weights[chunk], self.class_weights[chunk])
+            self._refuse_not_finite(loss.isfinite(), "loss", chunk.start)
+            self.manual_backward(loss.sum())
+            losses.append(loss.detach())
+            hits += ((logits.argmax(-1) == batch["label"]) * weights[chunk]).sum()
+        optimizer.step()
+        figures = {"train_loss": torch.cat(losses).mean(), "train_accuracy": hits / weights.sum()}
+        self.log_dict(figures, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["clip"]))
+
+    def on_train_epoch_end(self) -> None:
+        """Lower the learning rate."""
+        self.lr_schedulers().step()
+
+    def _refuse_not_finite(self, finite: Tensor, what: str, first: int = 0) -> None:
+        if finite.all():
+            return
+        member = self.names[first + int(finite.logical_not().nonzero()[0])]
+        raise GammerError(
+            f"the {what} of the member with {member} is not finite at step {self.trainer.global_step}",
+            "training stops there; checkpoints/last.ckpt is that of the last good epoch",
+            f"lower model.lr (now {self.hparams.lr}), or set trainer.precision to 32",
+        )
+
+    def deployed(self) -> GamMer:
+        """Return the first seed's network that holds out nobody."""
+        return unstack(self.members, self.recognition["folds"].index(NOBODY))
+
+    def on_test_start(self) -> None:
+        """Note for each seed and clip the member that held out the clip's subject."""
+        data, folds = self.trainer.datamodule, self.recognition["folds"]
+        of_seed = torch.tensor([folds.index(subject) for subject in data.subjects])
+        self.judges = of_seed + len(folds) * torch.arange(len(self.hparams.seeds))[:, None]
+        self.probabilities = torch.full((*self.judges.shape, len(data.class_names)), torch.nan)
+        self.attention = []
+        self.deployed_network = self.deployed().eval()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Predict each clip by the members that held out its subject."""
+        clips = batch["clip"].cpu()
+        logits = torch.cat([stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()])
+        self.probabilities[:, clips] = logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
+        if self.hparams.layer == "gat":
+            self.attention.append(self.deployed_network.attention(batch["patches"]).float().mean(1).cpu())
+
+    def on_test_epoch_end(self) -> None:
+        """Write the results into the run folder and to the loggers.
+
+        Raises:
+            GammerError: If not every clip was tested.
+        """
+        data, run = self.trainer.datamodule, Path(self.trainer.default_root_dir)
+        tested = int(self.probabilities.isfinite().all(-1).all(0).sum())
+        if tested < len(data.clips):
+            raise GammerError(
+                f"only {tested} of {len(data.clips)} clips have a prediction",
+                "results count every clip once",
+                "leave trainer.limit_test_batches and trainer.fast_dev_run unset",
+            )
+        predictions = Predictions(data.clips, data.labels, data.class_names, self.hparams.seeds, self.probabilities.numpy())
+        summary = write_results(run, predictions)
+        attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
+        write_figures(run, predictions, data, self.hparams.regions, self.hparams.graph, attention)
+        log_results(self.trainer.loggers, run, predictions)
+        self.log_dict({f"test_{name}": value for name, value in summary["mean"].items()})
+
+
+def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_weights: Tensor) -> Tensor:
+    """Return each member's class-weighted mean cross-entropy over the clips that it does not hold out.
+
+    Args:
+        logits: ``(M, B, K)``.
+        labels: ``(B,)``.
+        clip_weights: 0 for held-out clips, else 1, ``(M, B)``.
+        class_weights: ``(M, K)``.
+
+    Returns:
+        ``(M,)``; 0 for a member that holds out the whole batch.
+    """
+    entropy = F.cross_entropy(logits.movedim(-1, 1), labels.expand(len(logits), -1), reduction="none")
+    weights = clip_weights * class_weights[:, labels]
+    return (weights * entropy).sum(1) / weights.sum(1).clamp_min(1e-12)
+
+
+def stacked_logits(members: GamMer, patches: Tensor, chunk: slice = slice(None)) -> Tensor:
+    """Classify the same clips by many networks at once.
+
+    Args:
+        members: Stacked networks, from `stack`.
+        patches: ``(B, 68, C, P, P)``.
+        chunk: Which members.
+
+    Returns:
+        Logits ``(M, B, K)``.
+    """
+    weights = {name: weight[chunk] for name, weight in members.named_parameters()}
+    return vmap(lambda one: functional_call(members, one, (patches,)), randomness="different")(weights)
+
+
+def seeded(seed: int, settings: dict[str, Any]) -> GamMer:
+    """Return a GAM-MER whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GamMer(**settings)
+
+
+def stack(networks: Sequence[GamMer]) -> GamMer:
+    """Return one network whose every parameter has a first axis over the given networks."""
+    return _with_parameters(networks[0], stack_module_state(list(networks))[0])
+
+
+def unstack(members: GamMer, index: int) -> GamMer:
+    """Return one of the stacked networks."""
+    return _with_parameters(members, {name: weight[index] for name, weight in members.named_parameters()})
+
+
+def deployed_model(checkpoint: str | Path) -> GamMer:
+    """Read the network to deploy: the first seed's member that held out nobody.
+
+    Raises:
+        GammerError: If the file is missing, corrupt, holds more than plain data, or is of another model.
+    """
+    state = load_checkpoint(checkpoint)
+    facts = _facts(state, checkpoint)
+    network, index = GamMer(**facts["network"]), facts["folds"].index(NOBODY)
+    weights = {name.removeprefix("members."): stacked[index] for name, stacked in state["state_dict"].items()}
+    load_weights(network, weights, checkpoint)
+    return network.eval()
+
+
+def refuse_trainer(trainer: pl.Trainer) -> None:
+    """Refuse what would let members or held-out clips act on each other.
+
+    Raises:
+        GammerError: On gradient clipping, several devices, or a monitor that is no training metric.
+    """
+    if trainer.gradient_clip_val:
+        raise GammerError(
+            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}",
+            "a gradient norm over all members would let folds act on each other",
+            "leave it unset, and lower model.lr if training is unstable",
+        )
+    if trainer.world_size > 1:
+        raise GammerError(
+            f"{trainer.world_size} devices",
+            "all folds train together on one device",
+            "set trainer.devices to 1, and run other experiments on the other devices",
+        )
+    for callback in trainer.callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if monitor and not monitor.startswith("train") and monitor not in ("epoch", "step"):
+            raise GammerError(
+                f"{type(callback).__name__} monitors `{monitor}`",
+                "a test metric never chooses an epoch; there is no validation set beside the held-out subjects",
+                "fix trainer.max_epochs beforehand, or monitor train_loss",
+            )
+
+
+def _with_parameters(network: GamMer, parameters: dict[str, Tensor]) -> GamMer:
+    network = copy.deepcopy(network)
+    for name, weight in parameters.items():
+        module, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(module), leaf, nn.Parameter(weight.detach().clone()))
+    return network
+
+
+def _facts(checkpoint: dict[str, Any], where: str | Path) -> dict[str, Any]:
+    if "recognition" not in checkpoint:
+        raise GammerError(
+            f"{where} is not one of GAM-MER", "it must come from `gammer recognize fit`", "check the run folder"
+        )
+    return checkpoint["recognition"]

@@ -1,0 +1,16 @@
+"""Settings of all tests: few threads, no network, no account, one tiny task to train."""
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def few_threads_and_no_account(monkeypatch, tmp_path_factory):
+    """Keep workers from crowding the cores, and a developer's W&B key out of the tests."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))

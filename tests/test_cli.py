@@ -1,0 +1,100 @@
+"""The `gammer` command: quick, and clear about mistakes."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gammer_lightning import __version__, cli
+from gammer_lightning.errors import GammerError
+
+HEAVY = ("torch", "numpy", "pandas", "PIL", "cv2", "dlib", "matplotlib", "pytorch_lightning", "wandb")
+
+
+def gammer(*words):
+    return subprocess.run(
+        [sys.executable, "-m", "gammer_lightning.cli", *words], capture_output=True, text=True
+    )
+
+
+def test_help_names_every_verb_within_a_second():
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        result = gammer("--help")
+        seconds.append(time.perf_counter() - start)
+    assert result.returncode == 0
+    assert all(verb in result.stdout for verb in cli.VERBS)
+    assert min(seconds) < 1
+
+
+def test_neither_the_package_nor_help_imports_anything_heavy():
+    code = (
+        "import sys, gammer_lightning; from gammer_lightning import cli; cli.main(['--help']);"
+        f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_help_of_a_group_lists_its_verbs(capsys):
+    assert cli.main(["magnify", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "magnify fit" in text and "magnify test" in text and "recognize" not in text
+
+
+def test_version():
+    assert gammer("--version").stdout.strip() == f"gammer-lightning {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("words", "suggestion"),
+    [
+        (["magnfy", "fit"], "gammer magnify fit"),
+        (["doktor"], "gammer doctor"),
+        (["magnify"], "`gammer magnify fit` or `gammer magnify test`"),
+        (["--nonsense"], "gammer --help"),
+    ],
+)
+def test_an_unknown_verb_gets_a_suggestion_and_exit_code_2(words, suggestion, capsys):
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: unknown verb")
+    assert suggestion in error
+
+
+def test_a_mistake_is_one_block_without_traceback(monkeypatch, capsys):
+    def fail(name, argv):
+        raise GammerError("alpha -1", "alpha is 0 or more", "--alphas 5")
+
+    monkeypatch.setattr(cli, "run_verb", fail)
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "error: alpha -1\n  rule: alpha is 0 or more\n  next: --alphas 5\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def fail(name, argv):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "run_verb", fail)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["doctor"])
+
+
+@pytest.mark.parametrize("name", [name for name, verb in cli.VERBS.items() if isinstance(verb, cli.Verb)])
+def test_each_plain_verb_has_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*name.split(), "--help"])
+    assert stop.value.code == 0
+    assert f"usage: gammer {name}" in capsys.readouterr().out
+
+
+def test_the_console_script_is_installed():
+    script = os.path.join(os.path.dirname(sys.executable), "gammer")
+    assert (
+        subprocess.run([script, "--version"], capture_output=True, text=True)
+        .stdout.strip()
+        .endswith(__version__)
+    )
