@@ -12,7 +12,9 @@ from gammer_lightning.tasks.recognize import CPU_CHUNK, member_losses, seeded, s
 SETTINGS = {"num_classes": 5}
 
 
-def measure(folds: int = 13, batch: int = 32, repeats: int = 5, chunk: int = CPU_CHUNK, device: str = "cpu") -> list[dict]:
+def measure(
+    folds: int = 13, batch: int = 32, repeats: int = 5, chunk: int = CPU_CHUNK, device: str = "cpu"
+) -> list[dict]:
     """Time one training step of all folds, stacked and in turn, and of one fold alone.
 
     The three take turns, so that other load on the machine meets all of them; medians are compared.
@@ -37,10 +39,22 @@ def measure(folds: int = 13, batch: int = 32, repeats: int = 5, chunk: int = CPU
     rounds = [{name: _seconds(step, device) for name, step in steps.items()} for _ in range(repeats + 1)][1:]
     median = {name: statistics.median(times[name] for times in rounds) for name in steps}
     return [
-        {"name": f"recognize: {folds} folds stacked, one step of {batch} clips", "value": median["stacked"], "unit": "s"},
+        {
+            "name": f"recognize: {folds} folds stacked, one step of {batch} clips",
+            "value": median["stacked"],
+            "unit": "s",
+        },
         {"name": f"recognize: {folds} folds in turn", "value": median["in turn"], "unit": "s"},
-        {"name": "recognize: stacked / in turn", "value": median["stacked"] / median["in turn"], "unit": "ratio"},
-        {"name": f"recognize: {folds} folds stacked / one fold", "value": median["stacked"] / median["one"], "unit": "ratio"},
+        {
+            "name": "recognize: stacked / in turn",
+            "value": median["stacked"] / median["in turn"],
+            "unit": "ratio",
+        },
+        {
+            "name": f"recognize: {folds} folds stacked / one fold",
+            "value": median["stacked"] / median["one"],
+            "unit": "ratio",
+        },
     ]
 
 

@@ -5,6 +5,7 @@ its regions are read from Sec. 2.2, the edges here are our choice.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -38,7 +39,8 @@ CHAINS = (
     (*range(60, 68), 60),
 )
 
-# Distant links of the optimised graph, beside the mirror pairs. Source: co-occurring action units (FACS, EMFACS).
+# Distant links of the optimised graph, beside the mirror pairs.
+# Source: co-occurring action units (FACS, EMFACS).
 DISTANT_LINKS = {
     "inner brow with nose (AU 4 + 9)": ((21, 27), (22, 27), (21, 31), (22, 35)),
     "nose wing with lip corner (AU 9, 10, 12: the nasolabial fold)": ((31, 48), (35, 54)),
@@ -53,11 +55,12 @@ MIRROR = (
     *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
 )  # fmt: skip
 
-# Mean of dlib's landmarks over 107 frontal portraits, made symmetric; unit: interocular distance (IOD), origin between
-# the eyes, y downwards.
+# Mean of dlib's landmarks over 107 frontal portraits, made symmetric; unit: interocular distance (IOD),
+# origin between the eyes, y downwards.
 MEAN_FACE = (
-    (-1.07, .01), (-1.06, .30), (-1.03, .59), (-.98, .87), (-.89, 1.14), (-.74, 1.38), (-.53, 1.58), (-.29, 1.73),
-    (0, 1.77), (.29, 1.73), (.53, 1.58), (.74, 1.38), (.89, 1.14), (.98, .87), (1.03, .59), (1.06, .30), (1.07, .01),
+    (-1.07, .01), (-1.06, .30), (-1.03, .59), (-.98, .87), (-.89, 1.14), (-.74, 1.38), (-.53, 1.58),
+    (-.29, 1.73), (0, 1.77), (.29, 1.73),
+    (.53, 1.58), (.74, 1.38), (.89, 1.14), (.98, .87), (1.03, .59), (1.06, .30), (1.07, .01),
     (-.90, -.16), (-.77, -.30), (-.57, -.34), (-.37, -.31), (-.17, -.24),
     (.17, -.24), (.37, -.31), (.57, -.34), (.77, -.30), (.90, -.16),
     (0, -.04), (0, .16), (0, .36), (0, .56), (-.26, .67), (-.13, .71), (0, .75), (.13, .71), (.26, .67),
@@ -92,8 +95,8 @@ def nodes_of(regions: Sequence[str]) -> tuple[int, ...]:
 def adjacency(regions: Sequence[str], kind: str) -> torch.Tensor:
     """Return the graph over the named regions' nodes as a 0/1 matrix ``(N, N)``, symmetric, with self loops.
 
-    ``raw`` links the landmark chains and each node's nearest neighbours on a mean face. ``optimised`` adds links
-    between distant, strongly related nodes: mirror pairs and `DISTANT_LINKS`.
+    ``raw`` links the landmark chains and each node's nearest neighbours on a mean face. ``optimised`` adds
+    links between distant, strongly related nodes: mirror pairs and `DISTANT_LINKS`.
 
     Raises:
         GammerError: If a region or the kind of graph is unknown.
@@ -140,7 +143,9 @@ def draw_graph(
         lines = LineCollection(segments, linewidths=1.0, colors="cyan")
     else:
         weight = np.maximum(attention, np.asarray(attention).T)[rows, columns]
-        lines = LineCollection(segments, linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma")
+        lines = LineCollection(
+            segments, linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma"
+        )
         figure.colorbar(lines, ax=axes, shrink=0.5, label="attention")
     axes.add_collection(lines)
     axes.scatter(*points.T, s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
@@ -149,7 +154,7 @@ def draw_graph(
 
 
 def _chain_edges() -> list[tuple[int, int]]:
-    return [edge for chain in CHAINS for edge in zip(chain[:-1], chain[1:], strict=True)]
+    return [edge for chain in CHAINS for edge in pairwise(chain)]
 
 
 def _distant_edges() -> list[tuple[int, int]]:
@@ -158,7 +163,7 @@ def _distant_edges() -> list[tuple[int, int]]:
 
 
 def _nearest(nodes: list[int]) -> torch.Tensor:
-    """Link each node with its nearest among the given ones; equally near ones too, so that the graph is symmetric."""
+    """Link each node with its nearest among the given; equally near ones too, so that sides are alike."""
     face = torch.tensor(MEAN_FACE, dtype=torch.float64)[nodes]
     distance = torch.cdist(face, face)
     return distance <= distance.sort().values[:, NEIGHBOURS, None] + 1e-9

@@ -1,4 +1,4 @@
-"""The evaluation protocol: leave-one-subject-out folds, weights per fold, and UF1, UAR and accuracy of pooled counts."""
+"""The evaluation protocol: leave-one-subject-out folds, weights per fold, and scores of pooled counts."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ NOBODY = "nobody"
 
 
 def loso_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    """Return leave-one-subject-out folds: each subject with the indices of its clips, which are the fold's test set.
+    """Return leave-one-subject-out folds: each subject with the indices of its clips, the fold's test set.
 
     Args:
         subjects: Subject of each clip, as ``"dataset/subject"``.
@@ -35,7 +35,9 @@ def training_masks(folds: Sequence[tuple[str, np.ndarray]], num_clips: int) -> d
     return {**masks, NOBODY: np.ones(num_clips, bool)}
 
 
-def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str) -> np.ndarray:
+def class_weights(
+    training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str
+) -> np.ndarray:
     """Return the weight of each class ``(K,)``, inverse to its frequency among the fold's own training clips.
 
     The mean weight of a training clip is 1.
@@ -70,8 +72,8 @@ def confusion(labels: Sequence[int], predictions: Sequence[int], num_classes: in
 def scores(counts: np.ndarray) -> dict[str, float]:
     """Score a confusion matrix whose counts are pooled over all folds.
 
-    UF1 and UAR are means over the classes that have a clip: a class with none, which no prediction can get right,
-    is left out of both.
+    UF1 and UAR are means over the classes that have a clip: a class with none, which no prediction can get
+    right, is left out of both.
 
     Returns:
         ``uf1``, ``uar`` and ``accuracy`` in [0, 1].
@@ -87,7 +89,7 @@ def scores(counts: np.ndarray) -> dict[str, float]:
 
 
 def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return ``f1``, ``recall``, ``precision`` and ``support`` of each class, ``(K,)``; 0 where there is nothing to count."""
+    """Return ``f1``, ``recall``, ``precision``, ``support`` per class ``(K,)``; 0 where nothing counts."""
     hits, support, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
     return {
         "f1": 2 * hits / np.maximum(support + predicted, 1),
@@ -100,7 +102,7 @@ def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
 def megc_log(
     subjects: Sequence[str], clips: Sequence[str], labels: Sequence[int], predictions: Sequence[int]
 ) -> str:
-    """Return the log of MEGC 2019: a line ``database subject`` for each fold, then ``clip truth prediction`` lines.
+    """Return a log as in MEGC 2019: for each fold ``database subject``, then lines ``clip truth prediction``.
 
     Args:
         subjects: Subject of each clip, as ``"dataset/subject"``.

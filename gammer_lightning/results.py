@@ -65,7 +65,9 @@ class Predictions:
         return pd.concat([self._seed_table(index) for index in range(len(self.seeds))], ignore_index=True)
 
     def _seed_table(self, index: int) -> pd.DataFrame:
-        table = pd.DataFrame([(c.dataset, c.subject, c.name) for c in self.clips], columns=["dataset", "subject", "clip"])
+        table = pd.DataFrame(
+            [(c.dataset, c.subject, c.name) for c in self.clips], columns=["dataset", "subject", "clip"]
+        )
         table["label"] = [self.class_names[label] for label in self.labels]
         table["prediction"] = [self.class_names[label] for label in self.predicted[index]]
         for k, name in enumerate(self.class_names):
@@ -75,12 +77,14 @@ class Predictions:
     def clip_table(self) -> pd.DataFrame:
         """Return one row for each clip: what was evaluated."""
         columns = ["dataset", "subject", "name", "onset", "apex", "offset", "action_units", "emotion"]
-        table = pd.DataFrame([[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns)
+        table = pd.DataFrame(
+            [[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns
+        )
         return table.rename(columns={"name": "clip"}).assign(label=[self.class_names[k] for k in self.labels])
 
 
 def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
-    """Write predictions.csv, clips.csv with its SHA-256, a MEGC log for each seed, results.json and results.md.
+    """Write predictions.csv, clips.csv and its SHA-256, a MEGC log a seed, results.json and results.md.
 
     Args:
         run: The run folder; files of an earlier test are replaced.
@@ -110,13 +114,15 @@ def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
 
 
 def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
-    """Return scores of each seed, their mean and sample standard deviation (None for one seed), and per-class scores.
+    """Return scores by seed, their mean and sample standard deviation (None for one seed), and by class.
 
     Args:
         predictions: Predictions of every clip.
         clip_hash: SHA-256 of clips.csv.
     """
-    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=list(predictions.seeds))
+    per_seed = pd.DataFrame(
+        [scores(counts) for counts in predictions.confusions], index=list(predictions.seeds)
+    )
     several = len(per_seed) > 1
     by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
     by_class["support"] //= len(per_seed)
@@ -209,7 +215,10 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], num_seeds: in
     """Draw pooled counts ``(K, K)`` and the same as shares of each true class."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    panels = ((counts, "d", f"clips, summed over {num_seeds} seed(s)"), (shares, ".2f", "share of the true class"))
+    panels = (
+        (counts, "d", f"clips, summed over {num_seeds} seed(s)"),
+        (shares, ".2f", "share of the true class"),
+    )
     for axes, (values, style, title) in zip(figure.subplots(1, 2), panels, strict=True):
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         for (row, column), value in np.ndenumerate(values):
@@ -239,5 +248,7 @@ def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions) 
             for name in FIGURES:
                 logger.log_image(name, [str(run / "figures" / f"{name}.png")])
             logger.log_table("predictions", dataframe=predictions.table())
-            by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
+            by_class = pd.DataFrame(
+                class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names)
+            )
             logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())

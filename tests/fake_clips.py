@@ -1,4 +1,4 @@
-"""A DataModule with the attributes of MagnifiedClips and random patches that can be learned, to test what uses it."""
+"""A DataModule with the attributes of MagnifiedClips and random patches that can be learned."""
 
 from pathlib import Path
 
@@ -17,14 +17,31 @@ class FakeClips(pl.LightningDataModule):
     num_channels, alphas, eval_alpha = 3, (5.0, 8.0), 5.0
 
     def __init__(
-        self, subjects: int = 3, repeats: int = 2, patch_size: int = 8, batch_size: int = 8, noise: float = 0.5, seed: int = 0
+        self,
+        subjects: int = 3,
+        repeats: int = 2,
+        patch_size: int = 8,
+        batch_size: int = 8,
+        noise: float = 0.5,
+        seed: int = 0,
     ):
         super().__init__()
         self.save_hyperparameters()
         self.class_names = ("negative", "positive", "surprise")
         keys = [(s, k, r) for s in range(subjects) for k in range(3) for r in range(repeats)]
         self.clips = [
-            Clip("microfaces", f"{s + 1:02}", f"EP{k:02}_{r:02}", (Path("1"),), (1,), 1, 1, 1, "4", self.class_names[k])
+            Clip(
+                "microfaces",
+                f"{s + 1:02}",
+                f"EP{k:02}_{r:02}",
+                (Path("1"),),
+                (1,),
+                1,
+                1,
+                1,
+                "4",
+                self.class_names[k],
+            )
             for s, k, r in keys
         ]
         self.labels = [k for _, k, _ in keys]
@@ -41,7 +58,12 @@ class FakeClips(pl.LightningDataModule):
 
     def items(self):
         return [
-            {"patches": self.patches[i], "label": torch.tensor(k), "clip": torch.tensor(i), "alpha": torch.tensor(5.0)}
+            {
+                "patches": self.patches[i],
+                "label": torch.tensor(k),
+                "clip": torch.tensor(i),
+                "alpha": torch.tensor(5.0),
+            }
             for i, k in enumerate(self.labels)
         ]
 

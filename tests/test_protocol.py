@@ -24,7 +24,11 @@ SUBJECTS = ["a/2", "a/1", "b/1", "a/1", "a/2"]
 
 def test_folds_hold_out_each_subject_once_and_datasets_apart():
     folds = dict(loso_folds(SUBJECTS))
-    assert {name: clips.tolist() for name, clips in folds.items()} == {"a/1": [1, 3], "a/2": [0, 4], "b/1": [2]}
+    assert {name: clips.tolist() for name, clips in folds.items()} == {
+        "a/1": [1, 3],
+        "a/2": [0, 4],
+        "b/1": [2],
+    }
 
 
 def test_no_subject_crosses_a_fold():

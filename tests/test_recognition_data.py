@@ -67,7 +67,7 @@ def test_setup_tells_what_the_task_needs(folder):
 def test_batches_have_the_promised_form(folder, kind, channels):
     data = ready(folder, input=kind, patch_size=12)
     assert data.num_channels == channels
-    for loader in (data.train_dataloader(), data.val_dataloader()):
+    for loader in (data.train_dataloader(), data.test_dataloader()):
         first = next(iter(loader))
         assert first["patches"].shape == (3, 68, channels, 12, 12)
         assert first["patches"].dtype == torch.float32
@@ -82,7 +82,7 @@ def test_batches_have_the_promised_form(folder, kind, channels):
 def test_evaluation_shows_the_images_of_the_cache_unchanged(folder, alpha):
     data = ready(folder, eval_alpha=alpha, augment=True)
     list(data.train_dataloader())
-    for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
+    for loader in (data.test_dataloader(), data.predict_dataloader()):
         clips = torch.cat([batch["clip"] for batch in loader]).tolist()
         assert clips == [0, 1, 2, 3], "every clip once, in order"
         whole = join(loader)
@@ -95,7 +95,7 @@ def test_evaluation_shows_the_images_of_the_cache_unchanged(folder, alpha):
 
 def test_difference_is_that_from_the_onset_scaled(folder):
     data = ready(folder, input="both", eval_alpha=1)
-    patches = join(data.val_dataloader())["patches"]
+    patches = join(data.test_dataloader())["patches"]
     onset, apex = (
         torch.from_numpy(cut_patches(image, data.landmarks[0], 16)).permute(0, 3, 1, 2) / 255
         for image in data.images(0, [1])
@@ -122,7 +122,7 @@ def test_training_draws_alphas_and_order_anew_for_each_epoch_and_the_same_for_a_
 def test_augmentation_changes_training_only_where_asked(folder):
     plain = join(epoch(ready(folder, augment=False, train_alphas=[3]).train_dataloader(), 0))
     changed = join(epoch(ready(folder, train_alphas=[3]).train_dataloader(), 0))
-    expected = join(ready(folder, eval_alpha=3).val_dataloader())
+    expected = join(ready(folder, eval_alpha=3).test_dataloader())
     assert torch.equal(plain["patches"], expected["patches"])
     assert ((plain["patches"] - changed["patches"]).abs().mean((1, 2, 3, 4)) > 0.01).all()
 
@@ -190,7 +190,7 @@ def test_fit_magnifies_and_tells_the_sampler_the_epoch(tmp_path):
         ({"alphas": ["strong"]}, "strong"),
         ({"eval_alpha": 4}, r"eval_alpha 4.0, but alphas \(3.0, 5.0, 9.0\)"),
         ({"train_alphas": [3, 4]}, "but alphas"),
-        ({"train_alphas": []}, "alpha"),
+        ({"train_alphas": []}, r"alphas \[\]"),
         ({"class_set": "seven"}, r"'seven'[^$]*five, three"),
         ({"input": "flow"}, r"'flow'[^$]*apex, difference, both"),
         ({"patch_size": 0}, "data.patch_size is 0"),

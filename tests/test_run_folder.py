@@ -317,7 +317,7 @@ def test_a_killed_process_can_be_resumed(number):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(number)
-    assert process.wait(60) == (130 if number == signal.SIGTERM else -number)
+    assert process.wait(200) == (130 if number == signal.SIGTERM else -number)
     done = load_checkpoint(last)["epoch"]
     assert cli.main(["magnify", "fit", "--resume=run", f"--trainer.max_epochs={done + 3}"]) == 0
     steps = [int(row["step"]) for row in rows("run") if row["train_loss"]]

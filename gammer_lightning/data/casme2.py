@@ -60,9 +60,7 @@ def _read_workbook(path: Path) -> list[dict[str, str]]:
     try:
         table = pd.read_excel(path, dtype=str, keep_default_na=False)
     except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
-        raise GammerError(
-            f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again"
-        ) from error
+        raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
     table.columns = [str(column).strip() for column in table.columns]
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing or table.empty:

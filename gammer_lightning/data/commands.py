@@ -12,9 +12,7 @@ from gammer_lightning.errors import GammerError
 def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer premagnify``."""
     parser.add_argument("--root", required=True, help="folder of a data set in CASME II's layout")
-    parser.add_argument(
-        "--dataset", default="microfaces", help="its name in the cache (default: %(default)s)"
-    )
+    parser.add_argument("--dataset", default="microfaces", help="its name in the cache (default: %(default)s)")
     parser.add_argument(
         "--magnifier", default="st-memm-small", help="name, run folder or checkpoint (default: %(default)s)"
     )

@@ -20,6 +20,8 @@ import numpy as np
 
 from gammer_lightning.errors import GammerError
 
+cv2.setNumThreads(0)  # a forked worker can hang in OpenCV's threads, and one crop is too small to gain by them
+
 CROP = 256
 """Side of the square crop in px."""
 IOD = 100.0

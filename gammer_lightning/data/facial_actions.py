@@ -68,7 +68,7 @@ EYE_COLUMNS = ("blink", "gaze across", "gaze down")
 HEAD_COLUMNS = ("jaw 0", "jaw 1", "jaw 2", "head across", "head down", "head roll", "head zoom")
 COLUMNS = (*(f"AU{unit}{side}" for unit, side in UNIT_COLUMNS), *EYE_COLUMNS, *HEAD_COLUMNS)
 EYES = slice(len(UNIT_COLUMNS), len(UNIT_COLUMNS) + len(EYE_COLUMNS))
-EYE_LIMITS = np.array([[0, -0.08, -0.05], [1.5, 0.08, 0.05]])  # lids shut, gaze in IOD: magnified or not
+EYE_LIMITS = np.array([[0, -0.05, -0.05], [1, 0.05, 0.05]])  # of lids and, in IOD, gaze: magnified or not
 
 PEAK = (0.004, 0.02)  # IOD: .4 to 2 px, before it is capped, in CASME II's frames
 TONE = 0.008  # every muscle drifts by this share of its full expression (standard deviation)
@@ -160,7 +160,7 @@ def motion_fields(landmarks: np.ndarray, framing: Framing) -> np.ndarray:
 def _eye_moves(landmarks: np.ndarray) -> np.ndarray:
     moves = np.zeros((len(EYE_COLUMNS), POINTS, 2))
     for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
-        moves[0, upper] = 0.8 * (landmarks[lower] - landmarks[upper])
+        moves[0, upper] = 0.6 * (landmarks[lower] - landmarks[upper])  # more would fold the lid
     iod = np.linalg.norm(landmarks[42:48].mean(0) - landmarks[36:42].mean(0))
     moves[1, EYE:], moves[2, EYE:] = (iod, 0), (0, iod)
     return moves

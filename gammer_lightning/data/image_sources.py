@@ -15,11 +15,16 @@ from PIL import Image, UnidentifiedImageError
 
 from gammer_lightning.errors import GammerError
 
-MAX_SIDE = 900  # px; larger photographs are reduced on loading, which also averages away their noise and JPEG blocks
+MAX_SIDE = (
+    900  # px; larger photographs are reduced on loading, which also averages away their noise and JPEG blocks
+)
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _EMBEDDED = {
     "embedded": (
-        ("skimage.data", "coffee.png rocket.jpg motorcycle_left.png brick.png grass.png gravel.png camera.png coins.png"),
+        (
+            "skimage.data",
+            "coffee.png rocket.jpg motorcycle_left.png brick.png grass.png gravel.png camera.png coins.png",
+        ),
         ("skimage.data", "hubble_deep_field.jpg retina.jpg ihc.png moon.png"),
         ("sklearn.datasets.images", "flower.jpg"),
     ),
@@ -69,11 +74,15 @@ def _load(source: str) -> list[np.ndarray]:
     folder = Path(source)
     if not folder.is_dir():
         raise GammerError(
-            f"no folder {folder}", "a source is a folder of images or an embedded set", f"known sets: {', '.join(_EMBEDDED)}"
+            f"no folder {folder}",
+            "a source is a folder of images or an embedded set",
+            f"known sets: {', '.join(_EMBEDDED)}",
         )
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise GammerError(f"no images in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}", "name another folder")
+        raise GammerError(
+            f"no images in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}", "name another folder"
+        )
     return [read_rgba(path) for path in paths]
 
 
@@ -88,7 +97,9 @@ def read_rgba(path: Path) -> np.ndarray:
             image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
             return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise GammerError(f"cannot read {path}: {error}", "a whole image file", "remove or replace it") from error
+        raise GammerError(
+            f"cannot read {path}: {error}", "a whole image file", "remove or replace it"
+        ) from error
 
 
 def superpixels(photo: np.ndarray, count: int = 24, keep: int = 6) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -129,14 +129,14 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
         GammerError: If the folder holds something else, the portraits do not suffice, or the disk is full.
     """
     photos = _photos(spec)
-    with _disk_errors(out):
+    with _disk_errors(out), _mapper(workers) as run:
         _claim(out, _manifest(spec, photos))
         uncast = [subject for subject in range(1, spec.subjects + 1) if not _is_cast(out, subject)]
-        _for_each(partial(_cast, out, spec, photos), uncast, workers, "subjects")
+        _finish(run(partial(_cast, out, spec, photos), uncast), len(uncast), "subjects")
         load_subject.cache_clear()
         scripts = _scripts(spec)
         unfilmed = [script for script in scripts if not _is_filmed(out, script)]
-        _for_each(partial(_film, out, spec), unfilmed, workers, "clips")
+        _finish(run(partial(_film, out, spec), unfilmed), len(unfilmed), "clips")
         _write_workbook(out, scripts)
     return read_casme2(out, "microfaces")
 
@@ -184,15 +184,16 @@ def _disk_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _for_each(work: Callable, items: Sequence, workers: int, what: str) -> None:
-    """Do work on every item with a progress bar, in this process or in several."""
-    if workers <= 1 or len(items) < 2:
-        _finish(map(work, items), len(items), what)
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable]:
+    """Yield a ``map`` that works in this process or in several."""
+    if workers <= 1:
+        yield map
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch and OpenCV
-    with ProcessPoolExecutor(min(workers, len(items)), context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
         try:
-            _finish(pool.map(work, items), len(items), what)
+            yield pool.map
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -10,6 +10,7 @@ Source: Oh et al., Learning-based Video Motion Magnification, ECCV 2018, Sec. 3.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from gammer_lightning.data.casme2 import read_casme2
+from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.image_sources import ImageSources
+from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
 from gammer_lightning.errors import GammerError
 
 SUPERSAMPLING = 2
@@ -59,32 +63,44 @@ def draw_scene(
         (grey levels), ``dither`` (grey levels), ``colour`` ``(3, 3)`` perturbation, ``seed`` of the pixel noise.
     """
     kind = rng.choice(list(KINDS), p=list(KINDS.values()))
-    alpha = alpha or (rng.uniform(0, 1) if rng.random() < 0.1 else math.exp(rng.uniform(0, math.log(max_alpha))))
+    alpha = alpha or (
+        rng.uniform(0, 1) if rng.random() < 0.1 else math.exp(rng.uniform(0, math.log(max_alpha)))
+    )
     count = 0 if kind == "background only" else int(rng.integers(objects[0], objects[1] + 1))
     layers = [_background(sources, rng, size, blurred=kind == "blurred background")]
     layers += [_object(sources, rng, size) for _ in range(count)]
     blank = np.zeros((size * SUPERSAMPLING,) * 2 + (4,), np.uint8)
     layers += [blank] * (objects[1] - count)
-    poses = np.column_stack([rng.uniform(0, size, (len(layers), 2)), rng.uniform(0, 2 * math.pi, len(layers))])
+    poses = np.column_stack(
+        [rng.uniform(0, size, (len(layers), 2)), rng.uniform(0, 2 * math.pi, len(layers))]
+    )
     poses[0] = size / 2, size / 2, 0
     motion = _motions(rng, len(layers), alpha, size) * (kind != "static")
-    bend = rng.normal(size=(2, 4, 4)) * (rng.random() < 0.5) * min(np.hypot(*motion[0, :2]), size / 24 / max(alpha, 1))
+    bend = (
+        rng.normal(size=(2, 4, 4))
+        * (rng.random() < 0.5)
+        * min(np.hypot(*motion[0, :2]), size / 24 / max(alpha, 1))
+    )
     return Scene(
         textures=torch.from_numpy(np.stack(layers)).permute(0, 3, 1, 2).contiguous(),
         pose=torch.tensor(poses, dtype=torch.float32),
         motion=torch.tensor(motion, dtype=torch.float32),
         bend=torch.tensor(bend, dtype=torch.float32),
         alpha=torch.tensor(alpha, dtype=torch.float32),
-        noise=torch.tensor(0.0 if rng.random() < 0.5 else math.exp(rng.uniform(math.log(0.1), math.log(max_noise)))).float(),
+        noise=torch.tensor(
+            0.0 if rng.random() < 0.5 else math.exp(rng.uniform(math.log(0.1), math.log(max_noise)))
+        ).float(),
         dither=torch.tensor(rng.random(), dtype=torch.float32),
-        colour=torch.tensor(np.eye(3) * rng.uniform(0.7, 1.3) + rng.normal(scale=0.08, size=(3, 3)), dtype=torch.float32),
+        colour=torch.tensor(
+            np.eye(3) * rng.uniform(0.7, 1.3) + rng.normal(scale=0.08, size=(3, 3)), dtype=torch.float32
+        ),
         seed=torch.tensor(rng.integers(2**31)),
     )
 
 
 def _motions(rng: np.random.Generator, layers: int, alpha: float, size: int) -> np.ndarray:
     """Onset-to-apex motion of each layer: px, px, rad. Both limits hold; a quarter of the layers stand still."""
-    largest = min(MAX_INPUT_MOTION, MAX_MAGNIFIED_MOTION / max(alpha, 1), size / 4 / max(alpha, 1))
+    largest = min(MAX_INPUT_MOTION, MAX_MAGNIFIED_MOTION / max(alpha, 1), size / 3 / max(alpha, 1))
     length = largest * rng.uniform(0, 1, layers) * (rng.random(layers) > 0.25)
     direction = rng.uniform(0, 2 * math.pi, layers)
     turn = rng.normal(scale=0.3, size=layers) * length / size
@@ -113,10 +129,14 @@ def _background(sources: ImageSources, rng: np.random.Generator, size: int, blur
 
 def _object(sources: ImageSources, rng: np.random.Generator, size: int) -> np.ndarray:
     side = size * SUPERSAMPLING
-    cutout = sources.cutouts[rng.integers(len(sources.cutouts))] if rng.random() < 0.7 else _polygon(sources, rng)
+    cutout = (
+        sources.cutouts[rng.integers(len(sources.cutouts))] if rng.random() < 0.7 else _polygon(sources, rng)
+    )
     scale = side * rng.uniform(0.2, 0.8) / max(cutout.shape[:2])
     height, width = (max(4, min(side, round(n * scale))) for n in cutout.shape[:2])
-    cutout = cv2.resize(cutout, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    cutout = cv2.resize(
+        cutout, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    )
     texture = np.zeros((side, side, 4), np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
     texture[top : top + height, left : left + width] = cutout
@@ -154,9 +174,16 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
     linear, displacement = _compose(scene, times)
     onset, apex, magnified = linear_to_srgb(linear)
     perturbed = (linear[1].movedim(1, -1) @ scene["colour"][:, None].mT).movedim(-1, 1)
-    noisy = [_sense(frame, scene, number) for number, frame in enumerate((onset, apex, linear_to_srgb(perturbed)))]
+    noisy = [
+        _sense(frame, scene, number) for number, frame in enumerate((onset, apex, linear_to_srgb(perturbed)))
+    ]
     return dict(
-        onset=noisy[0], apex=noisy[1], perturbed=noisy[2], magnified=magnified, displacement=displacement, alpha=alpha
+        onset=noisy[0],
+        apex=noisy[1],
+        perturbed=noisy[2],
+        magnified=magnified,
+        displacement=displacement,
+        alpha=alpha,
     )
 
 
@@ -167,7 +194,9 @@ def _compose(scene: dict[str, Tensor], times: Tensor) -> tuple[Tensor, Tensor]:
     for layer in range(scene["textures"].shape[1]):
         now = scene["pose"][:, layer] + times[..., None] * scene["motion"][:, layer]  # (T, B, 3)
         to_texture = _affine(now, size)
-        grid = F.affine_grid(to_texture.flatten(0, 1), (to_texture[..., 0, 0].numel(), 1, side, side), align_corners=False)
+        grid = F.affine_grid(
+            to_texture.flatten(0, 1), (to_texture[..., 0, 0].numel(), 1, side, side), align_corners=False
+        )
         moved = _displacement(scene["pose"][:, layer], to_texture[-1], size)
         if layer == 0:
             bend = times[..., None, None, None] * scene["bend"] * (2 / size)
@@ -235,7 +264,23 @@ def linear_to_srgb(x: Tensor) -> Tensor:
     return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
-SUBPIXEL_MOTIONS = (0.04, 0.05, 0.063, 0.079, 0.10, 0.13, 0.16, 0.20, 0.25, 0.32, 0.40, 0.50, 0.63, 0.79, 1.0)  # px
+SUBPIXEL_MOTIONS = (
+    0.04,
+    0.05,
+    0.063,
+    0.079,
+    0.10,
+    0.13,
+    0.16,
+    0.20,
+    0.25,
+    0.32,
+    0.40,
+    0.50,
+    0.63,
+    0.79,
+    1.0,
+)  # px
 NOISE_LEVELS = tuple(round(10 ** (k / 5 - 2), 3) for k in range(21))  # grey levels at mid-grey, .01 to 100
 NOISE_MOTION = 0.05  # px
 PROTOCOL_OUTPUT_MOTION = 10.0  # px, so alpha = 10 / d
@@ -243,10 +288,10 @@ VALIDATION_ALPHAS = (2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 
 
 def protocol_scene(scene: Scene, motion: float, noise: float) -> Scene:
-    """A scene of the field's test: every layer moves ``motion`` px rigidly, alpha makes that 10 px.
+    """A scene of the field's test: each object moves ``motion`` px, alpha makes that 10 px, the background stands.
 
     Args:
-        scene: Drawn as for training; keeps its pictures and places. Its motion depends on nothing but it and ``motion``.
+        scene: Drawn as for training; keeps its pictures and places.
         motion: Onset-to-apex motion d in px.
         noise: Standard deviation of a mid-grey pixel in grey levels.
 
@@ -255,6 +300,7 @@ def protocol_scene(scene: Scene, motion: float, noise: float) -> Scene:
     layers = len(scene["pose"])
     direction = torch.rand(layers, generator=torch.Generator().manual_seed(int(scene["seed"]))) * 2 * math.pi
     steps = torch.stack([direction.cos(), direction.sin(), torch.zeros(layers)], 1) * motion
+    steps[0] = 0
     return Scene(
         scene,
         motion=steps,
@@ -301,6 +347,7 @@ class MotionPairs(pl.LightningDataModule):
         val_samples: Validation samples, dealt evenly to alphas 2, 5, 10, 20, 50, 100.
         test_scenes: Scenes per row of the sub-pixel and noise protocol.
         test_size: Side of test frames in px.
+        microfaces: Folder of the microfaces clips of the test; made where there is none (4 subjects, a clip per class).
         seed: Same seed and index, same sample.
         num_workers: Processes that draw scenes.
 
@@ -321,18 +368,25 @@ class MotionPairs(pl.LightningDataModule):
         val_samples: int = 96,
         test_scenes: int = 8,
         test_size: int = 256,
+        microfaces: str = "cache/microfaces-test",
         seed: int = 0,
         num_workers: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         if size < 32 or size % 2 or test_size < 32 or test_size % 2:
-            raise GammerError(f"size {size}, test_size {test_size}", "even, at least 32 px", "change data.size")
+            raise GammerError(
+                f"size {size}, test_size {test_size}", "even, at least 32 px", "change data.size"
+            )
         if not 0 <= objects[0] <= objects[1]:
-            raise GammerError(f"objects {objects}", "fewest and most, 0 <= fewest <= most", "change data.objects")
+            raise GammerError(
+                f"objects {objects}", "fewest and most, 0 <= fewest <= most", "change data.objects"
+            )
         if not max_alpha >= 1 or not max_noise >= 0.1:
             raise GammerError(
-                f"max_alpha {max_alpha}, max_noise {max_noise}", "max_alpha >= 1, max_noise >= 0.1", "change them"
+                f"max_alpha {max_alpha}, max_noise {max_noise}",
+                "max_alpha >= 1, max_noise >= 0.1",
+                "change them",
             )
 
     def setup(self, stage: str) -> None:
@@ -350,13 +404,23 @@ class MotionPairs(pl.LightningDataModule):
         return self._loader(Scenes(self._validation_scene, self.hparams.seed + 1, self.hparams.val_samples))
 
     def test_dataloader(self) -> list[DataLoader]:
-        """The sub-pixel test, one row a motion, and the noise test, one row a noise level, scenes shared by all rows."""
+        """The sub-pixel test, a row a motion, and the noise test, a row a noise level, on the same scenes."""
         rows = [(d, 0.0) for d in SUBPIXEL_MOTIONS], [(NOISE_MOTION, noise) for noise in NOISE_LEVELS]
         count = self.hparams.test_scenes
         return [
-            self._loader(Scenes(partial(self._test_scene, test), self.hparams.seed, count * len(test)), batch_size=count)
+            self._loader(
+                Scenes(partial(self._test_scene, test), self.hparams.seed, count * len(test)),
+                batch_size=count,
+            )
             for test in rows
         ]
+
+    def test_faces(self) -> tuple[Path, list[Clip]]:
+        """The microfaces folder of the test and its clips."""
+        root = Path(self.hparams.microfaces)
+        if not root.exists():
+            synthesize(root, MicrofacesSpec(subjects=4, clips_per_class=1))
+        return root, read_casme2(root, "microfaces")
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Render the scenes on the device they have reached."""

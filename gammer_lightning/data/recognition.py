@@ -31,8 +31,9 @@ class MagnifiedClips(pl.LightningDataModule):
 
     A batch is a dict: ``patches`` float32 ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
     ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
-    training alpha, augmented; other loaders show every clip once in order at ``eval_alpha``, unaugmented.
-    Leaving out the held-out subject is the task's concern.
+    training alpha, augmented; testing and predicting show every clip once, in order, at ``eval_alpha`` and
+    unaugmented. Leaving out the held-out subject is the task's concern. There is no validation loader, since
+    nothing may be chosen on the held-out subjects.
 
     After ``setup``: ``clips``, ``labels``, ``class_names``, ``subjects`` (``"dataset/subject"`` for each
     clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, ``num_channels``.
@@ -92,10 +93,10 @@ class MagnifiedClips(pl.LightningDataModule):
             if (value := self.hparams[name]) < 1:
                 raise GammerError(f"data.{name} is {value}", "it is 1 or more", f"raise data.{name}")
         absent = set(self._used_alphas()) - {*self.alphas, RAW}
-        if absent or not self.train_alphas:
+        if absent:
             raise GammerError(
                 f"train_alphas {self.train_alphas}, eval_alpha {self.eval_alpha}, but alphas {self.alphas}",
-                "training needs an alpha; all that are used are among data.alphas, or 1 for the raw apex",
+                "training and evaluation alphas are among data.alphas, or 1 for the raw apex",
                 "add them to data.alphas",
             )
 
@@ -157,7 +158,7 @@ class MagnifiedClips(pl.LightningDataModule):
             persistent_workers=workers > 0,
         )
 
-    def val_dataloader(self) -> DataLoader:
+    def test_dataloader(self) -> DataLoader:
         """Return the loader of every clip once, in order, at ``eval_alpha``, unaugmented."""
         position = self._used_alphas().index(self.eval_alpha)
         draws = [(clip, position, 0) for clip in range(len(self.clips))]
@@ -165,15 +166,12 @@ class MagnifiedClips(pl.LightningDataModule):
         size = self.hparams.batch_size
         return DataLoader(patches, batch_size=size, sampler=draws, collate_fn=_as_batch)
 
-    test_dataloader = val_dataloader
-    predict_dataloader = val_dataloader
+    predict_dataloader = test_dataloader
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
-        raise GammerError(
-            f"{name} is {value!r}", f"it is one of {', '.join(known)}", f"set {name} to one of them"
-        )
+        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(known)}", f"set {name} to one of them")
 
 
 class _EpochSampler(Sampler):

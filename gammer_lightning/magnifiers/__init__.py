@@ -1,7 +1,7 @@
 """Magnifiers behind one callable: ``magnifier(onset, apex, alphas)``.
 
-``onset`` and ``apex`` are float tensors ``(B, 3, H, W)`` in [0, 1] on one device, ``alphas`` a sequence of magnification
-factors; the result is ``(A, B, 3, H, W)`` in [0, 1]. alpha 0 is the onset, 1 the apex, above 1 magnified.
+``onset`` and ``apex`` are float tensors ``(B, 3, H, W)`` in [0, 1] on one device, ``alphas`` magnification factors;
+the result is ``(A, B, 3, H, W)`` in [0, 1]. alpha 0 is the onset, 1 the apex, above 1 magnified.
 """
 
 from collections.abc import Sequence
@@ -65,4 +65,3 @@ def load_magnifier(name_or_path: str) -> Magnifier:
         f"it is one of {SHIPPED}, eulerian, none, or the path of a run folder or checkpoint, and no file has that path",
         f"use {SHIPPED}, or train one: gammer magnify fit -c experiments/magnify_small.yaml",
     )
-

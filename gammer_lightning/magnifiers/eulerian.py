@@ -13,8 +13,8 @@ from gammer_lightning.magnifiers.alphas import check_alphas
 class Eulerian(nn.Module):
     """onset + alpha * (apex - onset) per level of a Laplacian pyramid, alpha lowered at fine levels.
 
-    A linear change of intensity shows motion only while alpha * displacement stays below an eighth of the wavelength, so
-    each level's factor is capped for an assumed onset-to-apex motion of ``motion`` px; below alpha 1 nothing is capped.
+    A linear change of intensity shows motion only while (1 + alpha) * displacement stays below an eighth of the
+    wavelength, so each level's factor is capped for an assumed onset-to-apex motion; up to alpha 1 nothing is capped.
 
     Args:
         motion: Displacement in px that the caps assume.

@@ -73,7 +73,9 @@ def _read_safetensors(path: Path) -> tuple[str, dict[str, Tensor]]:
         return preset, load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise GammerError(
-            f"the weights {path} cannot be read: {error}", "a whole safetensors file", "reinstall, or copy them again"
+            f"the weights {path} cannot be read: {error}",
+            "a whole safetensors file",
+            "reinstall, or copy them again",
         ) from error
 
 

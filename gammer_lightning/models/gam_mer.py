@@ -1,4 +1,4 @@
-"""GAM-MER: landmark patches -> small CNN -> graph attention -> micro-expression class (paper Sec. 2.2, Eqs. 7 to 9).
+"""GAM-MER: landmark patches -> small CNN -> graph attention -> class (paper Sec. 2.2, Eqs. 7 to 9).
 
 A pure module without batch statistics and without scatter, so that torch.func can stack many of them (vmap).
 """
@@ -17,8 +17,8 @@ LAYERS = ("gat", "gcn")
 class LocalFeatureExtraction(nn.Module):
     """Turn each patch into one feature vector; all patches share the weights.
 
-    Three convolutions whose stride is their kernel (4, 2, the rest), written as matrix products over windows: stacked
-    over many networks a convolution becomes a grouped one, which takes three times as long on a CPU.
+    Three convolutions whose stride is their kernel (4, 2, the rest), written as matrix products over windows:
+    stacked over many networks a convolution becomes a grouped one, which is slow on a CPU.
 
     Args:
         patch_size: Side of a patch in px, a multiple of 8.
@@ -44,14 +44,14 @@ class LocalFeatureExtraction(nn.Module):
 
 
 class GraphAttention(DenseGATConv):
-    """DenseGATConv with its heads before its nodes: the same weights and numbers, faster, and open to its attention."""
+    """DenseGATConv with heads before nodes: the same weights and numbers, faster, its attention readable."""
 
     def attention(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """Return the weights ``(B, H, N, N)`` of features ``(B, N, F)``: row i says where node i looks."""
         return self._attend(self._heads(x), adjacency)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Map features ``(B, N, F)`` to ``(B, N, H * out_channels)`` over edges ``(N, N)`` with self loops."""
+        """Map features ``(B, N, F)`` to ``(B, N, H * out_channels)`` over edges ``(N, N)``."""
         x = self._heads(x)
         return (self._attend(x, adjacency) @ x).transpose(1, 2).flatten(2) + self.bias
 
@@ -82,7 +82,7 @@ class GamMer(nn.Module):
     Raises:
         GammerError: If a setting is unknown or out of range.
 
-    Source: paper Sec. 2.2, Eqs. 7 to 9. The node embedding, the residual layers and the readout are our choice.
+    Source: paper Sec. 2.2, Eqs. 7 to 9. Node embedding, residual layers and readout are our choice.
     """
 
     def __init__(
@@ -126,19 +126,21 @@ class GamMer(nn.Module):
         return self.classifier(self.dropout(x))
 
     def attention(self, patches: Tensor) -> Tensor:
-        """Return the weights ``(B, H, N, N)`` of the last GAT layer: row i says where node i looks; rows sum to 1.
+        """Return the last GAT layer's weights ``(B, H, N, N)``: row i says where node i looks, and sums to 1.
 
         Raises:
             GammerError: If the network has no attention (GCN).
         """
         last = self.graph_layers[-1]
         if not isinstance(last, GraphAttention):
-            raise GammerError("a GCN has no attention", "only GAT layers weigh edges", "use --model.layer gat")
+            raise GammerError(
+                "a GCN has no attention", "only GAT layers weigh edges", "use --model.layer gat"
+            )
         x = self._node_features(patches, len(self.graph_layers) - 1)
         return last.attention(self.norms[-2](x), self.adjacency)
 
     def _node_features(self, patches: Tensor, depth: int) -> Tensor:
-        """Select the key areas (Eq. 7), extract local features (Eq. 8), pass them through graph layers (Eq. 9)."""
+        """Select key areas (Eq. 7), extract local features (Eq. 8), apply graph layers (Eq. 9)."""
         x = self.local_features(patches[:, self.nodes]) + self.node_embedding
         for norm, layer in zip(self.norms, self.graph_layers[:depth], strict=False):
             x = x + F.elu(layer(norm(x), self.adjacency))
@@ -146,7 +148,7 @@ class GamMer(nn.Module):
 
 
 def _windows(x: Tensor, size: int) -> Tensor:
-    """Cut ``(B, N, H, W, C)`` into windows that do not overlap: ``(B, N, H/size, W/size, size * size * C)``."""
+    """Cut ``(B, N, H, W, C)`` into disjoint windows ``(B, N, H / size, W / size, size * size * C)``."""
     b, n, h, w, c = x.shape
     x = x.reshape(b, n, h // size, size, w // size, size * c)
     return x.transpose(3, 4).flatten(4)
@@ -158,7 +160,8 @@ def _check(layer: str, depth: int, heads: int, width: int, patch_size: int, drop
         (1 <= depth <= 4, f"depth {depth}", "1 to 4 graph layers", "--model.depth 2"),
         (heads >= 1 and width % max(heads, 1) == 0, f"width {width} with {heads} heads",
          "the heads share the width, so it is a multiple of them", "--model.width 32 --model.heads 4"),
-        (patch_size >= 8 and patch_size % 8 == 0, f"patch size {patch_size} px", "a multiple of 8", "--data.patch_size 16"),
+        (patch_size >= 8 and patch_size % 8 == 0, f"patch size {patch_size} px", "a multiple of 8",
+         "--data.patch_size 16"),
         (0 <= dropout < 1, f"dropout {dropout}", "a probability in [0, 1)", "--model.dropout 0.2"),
     )  # fmt: skip
     for holds, what, rule, example in rules:

@@ -1,7 +1,7 @@
 """ST-MEMM: the Swin-Transformer motion magnification network of the paper's Section 2.1.
 
-Pure modules. `STMEMM.encode` turns a frame into features, `STMEMM.decode` turns two frames' features and a magnification
-factor into the magnified frame, so a reference frame is encoded once for a whole clip and a pair once for all alphas.
+Pure modules. `STMEMM.encode` turns a frame into features, `STMEMM.decode` two frames' features and a magnification
+factor into the magnified frame: a reference frame is encoded once for a whole clip, and a pair once for all alphas.
 """
 
 from functools import lru_cache
@@ -17,7 +17,9 @@ from gammer_lightning.errors import GammerError
 
 PRESETS = {
     "small": dict(dim=48, head_dim=16, encoder_depths=(2,), decoder_depths=(4,), mlp_ratio=2.0, stride=4),
-    "base": dict(dim=192, head_dim=32, encoder_depths=(6,) * 6, decoder_depths=(6,) * 6, mlp_ratio=2.0, stride=8),
+    "base": dict(
+        dim=192, head_dim=32, encoder_depths=(6,) * 6, decoder_depths=(6,) * 6, mlp_ratio=2.0, stride=8
+    ),
 }
 WINDOW = 8
 MIN_SIDE = 32
@@ -47,7 +49,8 @@ def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype:
     Source: Liu et al., Swin Transformer, ICCV 2021, Sec. 3.2.
     """
     rows, columns = (
-        (torch.arange(n) >= n - WINDOW).long() + (torch.arange(n) >= n - shift).long() for n in (height, width)
+        (torch.arange(n) >= n - WINDOW).long() + (torch.arange(n) >= n - shift).long()
+        for n in (height, width)
     )
     regions = rows[:, None] * 3 + columns
     windows = regions.unfold(0, WINDOW, WINDOW).unfold(1, WINDOW, WINDOW).reshape(-1, WINDOW * WINDOW)
@@ -122,10 +125,14 @@ class DeepEncoder(nn.Module):
 
 
 class Manipulator(nn.Module):
-    """F_M = F1 + ConvRes(alpha * ConvReLU(F2 - F1)). Source: paper Sec. 2.1, Eq. 3.
+    """F_M = F1 + ConvRes(alpha * Conv(F2 - F1) * structure(F1)). Source: paper Sec. 2.1, Eq. 3.
 
-    No layer has a bias, so alpha = 0 gives F1 exactly, and so does a pair without motion. Convolution and ReLU without
-    bias also commute with a factor >= 0: alpha is applied last, and everything before it serves all alphas of a pair.
+    Eq. 3 has a ReLU behind the first convolution. In its place (our choice) stands the onset's own structure over its
+    energy nearby: a change of brightness means motion only relative to the gradient it falls on (Lucas and Kanade
+    1981), and a ReLU would drop its sign. With it, the network learns displacements several times sooner.
+
+    No layer has a bias, so alpha = 0 gives F1 exactly, and so does a pair without motion. All that follows the
+    difference commutes with a factor >= 0: alpha is applied last, and what comes before serves all alphas of a pair.
     """
 
     def __init__(self, dim: int) -> None:
@@ -134,8 +141,7 @@ class Manipulator(nn.Module):
         def conv() -> nn.Conv2d:
             return nn.Conv2d(dim, dim, 3, padding=1, bias=False)
 
-        self.conv_relu = nn.Sequential(conv(), nn.ReLU())
-        self.conv = conv()
+        self.structure, self.difference, self.conv = conv(), conv(), conv()
         self.residual = nn.Sequential(conv(), nn.ReLU(), conv())
 
     def forward(self, first: Tensor, second: Tensor, alpha: Tensor) -> Tensor:
@@ -149,7 +155,9 @@ class Manipulator(nn.Module):
         Returns:
             F_M, ``(A * B, C, h, w)``.
         """
-        motion = self.conv(self.conv_relu(second - first))
+        structure = self.structure(first)
+        energy = F.avg_pool2d(structure.square().mean(1, keepdim=True), 3, 1, 1, count_include_pad=False)
+        motion = self.conv(structure * self.difference(second - first) / (energy + 1e-2))
         motion = motion + self.residual(motion)
         return (first + alpha[:, :, None, None, None].to(motion.dtype) * motion).flatten(0, 1)
 
@@ -192,10 +200,12 @@ class Reconstruction(nn.Module):
             alpha: ``(B,)``.
 
         Returns:
-            The frame ``(B, 3, H, W)`` and the displacement ``(B, 2, H, W)`` in px: output(p) shows onset(p - displacement(p)).
+            The frame ``(B, 3, H, W)`` and the displacement ``(B, 2, H, W)`` in px: frame(p) shows onset(p - it).
         """
         gate = torch.tanh(alpha)[:, None, None, None]
-        displacement = gate * F.interpolate(self.displacement(features) * 8, onset.shape[-2:], mode="bilinear")
+        displacement = gate * F.interpolate(
+            self.displacement(features) * 8, onset.shape[-2:], mode="bilinear"
+        )
         still = (displacement == 0).all(1, keepdim=True)  # not resampled, so that alpha = 0 is exact
         moved = torch.where(still, onset, warp(onset, displacement))
         painted = F.relu(self.conv_transpose(features))
@@ -226,7 +236,7 @@ class STMEMM(nn.Module):
     alpha is the ratio of displacements from the onset: 0 gives the onset, 1 the apex, above 1 a magnified apex.
 
     Args:
-        preset: "small" (real time, the shipped weights) or "base" (the scale of the paper's closest published relative).
+        preset: "small" (real time, the shipped weights) or "base" (the scale of the closest published relative).
 
     Raises:
         GammerError: The preset is unknown.
@@ -237,7 +247,9 @@ class STMEMM(nn.Module):
     def __init__(self, preset: str = "small") -> None:
         super().__init__()
         if preset not in PRESETS:
-            raise GammerError(f"unknown preset {preset!r}", f"known presets: {', '.join(PRESETS)}", "choose one of them")
+            raise GammerError(
+                f"unknown preset {preset!r}", f"known presets: {', '.join(PRESETS)}", "choose one of them"
+            )
         p = PRESETS[preset]
         dim, head_dim, mlp_ratio = p["dim"], p["head_dim"], p["mlp_ratio"]
         self.stride = p["stride"]
@@ -302,7 +314,9 @@ def pad_to_windows(frame: Tensor, multiple: int) -> Tensor:
     """
     height, width = frame.shape[-2:]
     if min(height, width) < MIN_SIDE:
-        raise GammerError(f"frame of {width}x{height} px", f"sides of at least {MIN_SIDE} px", "enlarge the frames")
+        raise GammerError(
+            f"frame of {width}x{height} px", f"sides of at least {MIN_SIDE} px", "enlarge the frames"
+        )
     bottom, right = -height % multiple, -width % multiple
     while bottom or right:  # a reflection reaches at most one pixel less than the side
         step = min(bottom, frame.shape[-2] - 1), min(right, frame.shape[-1] - 1)

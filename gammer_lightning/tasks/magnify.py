@@ -1,8 +1,10 @@
 """MagnifyTask: pretrains ST-MEMM on motion pairs and runs the field's sub-pixel and noise protocol."""
 
 import math
+from pathlib import Path
 from typing import Literal
 
+import pandas as pd
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,8 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gammer_lightning.data.motion_pairs import NOISE_LEVELS, SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
+from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier
+from gammer_lightning.magnify_results import score_microfaces, write_protocol
 from gammer_lightning.models.st_memm import STMEMM
 
 
@@ -57,11 +61,14 @@ class MagnifyTask(pl.LightningModule):
         if not torch.isfinite(total):
             raise GammerError(
                 f"the loss became {total.item()} at step {self.global_step} ("
-                + ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items()) + ")",
+                + ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+                + ")",
                 "a finite loss",
                 "resume from the last good checkpoint with a lower model.lr, or without 16-bit precision",
             )
-        self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()}, on_step=False, on_epoch=True)
+        self.log_dict(
+            {f"train_{name}": value.detach() for name, value in losses.items()}, on_step=False, on_epoch=True
+        )
         self.log("train_loss", total.detach(), prog_bar=True)
         return total
 
@@ -70,7 +77,10 @@ class MagnifyTask(pl.LightningModule):
         onset, apex = self.network.encode(batch["onset"]), self.network.encode(batch["apex"])
         frames, displacement = self.network.decode(onset, apex, batch["alpha"][None])
         height, width = target.shape[-2:]
-        frame, displacement = frames[0, ..., :height, :width].float(), displacement[0, ..., :height, :width].float()
+        frame, displacement = (
+            frames[0, ..., :height, :width].float(),
+            displacement[0, ..., :height, :width].float(),
+        )
         error = frame - target
         losses = {"pixel": error.abs().mean() if h.loss == "l1" else (error**2 + 1e-6).sqrt().mean()}
         if h.edge_weight:
@@ -82,14 +92,31 @@ class MagnifyTask(pl.LightningModule):
             losses["regulariser"] = h.regulariser_weight * F.l1_loss(deep, apex.deep)
         return losses
 
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Keep the last good checkpoint where the weights are no longer finite."""
+        if not all(weight.isfinite().all() for weight in self.parameters()):
+            raise GammerError(
+                f"the weights are not finite at step {self.global_step}",
+                "a checkpoint holds finite weights; the one before is kept",
+                "resume from it with a lower model.lr, or without 16-bit precision",
+            )
+
     def validation_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """PSNR and SSIM by alpha."""
         psnr, ssim = quality(self._magnify(batch), batch["magnified"])
         for alpha in batch["alpha"].unique():
             chosen = batch["alpha"] == alpha
-            scores = {f"val_psnr_alpha{alpha:g}": psnr[chosen].mean(), f"val_ssim_alpha{alpha:g}": ssim[chosen].mean()}
+            scores = {
+                f"val_psnr_alpha{alpha:g}": psnr[chosen].mean(),
+                f"val_ssim_alpha{alpha:g}": ssim[chosen].mean(),
+            }
             self.log_dict(scores, batch_size=int(chosen.sum()), sync_dist=True)
-        self.log_dict({"val_psnr": psnr.mean(), "val_ssim": ssim.mean()}, prog_bar=True, batch_size=len(psnr), sync_dist=True)
+        self.log_dict(
+            {"val_psnr": psnr.mean(), "val_ssim": ssim.mean()},
+            prog_bar=True,
+            batch_size=len(psnr),
+            sync_dist=True,
+        )
 
     def on_test_start(self) -> None:
         """Begin the protocol's table."""
@@ -98,13 +125,21 @@ class MagnifyTask(pl.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
         """One row of the protocol: all scenes at one motion or one noise level, beside the input's own floor."""
         psnr, ssim = quality(self._magnify(batch), batch["magnified"])
-        floor_psnr, floor = quality(batch["onset"], batch["magnified"])
+        floor_psnr, floor = quality(batch["apex"], batch["magnified"])
         test, values = (("motion", SUBPIXEL_MOTIONS), ("noise", NOISE_LEVELS))[dataloader_idx]
         gain = ssim - floor
         row = dict(test=test, value=values[batch_index], alpha=round(float(batch["alpha"][0]), 3))
         row |= dict(ssim=ssim.mean(), floor=floor.mean(), gain=gain.mean(), gain_std=gain.std())
         row |= dict(psnr=psnr.mean(), floor_psnr=floor_psnr.mean())
         self.protocol.append({name: float(v) if isinstance(v, Tensor) else v for name, v in row.items()})
+
+    def on_test_end(self) -> None:
+        """Write and print the tables, with true magnified apexes of microfaces."""
+        if not self.trainer.is_global_zero:
+            return
+        root, clips = self.trainer.datamodule.test_faces()
+        faces = score_microfaces(STMEMMMagnifier(self.network, "run"), root, clips, self.device)
+        print(write_protocol(Path(self.trainer.default_root_dir), pd.DataFrame(self.protocol), faces))
 
     def _magnify(self, batch: dict[str, Tensor]) -> Tensor:
         return self(batch["onset"], batch["apex"], batch["alpha"][None])[0].float().clamp(0, 1)

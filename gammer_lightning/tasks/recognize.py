@@ -1,7 +1,8 @@
 """RecognizeTask: trains GAM-MER over all folds and seeds in one fit, and evaluates it leave-one-subject-out.
 
-A member is one network: one for each seed and held-out subject, and one for each seed that holds out nobody. The members'
-parameters are stacked along a first axis M and run under vmap; a 0/1 weight per member and clip leaves clips out.
+A member is one network: one for each seed and held-out subject, and one for each seed that holds out nobody.
+The members' parameters are stacked along a first axis M and run under vmap; a 0/1 weight per member and clip
+leaves clips out.
 """
 
 import copy
@@ -31,10 +32,11 @@ CPU_CHUNK = 8
 class RecognizeTask(pl.LightningModule):
     """Micro-expression recognition over subject folds.
 
-    Nothing is chosen by held-out clips: the last epoch counts, and ``trainer.max_epochs`` fixes it beforehand.
+    Nothing is chosen by held-out clips: the last epoch counts; ``trainer.max_epochs`` fixes it beforehand.
 
     Args:
-        regions: Facial regions whose landmarks are used: brows, nose_tip, nose_bridge, eyes, mouth, contour, or all.
+        regions: Facial regions whose landmarks are used: brows, nose_tip, nose_bridge, eyes, mouth, contour,
+            or all.
         graph: ``raw`` or ``optimised``.
         layer: ``gat`` or ``gcn``.
         depth: Number of graph layers, 1 to 4.
@@ -68,7 +70,9 @@ class RecognizeTask(pl.LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.automatic_optimization = False  # each chunk of members runs backward before the next runs forward
+        self.automatic_optimization = (
+            False  # each chunk of members runs backward before the next runs forward
+        )
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -79,13 +83,17 @@ class RecognizeTask(pl.LightningModule):
             (distinct, f"model.seeds {list(hp.seeds)}", "one or more different seeds"),
             (hp.lr > 0, f"model.lr {hp.lr}", "a learning rate above 0"),
             (hp.weight_decay >= 0, f"model.weight_decay {hp.weight_decay}", "0 or more"),
-            (hp.member_chunk is None or hp.member_chunk > 0, f"model.member_chunk {hp.member_chunk}", "null, or 1 or more"),
+            (
+                hp.member_chunk is None or hp.member_chunk > 0,
+                f"model.member_chunk {hp.member_chunk}",
+                "null, or 1 or more",
+            ),
         ):
             if not holds:
                 raise GammerError(what, rule, f"change {what.split()[0]}")
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Refuse trainer settings that would spoil the evaluation; Lightning calls this hook before its own checks."""
+        """Refuse trainer settings that would spoil the evaluation, before Lightning's own checks."""
         refuse_trainer(self.trainer)
         return []
 
@@ -121,7 +129,9 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If a weight is not finite, so that the last good checkpoint stays.
         """
-        finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.members.parameters()]).all(0)
+        finite = torch.stack(
+            [p.detach().flatten(1).isfinite().all(1) for p in self.members.parameters()]
+        ).all(0)
         self._refuse_not_finite(finite, "weights")
         checkpoint["recognition"] = self.recognition
 
@@ -136,8 +146,8 @@ class RecognizeTask(pl.LightningModule):
             self._build(**facts)
         elif facts["clip_hash"] != self.recognition["clip_hash"]:
             raise GammerError(
-                f"the clips have hash {self.recognition['clip_hash'][:12]}, the checkpoint's {facts['clip_hash'][:12]}",
-                "a run is evaluated on the clips, labels and folds it was trained with, or subjects would leak",
+                f"these clips (hash {self.recognition['clip_hash'][:12]}) are not the checkpoint's",
+                "a run is evaluated on the clips and labels it was trained with, or subjects would leak",
                 "restore the data set, or train again: gammer recognize fit",
             )
 
@@ -145,7 +155,11 @@ class RecognizeTask(pl.LightningModule):
         """Adam with betas .9 and .999 (paper Sec. 3.3), cosine to 0 over the epochs."""
         hp = self.hparams
         adam = torch.optim.Adam(
-            self.members.parameters(), hp.lr, (0.9, 0.999), weight_decay=hp.weight_decay, decoupled_weight_decay=True
+            self.members.parameters(),
+            hp.lr,
+            (0.9, 0.999),
+            weight_decay=hp.weight_decay,
+            decoupled_weight_decay=True,
         )
         return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(self.trainer.max_epochs, 1))]
 
@@ -204,8 +218,12 @@ class RecognizeTask(pl.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Predict each clip by the members that held out its subject."""
         clips = batch["clip"].cpu()
-        logits = torch.cat([stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()])
-        self.probabilities[:, clips] = logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
+        logits = torch.cat(
+            [stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()]
+        )
+        self.probabilities[:, clips] = (
+            logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
+        )
         if self.hparams.layer == "gat":
             self.attention.append(self.deployed_network.attention(batch["patches"]).float().mean(1).cpu())
 
@@ -223,7 +241,9 @@ class RecognizeTask(pl.LightningModule):
                 "results count every clip once",
                 "leave trainer.limit_test_batches and trainer.fast_dev_run unset",
             )
-        predictions = Predictions(data.clips, data.labels, data.class_names, self.hparams.seeds, self.probabilities.numpy())
+        predictions = Predictions(
+            data.clips, data.labels, data.class_names, self.hparams.seeds, self.probabilities.numpy()
+        )
         summary = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
         write_figures(run, predictions, data, self.hparams.regions, self.hparams.graph, attention)
@@ -317,7 +337,7 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
         if monitor and not monitor.startswith("train") and monitor not in ("epoch", "step"):
             raise GammerError(
                 f"{type(callback).__name__} monitors `{monitor}`",
-                "a test metric never chooses an epoch; there is no validation set beside the held-out subjects",
+                "no metric of held-out clips chooses an epoch, and there are no other validation clips",
                 "fix trainer.max_epochs beforehand, or monitor train_loss",
             )
 
@@ -333,6 +353,8 @@ def _with_parameters(network: GamMer, parameters: dict[str, Tensor]) -> GamMer:
 def _facts(checkpoint: dict[str, Any], where: str | Path) -> dict[str, Any]:
     if "recognition" not in checkpoint:
         raise GammerError(
-            f"{where} is not one of GAM-MER", "it must come from `gammer recognize fit`", "check the run folder"
+            f"{where} is not one of GAM-MER",
+            "it must come from `gammer recognize fit`",
+            "check the run folder",
         )
     return checkpoint["recognition"]

@@ -1,0 +1,168 @@
+"""``gammer bench``: speed and memory of the parts, as medians and as ratios within one run."""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer bench``."""
+    parser.add_argument(
+        "parts", nargs="*", default=list(PARTS), help=f"any of {', '.join(PARTS)} (default: all)"
+    )
+    parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default: %(default)s)")
+    parser.add_argument("--json", help="also write the rows to this file")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the parts and print a row a measurement: median, fastest, slowest, ratio to the part's first row.
+
+    Raises:
+        GammerError: A part is unknown.
+    """
+    import torch
+
+    from gammer_lightning.errors import GammerError
+    from gammer_lightning.files import replacing
+    from gammer_lightning.run_folder import cpu_name
+
+    if unknown := set(arguments.parts) - set(PARTS):
+        raise GammerError(
+            f"unknown part {', '.join(unknown)}", f"parts are {', '.join(PARTS)}", "gammer bench magnifier"
+        )
+    torch.set_num_threads(arguments.threads)
+    where = torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name()
+    print(f"{where}, {arguments.threads} threads, torch {torch.__version__}, {arguments.repeats} rounds")
+    rows = [{"part": part} | row for part in arguments.parts for row in PARTS[part](arguments)]
+    for row in rows:
+        print(
+            "  ".join(
+                [
+                    f"{row['part']:<10} {row['name']:<52}",
+                    *(f"{k} {v:.4g}" for k, v in row.items() if k not in ("part", "name")),
+                ]
+            )
+        )
+    if arguments.json:
+        with replacing(Path(arguments.json)) as temporary:
+            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def interleaved(steps: dict[str, Callable[[], object]], repeats: int, device: str = "cpu") -> list[dict]:
+    """Time functions in turn, after two untimed rounds, so that other load on the machine meets all of them.
+
+    Returns:
+        For each its ``name``, median, fastest and slowest in ms, and the ``ratio`` of its median to the first one's.
+    """
+    import torch
+
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(repeats + 2):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append((time.perf_counter() - started) * 1000)
+    medians = {name: statistics.median(values[2:]) for name, values in times.items()}
+    first = next(iter(medians.values()))
+    return [
+        dict(
+            name=name,
+            ms=median,
+            fastest=min(times[name][2:]),
+            slowest=max(times[name][2:]),
+            ratio=median / first,
+        )
+        for name, median in medians.items()
+    ]
+
+
+def magnifier(arguments: argparse.Namespace) -> list[dict]:
+    """ST-MEMM `small`, one 256x256 frame with the reference cached, its modes, and seven alphas of one pair."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from gammer_lightning.models.st_memm import STMEMM
+
+    device = arguments.device
+    network = STMEMM("small").to(device).eval()
+    onset, apex = torch.rand(2, 1, 3, 256, 256, device=device)
+    one, seven = torch.full((1, 1), 10.0, device=device), torch.linspace(5, 20, 7, device=device)[:, None]
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as counter:
+            network(onset, apex, one)
+        reference = network.encode(onset)
+
+        def frame() -> None:
+            network.decode(reference, network.encode(apex), one)
+
+        def half() -> None:
+            with torch.autocast(device, torch.bfloat16):
+                frame()
+
+        steps = {
+            "frame, reference cached, fp32": frame,
+            "frame, reference cached, bf16": half,
+            "pair, one alpha, fp32": lambda: network(onset, apex, one),
+            "pair, seven alphas, fp32": lambda: network(onset, apex, seven),
+        }
+        rows = interleaved(steps, arguments.repeats, device)
+    seven_to_one = rows[3]["ms"] / rows[2]["ms"]
+    return [
+        {"name": "pair, one alpha", "GFLOP": counter.get_total_flops() / 1e9},
+        *rows,
+        {"name": "seven alphas / one alpha", "ratio": seven_to_one},
+    ]
+
+
+def pairs(arguments: argparse.Namespace) -> list[dict]:
+    """The generator of motion pairs: samples a second of experiments/magnify_small.yaml, drawing and rendering."""
+    import numpy as np
+    from torch.utils.data import default_collate
+
+    from gammer_lightning.data.image_sources import ImageSources
+    from gammer_lightning.data.motion_pairs import draw_scene, render
+
+    sources = ImageSources(["embedded"])
+
+    def draw() -> dict:
+        scenes = (draw_scene(sources, np.random.default_rng([0, index]), 64, (0, 3)) for index in range(12))
+        return default_collate([dict(scene) for scene in scenes])
+
+    batch = {name: value.to(arguments.device) for name, value in draw().items()}
+    rows = interleaved(
+        {"draw 12 scenes": draw, "render 12 scenes, 64 px": lambda: render(batch)}, arguments.repeats
+    )
+    total = sum(row["ms"] for row in rows) / 1000
+    return [*rows, {"name": "samples of 64 px", "per second": 12 / total}]
+
+
+def recognize(arguments: argparse.Namespace) -> list[dict]:
+    """All folds in one fit against the same folds in turn."""
+    from gammer_lightning.bench_recognize import measure
+
+    return [{"name": row["name"], row["unit"]: row["value"]} for row in measure(device=arguments.device)]
+
+
+def startup(arguments: argparse.Namespace) -> list[dict]:
+    """`gammer --help` and the import of the package, as whole processes."""
+    commands = {
+        "gammer --help": [sys.executable, "-m", "gammer_lightning.cli", "--help"],
+        "import gammer_lightning": [sys.executable, "-c", "import gammer_lightning"],
+    }
+    run = {
+        name: lambda c=command: subprocess.run(c, check=True, capture_output=True)
+        for name, command in commands.items()
+    }
+    return interleaved(run, arguments.repeats)
+
+
+PARTS = {"startup": startup, "magnifier": magnifier, "pairs": pairs, "recognize": recognize}

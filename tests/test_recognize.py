@@ -1,0 +1,246 @@
+"""RecognizeTask: folds in a stack equal folds alone, held-out clips never count, bad runs are refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+from fake_clips import FakeClips
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from torch.nn import functional
+
+from gammer_lightning.bench_recognize import measure
+from gammer_lightning.errors import GammerError
+from gammer_lightning.protocol import class_weights
+from gammer_lightning.run_folder import RunFolder, WholeCheckpoints, checkpoint_callbacks
+from gammer_lightning.tasks.recognize import (
+    RecognizeTask,
+    deployed_model,
+    member_losses,
+    refuse_trainer,
+    seeded,
+    unstack,
+)
+
+SMALL = {"depth": 1, "heads": 1, "width": 4, "regions": ("nose_tip",), "lr": 1e-2}
+
+
+def trainer(run, epochs=2, **settings):
+    callbacks = [*checkpoint_callbacks(RunFolder(run), None), *settings.pop("callbacks", [])]
+    made = pl.Trainer(
+        max_epochs=epochs,
+        default_root_dir=run,
+        callbacks=callbacks,
+        accelerator="cpu",
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **settings,
+    )
+    made.strategy.checkpoint_io = WholeCheckpoints()
+    return made
+
+
+def fit(run, data=None, epochs=2, trainer_settings=None, **settings):
+    task = RecognizeTask(**{**SMALL, **settings})
+    trainer(run, epochs, **(trainer_settings or {})).fit(task, datamodule=data or FakeClips())
+    return task
+
+
+def trained_alone(network, data, fold, epochs, lr):
+    """Train one fold as a user would without stacking: only its own clips, torch's weighted cross-entropy."""
+    training = np.array([subject != fold for subject in data.subjects])
+    weights = torch.tensor(class_weights(training, data.labels, data.class_names, fold))
+    optimizer = torch.optim.Adam(network.parameters(), lr)
+    loader = data.train_dataloader()
+    for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = lr * (1 + np.cos(np.pi * epoch / epochs)) / 2
+        for batch in loader:
+            own = torch.tensor(training)[batch["clip"]]
+            logits = network(batch["patches"][own].double())
+            optimizer.zero_grad()
+            functional.cross_entropy(logits, batch["label"][own], weights).backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("layer", ["gat", "gcn"])
+def test_a_fold_in_the_stack_equals_the_fold_trained_alone(tmp_path, chunk, layer):
+    """Equal to 1e-9 in double precision, for a held-out subject and for the member that holds out nobody."""
+    data = FakeClips()
+    precise = {"precision": "64-true"}
+    task = fit(tmp_path, data, 3, precise, seeds=[0, 7], member_chunk=chunk, layer=layer)
+    for member, seed, fold in ((1, 0, "microfaces/02"), (4, 7, "microfaces/01"), (7, 7, "nobody")):
+        assert task.names[member] == f"seed {seed}, fold {fold}"
+        alone = seeded(seed, task.recognition["network"]).double()
+        trained_alone(alone, data, fold, epochs=3, lr=1e-2)
+        stacked = dict(unstack(task.members, member).named_parameters())
+        for name, weight in alone.named_parameters():
+            assert torch.allclose(weight, stacked[name], atol=1e-9), name
+
+
+def test_held_out_clips_do_not_change_their_member(tmp_path):
+    tampered = FakeClips()
+    tampered.patches[[subject == "microfaces/02" for subject in tampered.subjects]] += 3
+    one, two = (fit(tmp_path / str(i), d, seeds=[0]) for i, d in enumerate((FakeClips(), tampered)))
+    same = [torch.equal(one.members.classifier.weight[m], two.members.classifier.weight[m]) for m in range(4)]
+    assert same == [False, True, False, False]
+
+
+def test_members_losses_leave_out_and_weigh():
+    logits, labels = torch.randn(2, 3, 4), torch.tensor([0, 1, 3])
+    weights = torch.tensor([[1.0, 1, 0], [0, 0, 0]])
+    losses = member_losses(logits, labels, weights, torch.tensor([[1.0, 2, 3, 4]] * 2))
+    expected = functional.cross_entropy(logits[0, :2], labels[:2], torch.tensor([1.0, 2, 3, 4]))
+    assert torch.allclose(losses, torch.stack([expected, torch.tensor(0.0)]))
+
+
+def test_fit_then_test_learns_and_predicts_by_the_held_out_members(tmp_path):
+    data, task = FakeClips(subjects=4), RecognizeTask(lr=1e-2, seeds=[0, 1], width=8)
+    runner = trainer(tmp_path, 8)
+    runner.fit(task, datamodule=data)
+    assert runner.callback_metrics["train_accuracy"] > 0.9
+    figures = runner.test(task, datamodule=data, verbose=False)[0]
+    assert figures["test_uf1"] > 0.8
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"subject": str})
+    assert len(table) == 2 * len(data.clips)
+    row = table.iloc[len(data.clips) + 7]  # seed 1, a clip of subject 02
+    judge = unstack(task.members, 5 + 1).eval()
+    expected = judge(data.patches[7:8]).softmax(-1)[0].tolist()
+    assert (row.fold, row.seed) == ("microfaces/02", 1)
+    assert np.allclose([row.p_negative, row.p_positive, row.p_surprise], expected, atol=1e-4)
+
+
+def test_a_checkpoint_is_plain_and_rebuilds_task_and_deployed_network(tmp_path):
+    data = FakeClips()
+    task = fit(tmp_path, data, seeds=[3])
+    last = RunFolder(tmp_path).last
+    torch.load(last, weights_only=True)
+    rebuilt = RecognizeTask.load_from_checkpoint(last, weights_only=True)
+    assert rebuilt.names == task.names
+    network = deployed_model(last)
+    assert torch.equal(network(data.patches), unstack(rebuilt.members, 3).eval()(data.patches))
+    assert not any(key.startswith("members") for key in network.state_dict())
+
+
+def test_resume_equals_one_go(tmp_path):
+    class Stop(pl.Callback):
+        def on_train_epoch_start(self, trainer, task):
+            if trainer.current_epoch == 2:
+                raise GammerError("killed")
+
+    def data():  # whose order depends on the epoch alone, as that of MagnifiedClips
+        return FakeClips(batch_size=18)
+
+    straight = fit(tmp_path / "a", data(), 4, seeds=[0])
+    with pytest.raises(GammerError, match="killed"):
+        fit(tmp_path / "b", data(), 4, {"callbacks": [Stop()]}, seeds=[0])
+    resumed = RecognizeTask(**SMALL, seeds=[0])
+    trainer(tmp_path / "b", 4).fit(resumed, datamodule=data(), ckpt_path=RunFolder(tmp_path / "b").last)
+    for one, two in zip(straight.members.parameters(), resumed.members.parameters(), strict=True):
+        assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_other_clips_than_those_of_the_checkpoint_are_refused(tmp_path):
+    fit(tmp_path, seeds=[0])
+    with pytest.raises(GammerError, match=r"these clips .* are not the checkpoint"):
+        trainer(tmp_path).test(
+            RecognizeTask(**SMALL, seeds=[0]),
+            datamodule=FakeClips(repeats=3),
+            ckpt_path=RunFolder(tmp_path).last,
+        )
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    torch.save({"state_dict": {"layer.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
+    with pytest.raises(GammerError, match="not one of GAM-MER"):
+        deployed_model(tmp_path / "other.ckpt")
+
+
+def test_nan_loss_names_member_and_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    class Spoil(pl.Callback):
+        def on_train_batch_start(self, trainer, task, batch, index):
+            if trainer.global_step == 4:  # second epoch
+                task.members.classifier.weight.data[2] = torch.nan
+
+    with pytest.raises(GammerError, match=r"loss of the member with seed 0, fold microfaces/03 .* step 4"):
+        fit(tmp_path, None, 3, {"callbacks": [Spoil()]}, seeds=[0])
+    good = torch.load(RunFolder(tmp_path).last, weights_only=True)
+    assert good["epoch"] == 0
+    assert all(weight.isfinite().all() for weight in good["state_dict"].values())
+
+
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    class Spoil(pl.Callback):
+        def on_train_batch_end(self, trainer, task, outputs, batch, index):
+            if trainer.global_step == 6:  # last step of the second epoch
+                task.members.classifier.bias.data[1] = torch.inf
+
+    with pytest.raises(GammerError, match="weights of the member with seed 0, fold microfaces/02"):
+        fit(tmp_path, None, 3, {"callbacks": [Spoil()]}, seeds=[0])
+    assert torch.load(RunFolder(tmp_path).last, weights_only=True)["epoch"] == 0
+
+
+@pytest.mark.parametrize(
+    "callback", [EarlyStopping("test_uf1"), ModelCheckpoint(monitor="test_uar"), EarlyStopping("val_loss")]
+)
+def test_a_test_metric_as_monitor_is_refused(tmp_path, callback):
+    with pytest.raises(GammerError, match=r"monitors `(test|val)_.*\n.*no metric of held-out clips"):
+        fit(tmp_path, trainer_settings={"callbacks": [callback]})
+
+
+def test_gradient_clipping_is_refused(tmp_path):
+    with pytest.raises(GammerError, match="gradient_clip_val is 1"):
+        fit(tmp_path, trainer_settings={"gradient_clip_val": 1.0})
+
+
+def test_several_devices_are_refused():
+    with pytest.raises(GammerError, match="2 devices"):
+        refuse_trainer(pl.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False))
+
+
+def test_a_test_of_some_clips_is_refused(tmp_path):
+    task = fit(tmp_path, seeds=[0])
+    with pytest.raises(GammerError, match="only 8 of 18 clips"):
+        trainer(tmp_path, limit_test_batches=1).test(task, datamodule=FakeClips())
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_one_subject_is_refused(tmp_path):
+    with pytest.raises(GammerError, match="two subjects"):
+        fit(tmp_path, FakeClips(subjects=1))
+
+
+def test_a_class_that_only_one_subject_shows_is_refused(tmp_path):
+    data = FakeClips()
+    data.labels = [
+        2 if clip.subject == "01" else 0 if index % 2 else 1 for index, clip in enumerate(data.clips)
+    ]
+    with pytest.raises(GammerError, match="fold microfaces/01: no training clip of class surprise"):
+        fit(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seeds": []}, "model.seeds"),
+        ({"seeds": [1, 1]}, "model.seeds"),
+        ({"lr": 0.0}, "model.lr"),
+        ({"weight_decay": -1.0}, "model.weight_decay"),
+        ({"member_chunk": 0}, "model.member_chunk"),
+        ({"regions": ["chin"]}, "chin"),
+        ({"layer": "gin"}, "gin"),
+    ],
+)
+def test_bad_settings_are_refused_before_any_data_is_read(settings, message):
+    with pytest.raises(GammerError, match=message):
+        RecognizeTask(**settings)
+
+
+def test_bench_compares_stacked_with_in_turn():
+    rows = {row["name"]: row["value"] for row in measure(folds=3, batch=2, repeats=1)}
+    stacked, in_turn = (
+        rows["recognize: 3 folds stacked, one step of 2 clips"],
+        rows["recognize: 3 folds in turn"],
+    )
+    assert rows["recognize: stacked / in turn"] == stacked / in_turn

@@ -1,0 +1,137 @@
+"""The files of a recognition run, written whole, and the same in an offline W&B run."""
+
+import hashlib
+import json
+import struct
+
+import numpy as np
+import pandas as pd
+import pytest
+import wandb
+from fake_clips import FakeClips
+from PIL import Image
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from wandb.proto import wandb_internal_pb2
+
+from gammer_lightning.results import MICROFACES_NOTE, Predictions, log_results, write_figures, write_results
+
+
+@pytest.fixture
+def predictions():
+    data = FakeClips()
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), (2, len(data.clips)))
+    return Predictions(data.clips, data.labels, data.class_names, [0, 5], probabilities)
+
+
+def test_summary_holds_each_seed_and_mean_and_spread(tmp_path, predictions):
+    summary = write_results(tmp_path, predictions)
+    uf1 = [values["uf1"] for values in summary["seeds"].values()]
+    assert summary["mean"]["uf1"] == pytest.approx(np.mean(uf1))
+    assert summary["std"]["uf1"] == pytest.approx(np.std(uf1, ddof=1))
+    assert summary["seeds"][5]["accuracy"] == np.mean(predictions.predicted[1] == predictions.labels)
+    assert np.sum(summary["confusion"][0]) == 18 and summary["subjects"] == 3
+    assert [values["support"] for values in summary["classes"].values()] == [6, 6, 6]
+    stored = json.loads((tmp_path / "results.json").read_text())
+    assert stored["mean"] == summary["mean"]
+
+
+def test_one_seed_has_no_spread(tmp_path, predictions):
+    one = Predictions(
+        predictions.clips, predictions.labels, predictions.class_names, [5], predictions.probabilities[:1]
+    )
+    assert write_results(tmp_path, one)["std"] == {"uf1": None, "uar": None, "accuracy": None}
+    assert "| std | - | - | - |" in (tmp_path / "results.md").read_text()
+
+
+def test_text_has_the_tables_and_says_what_microfaces_are(tmp_path, predictions):
+    summary = write_results(tmp_path, predictions)
+    text = (tmp_path / "results.md").read_text()
+    assert f"| mean | {summary['mean']['uf1']:.3f} |" in text and "| surprise | " in text
+    assert MICROFACES_NOTE in text
+
+
+def test_predictions_table_has_a_row_for_each_clip_and_seed(tmp_path, predictions):
+    write_results(tmp_path, predictions)
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"subject": str})
+    names = ["negative", "positive", "surprise"]
+    columns = [
+        "dataset",
+        "subject",
+        "clip",
+        "label",
+        "prediction",
+        *(f"p_{name}" for name in names),
+        "fold",
+        "seed",
+    ]
+    assert table.columns.tolist() == columns and len(table) == 36
+    assert (table["fold"] == table["dataset"] + "/" + table["subject"]).all()
+    assert (table[columns[5:8]].idxmax(axis=1) == "p_" + table["prediction"]).all()
+
+
+def test_clip_list_matches_its_hash(tmp_path, predictions):
+    summary = write_results(tmp_path, predictions)
+    digest = hashlib.sha256((tmp_path / "clips.csv").read_bytes()).hexdigest()
+    assert summary["clips_sha256"] == digest
+    assert (tmp_path / "clips.csv.sha256").read_text() == f"{digest}  clips.csv\n"
+
+
+def test_megc_logs_agree_with_the_confusion(tmp_path, predictions):
+    write_results(tmp_path, predictions)
+    lines = [line.split() for line in (tmp_path / "megc_log_seed5.txt").read_text().splitlines()]
+    pairs = [(int(truth), int(guess)) for _, truth, guess in (line for line in lines if len(line) == 3)]
+    assert [line for line in lines if len(line) == 2] == [["microfaces", s] for s in ("01", "02", "03")]
+    counts = np.zeros((3, 3), int)
+    np.add.at(counts, tuple(np.array(pairs).T), 1)
+    assert np.array_equal(counts, predictions.confusions[1])
+
+
+def test_writing_again_replaces_and_leaves_nothing_beside(tmp_path, predictions):
+    write_results(tmp_path, predictions)
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write_results(tmp_path, predictions)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first and len(first) == 7
+
+
+def test_figures_and_tables_reach_an_offline_wandb_run(tmp_path, predictions):
+    attention = np.random.default_rng(0).random((36, 36))
+    write_results(tmp_path, predictions)
+    write_figures(tmp_path, predictions, FakeClips(), ("brows", "nose_tip", "mouth"), "optimised", attention)
+    for name in ("confusion", "alphas", "graph"):
+        with Image.open(tmp_path / "figures" / f"{name}.png") as figure:
+            figure.load()
+            assert figure.width > 600
+    logger = WandbLogger(name="test", save_dir=tmp_path, offline=True)
+    log_results([CSVLogger(tmp_path), logger], tmp_path, predictions)
+    wandb.finish()
+    history = read_history(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
+    assert {"confusion", "alphas", "graph", "predictions", "classes"} <= set(history)
+    table = next(tmp_path.glob("wandb/offline-run-*/files/media/table/predictions_*.json"))
+    stored = json.loads(table.read_text())
+    assert stored["columns"] == predictions.table().columns.tolist() and len(stored["data"]) == 36
+
+
+def read_history(path):
+    """Return the last value of each key logged to an offline run."""
+    values = {}
+    for data in read_records(path.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        for item in record.history.item:
+            values[item.key or item.nested_key[0]] = json.loads(item.value_json)
+    return values
+
+
+def read_records(content):
+    """Yield the records of a .wandb file: 7 bytes, then a LevelDB log (parts in 32 KiB blocks)."""
+    position, record = 7, b""
+    while position + 7 <= len(content):
+        if (room := 32768 - position % 32768) < 7:
+            position += room
+            continue
+        _, length, kind = struct.unpack_from("<IHB", content, position)
+        record += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            yield record
+            record = b""
