@@ -104,9 +104,7 @@ def adjacency(regions: Sequence[str], kind: str) -> torch.Tensor:
     Source: paper Sec. 2.2; the edges are our choice.
     """
     if kind not in GRAPHS:
-        raise GammerError(
-            f"facial graph {kind!r}", f"one of: {', '.join(GRAPHS)}", "e.g. --model.graph optimised"
-        )
+        raise GammerError(f"facial graph {kind!r}", f"one of: {', '.join(GRAPHS)}", "e.g. --model.graph optimised")
     nodes = list(nodes_of(regions))
     linked = torch.zeros(68, 68, dtype=torch.bool)
     edges = _chain_edges() + (_distant_edges() if kind == "optimised" else [])
@@ -143,9 +141,7 @@ def draw_graph(
         lines = LineCollection(segments, linewidths=1.0, colors="cyan")
     else:
         weight = np.maximum(attention, np.asarray(attention).T)[rows, columns]
-        lines = LineCollection(
-            segments, linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma"
-        )
+        lines = LineCollection(segments, linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma")
         figure.colorbar(lines, ax=axes, shrink=0.5, label="attention")
     axes.add_collection(lines)
     axes.scatter(*points.T, s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)

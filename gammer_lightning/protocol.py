@@ -35,9 +35,7 @@ def training_masks(folds: Sequence[tuple[str, np.ndarray]], num_clips: int) -> d
     return {**masks, NOBODY: np.ones(num_clips, bool)}
 
 
-def class_weights(
-    training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str
-) -> np.ndarray:
+def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str) -> np.ndarray:
     """Return the weight of each class ``(K,)``, inverse to its frequency among the fold's own training clips.
 
     The mean weight of a training clip is 1.
@@ -99,9 +97,7 @@ def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def megc_log(
-    subjects: Sequence[str], clips: Sequence[str], labels: Sequence[int], predictions: Sequence[int]
-) -> str:
+def megc_log(subjects: Sequence[str], clips: Sequence[str], labels: Sequence[int], predictions: Sequence[int]) -> str:
     """Return a log as in MEGC 2019: for each fold ``database subject``, then lines ``clip truth prediction``.
 
     Args:

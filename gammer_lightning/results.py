@@ -77,9 +77,7 @@ class Predictions:
     def clip_table(self) -> pd.DataFrame:
         """Return one row for each clip: what was evaluated."""
         columns = ["dataset", "subject", "name", "onset", "apex", "offset", "action_units", "emotion"]
-        table = pd.DataFrame(
-            [[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns
-        )
+        table = pd.DataFrame([[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns)
         return table.rename(columns={"name": "clip"}).assign(label=[self.class_names[k] for k in self.labels])
 
 
@@ -120,9 +118,7 @@ def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
         predictions: Predictions of every clip.
         clip_hash: SHA-256 of clips.csv.
     """
-    per_seed = pd.DataFrame(
-        [scores(counts) for counts in predictions.confusions], index=list(predictions.seeds)
-    )
+    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=list(predictions.seeds))
     several = len(per_seed) > 1
     by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
     by_class["support"] //= len(per_seed)
@@ -248,7 +244,5 @@ def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions) 
             for name in FIGURES:
                 logger.log_image(name, [str(run / "figures" / f"{name}.png")])
             logger.log_table("predictions", dataframe=predictions.table())
-            by_class = pd.DataFrame(
-                class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names)
-            )
+            by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
             logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())

@@ -57,8 +57,7 @@ def test_optimised_graph_adds_the_distant_links_and_keeps_the_rest():
 
 def test_only_the_optimised_graph_connects_the_papers_regions():
     connected = {
-        kind: torch.linalg.matrix_power(adjacency(PAPER_REGIONS, kind), 36).all()
-        for kind in ("raw", "optimised")
+        kind: torch.linalg.matrix_power(adjacency(PAPER_REGIONS, kind), 36).all() for kind in ("raw", "optimised")
     }
     assert connected["optimised"] and not connected["raw"]
 

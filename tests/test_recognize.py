@@ -213,9 +213,7 @@ def test_one_subject_is_refused(tmp_path):
 
 def test_a_class_that_only_one_subject_shows_is_refused(tmp_path):
     data = FakeClips()
-    data.labels = [
-        2 if clip.subject == "01" else 0 if index % 2 else 1 for index, clip in enumerate(data.clips)
-    ]
+    data.labels = [2 if clip.subject == "01" else 0 if index % 2 else 1 for index, clip in enumerate(data.clips)]
     with pytest.raises(GammerError, match="fold microfaces/01: no training clip of class surprise"):
         fit(tmp_path, data)
 

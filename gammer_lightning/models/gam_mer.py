@@ -133,9 +133,7 @@ class GamMer(nn.Module):
         """
         last = self.graph_layers[-1]
         if not isinstance(last, GraphAttention):
-            raise GammerError(
-                "a GCN has no attention", "only GAT layers weigh edges", "use --model.layer gat"
-            )
+            raise GammerError("a GCN has no attention", "only GAT layers weigh edges", "use --model.layer gat")
         x = self._node_features(patches, len(self.graph_layers) - 1)
         return last.attention(self.norms[-2](x), self.adjacency)
 

@@ -70,9 +70,7 @@ class RecognizeTask(pl.LightningModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self.automatic_optimization = (
-            False  # each chunk of members runs backward before the next runs forward
-        )
+        self.automatic_optimization = False  # each chunk of members runs backward before the next runs forward
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -129,9 +127,7 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If a weight is not finite, so that the last good checkpoint stays.
         """
-        finite = torch.stack(
-            [p.detach().flatten(1).isfinite().all(1) for p in self.members.parameters()]
-        ).all(0)
+        finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.members.parameters()]).all(0)
         self._refuse_not_finite(finite, "weights")
         checkpoint["recognition"] = self.recognition
 
@@ -218,12 +214,8 @@ class RecognizeTask(pl.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Predict each clip by the members that held out its subject."""
         clips = batch["clip"].cpu()
-        logits = torch.cat(
-            [stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()]
-        )
-        self.probabilities[:, clips] = (
-            logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
-        )
+        logits = torch.cat([stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()])
+        self.probabilities[:, clips] = logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
         if self.hparams.layer == "gat":
             self.attention.append(self.deployed_network.attention(batch["patches"]).float().mean(1).cpu())
 
