@@ -12,9 +12,7 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer bench``."""
-    parser.add_argument(
-        "parts", nargs="*", default=list(PARTS), help=f"any of {', '.join(PARTS)} (default: all)"
-    )
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"any of {', '.join(PARTS)} (default: all)")
     parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: %(default)s)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default: %(default)s)")
@@ -138,9 +136,7 @@ def pairs(arguments: argparse.Namespace) -> list[dict]:
         return default_collate([dict(scene) for scene in scenes])
 
     batch = {name: value.to(arguments.device) for name, value in draw().items()}
-    rows = interleaved(
-        {"draw 12 scenes": draw, "render 12 scenes, 64 px": lambda: render(batch)}, arguments.repeats
-    )
+    rows = interleaved({"draw 12 scenes": draw, "render 12 scenes, 64 px": lambda: render(batch)}, arguments.repeats)
     total = sum(row["ms"] for row in rows) / 1000
     return [*rows, {"name": "samples of 64 px", "per second": 12 / total}]
 
@@ -159,8 +155,7 @@ def startup(arguments: argparse.Namespace) -> list[dict]:
         "import gammer_lightning": [sys.executable, "-c", "import gammer_lightning"],
     }
     run = {
-        name: lambda c=command: subprocess.run(c, check=True, capture_output=True)
-        for name, command in commands.items()
+        name: lambda c=command: subprocess.run(c, check=True, capture_output=True) for name, command in commands.items()
     }
     return interleaved(run, arguments.repeats)
 

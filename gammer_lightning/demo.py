@@ -18,9 +18,7 @@ CONDITIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer demo``."""
-    parser.add_argument(
-        "--out", default="demo", help="folder of its data, cache and runs (default: %(default)s)"
-    )
+    parser.add_argument("--out", default="demo", help="folder of its data, cache and runs (default: %(default)s)")
     parser.add_argument("--subjects", type=int, default=12, help="pseudo-subjects (default: %(default)s)")
     parser.add_argument("--clips-per-class", type=int, default=2, help="per subject (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=30, help="of recognition (default: %(default)s)")
@@ -41,9 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     runs = out / "runs" / time.strftime("%Y%m%d-%H%M%S")
     _step("1/4 microfaces: clips of known motion, in CASME II's layout")
     _synthesize(out / "microfaces", arguments)
-    _step(
-        f"2/4 pretraining ST-MEMM: {arguments.steps} steps, to show the path; recognition uses the shipped weights"
-    )
+    _step(f"2/4 pretraining ST-MEMM: {arguments.steps} steps, to show the path; recognition uses the shipped weights")
     _train_magnifier(runs / "magnify", arguments.steps)
     for number, (name, alphas) in enumerate(CONDITIONS.items(), 3):
         _step(f"{number}/4 GAM-MER, leave one subject out, {name}")

@@ -18,9 +18,7 @@ from gammer_lightning.magnifiers import Magnifier
 ALPHAS = (5.0, 10.0, 20.0)
 
 
-def score_microfaces(
-    magnifier: Magnifier, root: Path, clips: Sequence[Clip], device: torch.device
-) -> pd.DataFrame:
+def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], device: torch.device) -> pd.DataFrame:
     """Compare a magnifier with the exact magnified apex of every clip.
 
     Two inputs: the exact onset and apex ("clean"), and the recorded frames with their flicker, noise and JPEG
@@ -33,17 +31,14 @@ def score_microfaces(
     for clip in tqdm(clips, desc="true apexes", unit="clip"):
         onset, apex, truth, mask = render_pair(root, clip.key, ALPHAS)
         recorded = [
-            read_image(clip.frame(n)).transpose(2, 0, 1).astype(np.float32) / 255
-            for n in (clip.onset, clip.apex)
+            read_image(clip.frame(n)).transpose(2, 0, 1).astype(np.float32) / 255 for n in (clip.onset, clip.apex)
         ]
         for kind, pair in (("clean", (onset, apex)), ("recorded", recorded)):
             first, second = (torch.from_numpy(frame)[None].to(device) for frame in pair)
             for alpha, frame, target in zip(
                 ALPHAS, magnifier(first, second, ALPHAS)[:, 0].cpu().numpy(), truth, strict=True
             ):
-                (ssim, psnr), (floor, floor_psnr) = (
-                    masked_quality(f, target, mask) for f in (frame, pair[1])
-                )
+                (ssim, psnr), (floor, floor_psnr) = (masked_quality(f, target, mask) for f in (frame, pair[1]))
                 rows.append((kind, alpha, ssim, floor, ssim - floor, psnr, floor_psnr))
     table = pd.DataFrame(rows, columns=["input", "alpha", "ssim", "floor", "gain", "psnr", "floor_psnr"])
     groups = table.groupby(["input", "alpha"])
@@ -55,9 +50,7 @@ def masked_quality(frame: np.ndarray, target: np.ndarray, mask: np.ndarray) -> t
 
     Source: SSIM of Wang et al. 2004, Gaussian window, sigma 1.5.
     """
-    settings = dict(
-        channel_axis=0, data_range=1.0, gaussian_weights=True, use_sample_covariance=False, full=True
-    )
+    settings = dict(channel_axis=0, data_range=1.0, gaussian_weights=True, use_sample_covariance=False, full=True)
     _, ssim = structural_similarity(frame, target, **settings)
     error = ((frame - target) ** 2)[:, mask].mean()
     return float(ssim[:, mask].mean()), float(-10 * np.log10(max(error, 1e-10)))
@@ -73,8 +66,7 @@ def write_protocol(folder: Path, protocol: pd.DataFrame, faces: pd.DataFrame) ->
         "noise": "Noise test: d = .05 px, noise in grey levels",
     }
     parts = [
-        f"{title}\n\n{as_text(protocol[protocol.test == test].drop(columns='test'))}"
-        for test, title in titles.items()
+        f"{title}\n\n{as_text(protocol[protocol.test == test].drop(columns='test'))}" for test, title in titles.items()
     ]
     parts.append("microfaces, true magnified apexes (eyes left out)\n\n" + as_text(faces))
     text = "\n\n".join(parts) + "\n"

@@ -142,9 +142,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise GammerError(
-            f"no checkpoint at {path}", next_step="check the path; a run keeps its checkpoints/"
-        )
+        raise GammerError(f"no checkpoint at {path}", next_step="check the path; a run keeps its checkpoints/")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -207,9 +205,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     Lightning's own way moves a file from /tmp, which is a copy, and can be cut off, across disks.
     """
 
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the checkpoint whole or not at all."""
         with replacing(path) as temporary:
             torch.save(checkpoint, temporary)
@@ -342,9 +338,7 @@ def git_state() -> dict[str, Any] | None:
         top = subprocess.check_output(
             [*ask, "rev-parse", "--show-toplevel", "HEAD"], text=True, stderr=subprocess.DEVNULL
         )
-        changes = subprocess.check_output(
-            [*ask, "status", "--porcelain"], text=True, stderr=subprocess.DEVNULL
-        )
+        changes = subprocess.check_output([*ask, "status", "--porcelain"], text=True, stderr=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError):
         return None
     folder, commit = top.split("\n")[:2]

@@ -38,9 +38,7 @@ RUN_VARIABLE = "GAMMER_RUN_FOLDER"
 
 # Lightning warns about its own use of torch, and advertises packages, in every run.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(
-    lambda log: "Tip:" not in log.getMessage()
-)
+logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda log: "Tip:" not in log.getMessage())
 
 
 @dataclass(frozen=True)
@@ -98,9 +96,7 @@ class SettingsCLI(LightningCLI):
             type=Literal["online", "offline", "disabled"] | None,
             help="Weights & Biases (default: online if a key is set, else offline)",
         )
-        parser.add_argument(
-            "--resume", type=str | None, help="run folder of an interrupted run to go on with"
-        )
+        parser.add_argument("--resume", type=str | None, help="run folder of an interrupted run to go on with")
 
     def parse_arguments(self, parser, args):
         """Parse ``args``; Lightning's own method warns about arguments beside those of the process.

@@ -14,9 +14,7 @@ HEAVY = ("torch", "numpy", "pandas", "PIL", "cv2", "dlib", "matplotlib", "pytorc
 
 
 def gammer(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "gammer_lightning.cli", *words], capture_output=True, text=True
-    )
+    return subprocess.run([sys.executable, "-m", "gammer_lightning.cli", *words], capture_output=True, text=True)
 
 
 def cpu_seconds():
@@ -96,8 +94,4 @@ def test_each_plain_verb_has_help(name, capsys):
 
 def test_the_console_script_is_installed():
     script = os.path.join(os.path.dirname(sys.executable), "gammer")
-    assert (
-        subprocess.run([script, "--version"], capture_output=True, text=True)
-        .stdout.strip()
-        .endswith(__version__)
-    )
+    assert subprocess.run([script, "--version"], capture_output=True, text=True).stdout.strip().endswith(__version__)

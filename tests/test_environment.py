@@ -79,9 +79,7 @@ def test_torch_is_the_tested_pair():
 
 
 def test_every_requirement_has_a_reason_beside_it():
-    section = (
-        (ROOT / "setup.cfg").read_text().split("install_requires =")[1].split("[options.packages.find]")[0]
-    )
+    section = (ROOT / "setup.cfg").read_text().split("install_requires =")[1].split("[options.packages.find]")[0]
     comments = " ".join(line for line in section.splitlines() if line.strip().startswith("#"))
     for name in re.findall(r"^    ([A-Za-z0-9-]+)", section, re.MULTILINE):
         assert re.search(rf"\b{name}\b", comments), name
@@ -95,11 +93,7 @@ def test_python_is_the_same_everywhere():
 
 def imported():
     """Top-level modules that the package imports, beside the standard library and itself."""
-    nodes = [
-        n
-        for source in (ROOT / "gammer_lightning").rglob("*.py")
-        for n in ast.walk(ast.parse(source.read_text()))
-    ]
+    nodes = [n for source in (ROOT / "gammer_lightning").rglob("*.py") for n in ast.walk(ast.parse(source.read_text()))]
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     return {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"gammer_lightning"}

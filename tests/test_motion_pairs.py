@@ -33,9 +33,9 @@ def pictures(tmp_path_factory):
     for index in range(2):
         coarse = Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8))
         coarse.resize((360, 300), Image.Resampling.BICUBIC).save(folder / f"{index}.png")
-    Image.fromarray(
-        np.dstack([rng.integers(0, 256, (40, 30, 3), np.uint8), np.full((40, 30), 255, np.uint8)])
-    ).save(folder / "cutout.png")
+    Image.fromarray(np.dstack([rng.integers(0, 256, (40, 30, 3), np.uint8), np.full((40, 30), 255, np.uint8)])).save(
+        folder / "cutout.png"
+    )
     return folder
 
 
@@ -121,9 +121,7 @@ def test_two_devices_share_the_samples_and_no_epoch_repeats_one():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_workers_do_not_change_samples(pictures, workers):
-    pairs = MotionPairs(
-        [str(pictures)], size=32, objects=(0, 1), batch_size=3, samples=6, num_workers=workers
-    )
+    pairs = MotionPairs([str(pictures)], size=32, objects=(0, 1), batch_size=3, samples=6, num_workers=workers)
     pairs.trainer = SimpleNamespace(world_size=1, global_rank=0)
     pairs.setup("fit")
     first = next(iter(pairs.train_dataloader()))

@@ -116,10 +116,7 @@ def test_an_interrupted_run_says_how_to_resume_and_ends_like_an_unbroken_one(cap
     for name in ("best", "last"):
         ends = [load_checkpoint(f"{run}/checkpoints/{name}.ckpt") for run in ("whole", "broken")]
         assert ends[0]["epoch"] == ends[1]["epoch"]
-        assert all(
-            torch.equal(ends[0]["state_dict"][key], ends[1]["state_dict"][key])
-            for key in ends[0]["state_dict"]
-        )
+        assert all(torch.equal(ends[0]["state_dict"][key], ends[1]["state_dict"][key]) for key in ends[0]["state_dict"])
     assert len(Path("broken/command.txt").read_text().splitlines()) == 2
 
 
@@ -207,9 +204,7 @@ def test_help_shows_every_setting(verb, capsys):
         cli.main(["magnify", verb, "--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    assert all(
-        flag in text for flag in ("--config", "--model.lr", "--data.batch_size", "--trainer.max_epochs")
-    )
+    assert all(flag in text for flag in ("--config", "--model.lr", "--data.batch_size", "--trainer.max_epochs"))
 
 
 def test_two_runs_in_the_same_second_get_folders_of_their_own():

@@ -24,9 +24,9 @@ class TinyModule(pl.LightningModule):
 
     def on_train_epoch_start(self):
         if self.hparams.trouble and self.current_epoch == self.hparams.trouble_at:
-            raise {"user": KeyboardInterrupt, "mistake": GammerError, "bug": ZeroDivisionError}[
-                self.hparams.trouble
-            ]("trouble")
+            raise {"user": KeyboardInterrupt, "mistake": GammerError, "bug": ZeroDivisionError}[self.hparams.trouble](
+                "trouble"
+            )
 
     def training_step(self, batch, batch_idx):
         loss = self.loss(batch)

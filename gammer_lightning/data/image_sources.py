@@ -15,9 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gammer_lightning.errors import GammerError
 
-MAX_SIDE = (
-    900  # px; larger photographs are reduced on loading, which also averages away their noise and JPEG blocks
-)
+MAX_SIDE = 900  # px; larger photographs are reduced on loading, which also averages away their noise and JPEG blocks
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _EMBEDDED = {
     "embedded": (
@@ -97,9 +95,7 @@ def read_rgba(path: Path) -> np.ndarray:
             image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
             return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise GammerError(
-            f"cannot read {path}: {error}", "a whole image file", "remove or replace it"
-        ) from error
+        raise GammerError(f"cannot read {path}: {error}", "a whole image file", "remove or replace it") from error
 
 
 def superpixels(photo: np.ndarray, count: int = 24, keep: int = 6) -> list[np.ndarray]:

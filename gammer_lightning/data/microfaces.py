@@ -214,9 +214,7 @@ def _is_cast(out: Path, subject: int) -> bool:
 
 def _cast(out: Path, spec: MicrofacesSpec, photos: list[Photo], subject: int) -> None:
     """Make a subject's neutral face and write it to ``truth/``."""
-    face, landmarks = (
-        _own_face(spec, photos[subject - 1]) if spec.portraits else _made_up(spec, photos, subject)
-    )
+    face, landmarks = _own_face(spec, photos[subject - 1]) if spec.portraits else _made_up(spec, photos, subject)
     names = [photos[subject - 1].name] if spec.portraits else [photo.name for photo in photos]
     record = {"photographs": names, "size": [spec.width, spec.height], "landmarks": landmarks.tolist()}
     with replacing(_truth(out, subject) / "face.png") as temporary:
@@ -297,9 +295,7 @@ def _without_eyes(coefficients: np.ndarray) -> np.ndarray:
     return coefficients
 
 
-def _recorded(
-    performance: Performance, subject: Subject, fps: int, rng: np.random.Generator
-) -> Iterator[np.ndarray]:
+def _recorded(performance: Performance, subject: Subject, fps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the frames as a camera sees them, uint8: flicker of the lamps, noise of the sensor."""
     height, width = subject.framing.height, subject.framing.width
     # One tile of noise per clip, shifted and negated for each frame: drawing takes longer than rendering.

@@ -63,24 +63,16 @@ def draw_scene(
         (grey levels), ``dither`` (grey levels), ``colour`` ``(3, 3)`` perturbation, ``seed`` of the pixel noise.
     """
     kind = rng.choice(list(KINDS), p=list(KINDS.values()))
-    alpha = alpha or (
-        rng.uniform(0, 1) if rng.random() < 0.1 else math.exp(rng.uniform(0, math.log(max_alpha)))
-    )
+    alpha = alpha or (rng.uniform(0, 1) if rng.random() < 0.1 else math.exp(rng.uniform(0, math.log(max_alpha))))
     count = 0 if kind == "background only" else int(rng.integers(objects[0], objects[1] + 1))
     layers = [_background(sources, rng, size, blurred=kind == "blurred background")]
     layers += [_object(sources, rng, size) for _ in range(count)]
     blank = np.zeros((size * SUPERSAMPLING,) * 2 + (4,), np.uint8)
     layers += [blank] * (objects[1] - count)
-    poses = np.column_stack(
-        [rng.uniform(0, size, (len(layers), 2)), rng.uniform(0, 2 * math.pi, len(layers))]
-    )
+    poses = np.column_stack([rng.uniform(0, size, (len(layers), 2)), rng.uniform(0, 2 * math.pi, len(layers))])
     poses[0] = size / 2, size / 2, 0
     motion = _motions(rng, len(layers), alpha, size) * (kind != "static")
-    bend = (
-        rng.normal(size=(2, 4, 4))
-        * (rng.random() < 0.5)
-        * min(np.hypot(*motion[0, :2]), size / 24 / max(alpha, 1))
-    )
+    bend = rng.normal(size=(2, 4, 4)) * (rng.random() < 0.5) * min(np.hypot(*motion[0, :2]), size / 24 / max(alpha, 1))
     return Scene(
         textures=torch.from_numpy(np.stack(layers)).permute(0, 3, 1, 2).contiguous(),
         pose=torch.tensor(poses, dtype=torch.float32),
@@ -129,14 +121,11 @@ def _background(sources: ImageSources, rng: np.random.Generator, size: int, blur
 
 def _object(sources: ImageSources, rng: np.random.Generator, size: int) -> np.ndarray:
     side = size * SUPERSAMPLING
-    cutout = (
-        sources.cutouts[rng.integers(len(sources.cutouts))] if rng.random() < 0.7 else _polygon(sources, rng)
-    )
+    take = bool(sources.cutouts) and rng.random() < 0.7
+    cutout = sources.cutouts[rng.integers(len(sources.cutouts))] if take else _polygon(sources, rng)
     scale = side * rng.uniform(0.2, 0.8) / max(cutout.shape[:2])
     height, width = (max(4, min(side, round(n * scale))) for n in cutout.shape[:2])
-    cutout = cv2.resize(
-        cutout, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    )
+    cutout = cv2.resize(cutout, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     texture = np.zeros((side, side, 4), np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
     texture[top : top + height, left : left + width] = cutout
@@ -174,9 +163,7 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
     linear, displacement = _compose(scene, times)
     onset, apex, magnified = linear_to_srgb(linear)
     perturbed = (linear[1].movedim(1, -1) @ scene["colour"][:, None].mT).movedim(-1, 1)
-    noisy = [
-        _sense(frame, scene, number) for number, frame in enumerate((onset, apex, linear_to_srgb(perturbed)))
-    ]
+    noisy = [_sense(frame, scene, number) for number, frame in enumerate((onset, apex, linear_to_srgb(perturbed)))]
     return dict(
         onset=noisy[0],
         apex=noisy[1],
@@ -239,9 +226,7 @@ def _premultiplied(texture: Tensor) -> Tensor:
 
 def _sense(frame: Tensor, scene: dict[str, Tensor], number: int) -> Tensor:
     """A camera's view of a clean frame: photon-like noise, dither, 8 bits."""
-    noises, dithers = zip(
-        *(_pixel_noise(int(seed) + number, frame.shape[1:]) for seed in scene["seed"]), strict=True
-    )
+    noises, dithers = zip(*(_pixel_noise(int(seed) + number, frame.shape[1:]) for seed in scene["seed"]), strict=True)
     noise, dither = (torch.stack(draws).to(frame.device) for draws in (noises, dithers))
     noise = noise * scene["noise"].view(-1, 1, 1, 1) * (frame / 0.5).clamp(min=0).sqrt()
     dither = dither * scene["dither"].view(-1, 1, 1, 1)
@@ -375,13 +360,9 @@ class MotionPairs(pl.LightningDataModule):
         super().__init__()
         self.save_hyperparameters()
         if size < 32 or size % 2 or test_size < 32 or test_size % 2:
-            raise GammerError(
-                f"size {size}, test_size {test_size}", "even, at least 32 px", "change data.size"
-            )
+            raise GammerError(f"size {size}, test_size {test_size}", "even, at least 32 px", "change data.size")
         if not 0 <= objects[0] <= objects[1]:
-            raise GammerError(
-                f"objects {objects}", "fewest and most, 0 <= fewest <= most", "change data.objects"
-            )
+            raise GammerError(f"objects {objects}", "fewest and most, 0 <= fewest <= most", "change data.objects")
         if not max_alpha >= 1 or not max_noise >= 0.1:
             raise GammerError(
                 f"max_alpha {max_alpha}, max_noise {max_noise}",

@@ -66,9 +66,7 @@ class MagnifyTask(pl.LightningModule):
                 "a finite loss",
                 "resume from the last good checkpoint with a lower model.lr, or without 16-bit precision",
             )
-        self.log_dict(
-            {f"train_{name}": value.detach() for name, value in losses.items()}, on_step=False, on_epoch=True
-        )
+        self.log_dict({f"train_{name}": value.detach() for name, value in losses.items()}, on_step=False, on_epoch=True)
         self.log("train_loss", total.detach(), prog_bar=True)
         return total
 
