@@ -142,10 +142,55 @@ def pairs(arguments: argparse.Namespace) -> list[dict]:
 
 
 def recognize(arguments: argparse.Namespace) -> list[dict]:
-    """All folds in one fit against the same folds in turn."""
-    from gammer_lightning.bench_recognize import measure
+    """A training step of GAM-MER: folds in turn, the same folds in one fit, and one fold; 32 clips."""
+    import torch
 
-    return [{"name": row["name"], row["unit"]: row["value"]} for row in measure(device=arguments.device)]
+    patches = torch.randn(32, 68, 3, 16, 16, device=arguments.device)
+    labels = torch.randint(5, (32,), device=arguments.device)
+    steps = {
+        "26 folds in turn": _in_turn(26, patches, labels),
+        "26 folds in one fit": _stacked(26, patches, labels),
+        "one fold": _in_turn(1, patches, labels),
+    }
+    return interleaved(steps, arguments.repeats, arguments.device)
+
+
+def _stacked(folds: int, patches, labels) -> Callable[[], None]:
+    import torch
+
+    from gammer_lightning.tasks.recognize import CPU_CHUNK, member_losses, seeded, stack, stacked_logits
+
+    members = stack([seeded(0, {"num_classes": 5}) for _ in range(folds)]).to(patches.device)
+    optimizer = torch.optim.Adam(members.parameters())
+    clip_weights, class_weights = (torch.ones(folds, n, device=patches.device) for n in (len(labels), 5))
+    chunk = CPU_CHUNK if patches.device.type == "cpu" else folds
+
+    def step() -> None:
+        optimizer.zero_grad()
+        for start in range(0, folds, chunk):
+            part = slice(start, start + chunk)
+            logits = stacked_logits(members, patches, part)
+            member_losses(logits, labels, clip_weights[part], class_weights[part]).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def _in_turn(folds: int, patches, labels) -> Callable[[], None]:
+    import torch
+
+    from gammer_lightning.tasks.recognize import seeded
+
+    networks = [seeded(0, {"num_classes": 5}).to(patches.device) for _ in range(folds)]
+    optimizers = [torch.optim.Adam(network.parameters()) for network in networks]
+
+    def step() -> None:
+        for network, optimizer in zip(networks, optimizers, strict=True):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(patches), labels).backward()
+            optimizer.step()
+
+    return step
 
 
 def startup(arguments: argparse.Namespace) -> list[dict]:

@@ -9,7 +9,6 @@ from fake_clips import FakeClips
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch.nn import functional
 
-from gammer_lightning.bench_recognize import measure
 from gammer_lightning.errors import GammerError
 from gammer_lightning.protocol import class_weights
 from gammer_lightning.run_folder import RunFolder, WholeCheckpoints, checkpoint_callbacks
@@ -233,12 +232,3 @@ def test_a_class_that_only_one_subject_shows_is_refused(tmp_path):
 def test_bad_settings_are_refused_before_any_data_is_read(settings, message):
     with pytest.raises(GammerError, match=message):
         RecognizeTask(**settings)
-
-
-def test_bench_compares_stacked_with_in_turn():
-    rows = {row["name"]: row["value"] for row in measure(folds=3, batch=2, repeats=1)}
-    stacked, in_turn = (
-        rows["recognize: 3 folds stacked, one step of 2 clips"],
-        rows["recognize: 3 folds in turn"],
-    )
-    assert rows["recognize: stacked / in turn"] == stacked / in_turn
