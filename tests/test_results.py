@@ -103,7 +103,7 @@ def test_figures_and_tables_reach_an_offline_wandb_run(tmp_path, predictions):
             assert figure.width > 600
     logger = WandbLogger(name="test", save_dir=tmp_path, offline=True)
     log_results([CSVLogger(tmp_path), logger], tmp_path, predictions)
-    wandb.finish()
+    wandb.teardown()  # finish() may return before W&B's service has flushed the file; its end does not
     history = read_history(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
     assert {"confusion", "alphas", "graph", "predictions", "classes"} <= set(history)
     table = next(tmp_path.glob("wandb/offline-run-*/files/media/table/predictions_*.json"))
