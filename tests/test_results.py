@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import struct
 
 import numpy as np
@@ -101,14 +102,22 @@ def test_figures_and_tables_reach_an_offline_wandb_run(tmp_path, predictions):
         with Image.open(tmp_path / "figures" / f"{name}.png") as figure:
             figure.load()
             assert figure.width > 600
-    logger = WandbLogger(name="test", save_dir=tmp_path, offline=True)
-    log_results([CSVLogger(tmp_path), logger], tmp_path, predictions)
-    wandb.teardown()  # finish() may return before W&B's service has flushed the file; its end does not
+    # W&B's service flushes the file for certain when its process ends
+    child = multiprocessing.get_context("spawn").Process(target=log_offline, args=(tmp_path, predictions))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
     history = read_history(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
     assert {"confusion", "alphas", "graph", "predictions", "classes"} <= set(history)
     table = next(tmp_path.glob("wandb/offline-run-*/files/media/table/predictions_*.json"))
     stored = json.loads(table.read_text())
     assert stored["columns"] == predictions.table().columns.tolist() and len(stored["data"]) == 36
+
+
+def log_offline(folder, predictions):
+    logger = WandbLogger(name="test", save_dir=folder, offline=True)
+    log_results([CSVLogger(folder), logger], folder, predictions)
+    wandb.finish()
 
 
 def read_history(path):
