@@ -127,7 +127,7 @@ class Manipulator(nn.Module):
 
     In place of the ReLU behind the first convolution (our choice) stands the onset's own structure over its energy: a
     change of brightness means motion only relative to the gradient it falls on (Lucas and Kanade 1981), and a ReLU
-    would drop its sign. With it, the network learns displacements several times sooner.
+    would drop its sign. In a trial of 250 steps it alone made the displacements start to be learnt.
 
     No layer has a bias, so alpha = 0 gives F1 exactly, and so does a pair without motion. All that follows the
     difference commutes with a factor >= 0: alpha is applied last (`STMEMM.decode`), and one pass serves all alphas.
@@ -281,7 +281,7 @@ class STMEMM(nn.Module):
             Frames ``(A, B, 3, H', W')`` and displacements ``(A, B, 2, H', W')`` in px, at the padded size.
         """
         motion = self.manipulator(onset.mix, apex.mix)
-        painted = [self._paint(onset, motion, factor) for factor in alpha]  # in turn: measured faster than as one batch
+        painted = [self._paint(onset, motion, factor) for factor in alpha]  # in turn: bounded memory
         frames, displacements = zip(*painted, strict=True)
         return torch.stack(frames), torch.stack(displacements)
 
