@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-import torch
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
@@ -92,8 +91,8 @@ def nodes_of(regions: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted({node for name in names for node in REGIONS[name]}))
 
 
-def adjacency(regions: Sequence[str], kind: str) -> torch.Tensor:
-    """Return the graph over the named regions' nodes as a 0/1 matrix ``(N, N)``, symmetric, with self loops.
+def adjacency(regions: Sequence[str], kind: str) -> np.ndarray:
+    """Return the graph over the named regions' nodes as a 0/1 matrix ``(N, N)``, float32, symmetric, with self loops.
 
     ``raw`` links the landmark chains and each node's nearest neighbours on a mean face. ``optimised`` adds
     links between distant, strongly related nodes: mirror pairs and `DISTANT_LINKS`.
@@ -106,11 +105,11 @@ def adjacency(regions: Sequence[str], kind: str) -> torch.Tensor:
     if kind not in GRAPHS:
         raise GammerError(f"facial graph {kind!r}", f"one of: {', '.join(GRAPHS)}", "e.g. --model.graph optimised")
     nodes = list(nodes_of(regions))
-    linked = torch.zeros(68, 68, dtype=torch.bool)
+    linked = np.zeros((68, 68), bool)
     edges = _chain_edges() + (_distant_edges() if kind == "optimised" else [])
-    linked[tuple(torch.tensor(edges).T)] = True
+    linked[tuple(np.array(edges).T)] = True
     linked = linked[nodes][:, nodes] | _nearest(nodes)
-    return (linked | linked.T | torch.eye(len(nodes), dtype=torch.bool)).float()
+    return (linked | linked.T | np.eye(len(nodes), dtype=bool)).astype(np.float32)
 
 
 def draw_graph(
@@ -131,7 +130,7 @@ def draw_graph(
             the larger of the two directions counts.
     """
     points = np.asarray(landmarks)[list(nodes_of(regions))]
-    rows, columns = np.nonzero(np.triu(adjacency(regions, kind).numpy(), 1))
+    rows, columns = np.nonzero(np.triu(adjacency(regions, kind), 1))
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.add_subplot()
     axes.imshow(image)
@@ -158,8 +157,8 @@ def _distant_edges() -> list[tuple[int, int]]:
     return mirror_pairs + [edge for edges in DISTANT_LINKS.values() for edge in edges]
 
 
-def _nearest(nodes: list[int]) -> torch.Tensor:
+def _nearest(nodes: list[int]) -> np.ndarray:
     """Link each node with its nearest among the given; equally near ones too, so that sides are alike."""
-    face = torch.tensor(MEAN_FACE, dtype=torch.float64)[nodes]
-    distance = torch.cdist(face, face)
-    return distance <= distance.sort().values[:, NEIGHBOURS, None] + 1e-9
+    face = np.array(MEAN_FACE)[nodes]
+    distance = np.linalg.norm(face[:, None] - face, axis=-1)
+    return distance <= np.sort(distance)[:, NEIGHBOURS, None] + 1e-9

@@ -53,7 +53,7 @@ def test_local_features_are_the_three_convolutions():
 
 
 def test_graph_attention_is_torch_geometrics():
-    layer, graph = GraphAttention(8, 4, 3), adjacency(PAPER_REGIONS, "optimised")
+    layer, graph = GraphAttention(8, 4, 3), torch.from_numpy(adjacency(PAPER_REGIONS, "optimised"))
     nn.init.normal_(layer.bias)
     x = torch.randn(2, 36, 8)
     assert torch.allclose(layer(x, graph), DenseGATConv.forward(layer, x, graph), atol=1e-5)

@@ -15,10 +15,11 @@ from PIL import Image
 from gammer_lightning.cli import main
 from gammer_lightning.data import microfaces, portraits
 from gammer_lightning.data.faces import find_face
-from gammer_lightning.data.facial_actions import COLUMNS, EYES, MIRROR, PROTOTYPES, perform, unit_moves
+from gammer_lightning.data.facial_actions import COLUMNS, EYES, PROTOTYPES, perform, unit_moves
 from gammer_lightning.data.microfaces import CLASSES, WORKBOOK, MicrofacesSpec, contact_sheet, synthesize
 from gammer_lightning.data.microfaces_truth import displacement, load_performance, load_subject, render_pair
 from gammer_lightning.errors import GammerError
+from gammer_lightning.facial_graph import MIRROR
 from gammer_lightning.files import read_image
 
 SPEC = MicrofacesSpec(subjects=2, clips_per_class=1, width=140, height=170, fps=50)
@@ -195,7 +196,7 @@ def test_a_class_acts_its_own_prototypes(emotion):
 def test_left_and_right_action_units_mirror_each_other():
     moves = unit_moves()
     right, left = moves[::2, :68], moves[1::2, :68]
-    np.testing.assert_allclose(right[:, MIRROR] * [-1, 1], left)
+    np.testing.assert_allclose(right[:, list(MIRROR)] * [-1, 1], left)
 
 
 def test_photo_mirror_keeps_landmark_order():

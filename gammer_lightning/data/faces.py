@@ -78,12 +78,14 @@ def find_landmark_model() -> Path:
 
 
 @lru_cache(maxsize=1)
-def _detector() -> dlib.fhog_object_detector:
+def detector() -> dlib.fhog_object_detector:
+    """dlib's frontal face detector, opened once."""
     return dlib.get_frontal_face_detector()
 
 
 @lru_cache(maxsize=1)
-def _predictor() -> dlib.shape_predictor:
+def predictor() -> dlib.shape_predictor:
+    """dlib's predictor of the 68 landmarks, opened once."""
     return dlib.shape_predictor(str(find_landmark_model()))
 
 
@@ -106,12 +108,12 @@ def find_face(onset: np.ndarray, where: str) -> Face:
 
 def _find_landmarks(image: np.ndarray, where: str) -> np.ndarray:
     pad = 0
-    boxes = _detector()(image, 0)
+    boxes = detector()(image, 0)
     if not boxes:
         pad = max(image.shape[:2]) // 4
         image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-        boxes, _, _ = _detector().run(image, 1, SURE)
-    shape = _predictor()(image, _prominent(boxes, where))
+        boxes, _, _ = detector().run(image, 1, SURE)
+    shape = predictor()(image, _prominent(boxes, where))
     return np.array([(point.x, point.y) for point in shape.parts()], np.float64) - pad
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gammer_lightning.data import warps
-from gammer_lightning.data.portraits import MIRROR, Framing
+from gammer_lightning.data.portraits import Framing
+from gammer_lightning.facial_graph import MIRROR
 
 # Points beside the 68 landmarks that flesh needs: cheeks, chin boss, centres of the eyes.
 CHEEK, CHIN, EYE = 68, 70, 71

@@ -178,27 +178,34 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _compose(scene: dict[str, Tensor], times: Tensor) -> tuple[Tensor, Tensor]:
     """Linear-light frames ``(T, B, 3, H, W)`` and the last time's displacement ``(B, 2, H, W)`` in px."""
-    side, size = scene["textures"].shape[-1], scene["textures"].shape[-1] // SUPERSAMPLING
-    frames = displacement = None
-    for layer in range(scene["textures"].shape[1]):
-        now = scene["pose"][:, layer] + times[..., None] * scene["motion"][:, layer]  # (T, B, 3)
-        to_texture = _affine(now, size)
-        grid = F.affine_grid(
-            to_texture.flatten(0, 1), (to_texture[..., 0, 0].numel(), 1, side, side), align_corners=False
-        )
-        moved = _displacement(scene["pose"][:, layer], to_texture[-1], size)
-        if layer == 0:
-            bend = times[..., None, None, None] * scene["bend"] * (2 / size)
-            grid -= F.interpolate(bend.flatten(0, 1), (side, side), mode="bicubic").permute(0, 2, 3, 1)
-            moved += F.interpolate(bend[-1] * (size / 2), (size, size), mode="bicubic")
-        texture = _premultiplied(scene["textures"][:, layer]).repeat(len(times), 1, 1, 1)
-        padding = "reflection" if layer == 0 else "zeros"
-        seen = F.grid_sample(texture, grid, padding_mode=padding, align_corners=False)
-        colour, mask = seen[:, :3], seen[:, 3:]
-        frames = colour if layer == 0 else frames.mul_(1 - mask).add_(colour)
-        opaque = F.avg_pool2d(mask[-len(moved) :], SUPERSAMPLING)
-        displacement = moved if layer == 0 else torch.lerp(displacement, moved, opaque)
-    return F.avg_pool2d(frames, SUPERSAMPLING).unflatten(0, times.shape), displacement
+    side = scene["textures"].shape[-1]
+    bend = times[..., None, None, None] * scene["bend"]
+    frames, _, displacement = _layer(scene["textures"][:, 0], scene["pose"][:, 0], scene["motion"][:, 0], times, bend)
+    for layer in range(1, scene["textures"].shape[1]):
+        shown = scene["textures"][:, layer, 3].flatten(1).any(1).nonzero()[:, 0]  # scenes differ in number of objects
+        if len(shown):
+            texture, pose, motion = (scene[name][shown, layer] for name in ("textures", "pose", "motion"))
+            colour, mask, moved = _layer(texture, pose, motion, times[:, shown])
+            frames[shown] = frames[shown].mul_(1 - mask).add_(colour)
+            opaque = F.avg_pool2d(mask[..., -side:, :], SUPERSAMPLING)
+            displacement[shown] = torch.lerp(displacement[shown], moved, opaque)
+    return F.avg_pool2d(frames, SUPERSAMPLING).unflatten(2, (len(times), -1)).movedim(2, 0), displacement
+
+
+def _layer(texture: Tensor, pose: Tensor, motion: Tensor, times: Tensor, bend: Tensor | None = None) -> tuple:
+    """One layer: colour times mask, all times below each other, ``(B, 3, T * S, S)``, mask, last displacement in px."""
+    side, size = texture.shape[-1], texture.shape[-1] // SUPERSAMPLING
+    to_texture = _affine(pose[:, None] + times.T[..., None] * motion[:, None], size)  # (B, T, 2, 3)
+    grid = F.affine_grid(to_texture.flatten(0, 1), (times.numel(), 1, side, side), align_corners=False)
+    grid = grid.view(len(pose), -1, side, 2)
+    moved = _displacement(pose, to_texture[:, -1], size)
+    if bend is not None:
+        field = F.interpolate(bend.transpose(0, 1).flatten(0, 1), (side, side), mode="bicubic")
+        grid -= field.movedim(1, -1).reshape(grid.shape) * (2 / size)
+        moved += F.interpolate(bend[-1], (size, size), mode="bicubic")
+    padding = "zeros" if bend is None else "reflection"  # an object ends, a background does not
+    seen = F.grid_sample(_premultiplied(texture), grid, padding_mode=padding, align_corners=False)
+    return seen[:, :3], seen[:, 3:], moved
 
 
 def _affine(pose: Tensor, size: int) -> Tensor:

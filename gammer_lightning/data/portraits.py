@@ -5,28 +5,22 @@ scikit-image and matplotlib; with a folder of photographs each subject is one ph
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 import cv2
-import dlib
 import numpy as np
 from matplotlib import get_data_path
 from skimage.data import astronaut
 
 from gammer_lightning.data import warps
-from gammer_lightning.data.faces import find_landmark_model
+from gammer_lightning.data.faces import detector, predictor
 from gammer_lightning.errors import GammerError
+from gammer_lightning.facial_graph import MIRROR
 from gammer_lightning.files import read_image
 
 SOURCE_SCALE = 3  # a neutral face has 3 x 3 pixels per frame pixel, so that bilinear sampling stays sharp
 FACE_SCORE = 0.5  # dlib's false alarms score below this, frontal faces well above it
-MIRROR = np.array([
-    *range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1),
-    45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40,
-    *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
-])  # fmt: skip
-
 # How far face shapes vary: landmarks, scale across and down (+- fraction), shift across and down (+- IOD).
 SHAPE_RANGES = (
     (range(0, 17), 0.05, 0.04, 0.0, 0.02),
@@ -49,7 +43,7 @@ class Photo:
 
     def mirrored(self) -> "Photo":
         """Return the photograph as in a mirror, its landmarks in dlib's order again."""
-        landmarks = self.landmarks[MIRROR] * [-1, 1] + [self.pixels.shape[1] - 1, 0]
+        landmarks = self.landmarks[list(MIRROR)] * [-1, 1] + [self.pixels.shape[1] - 1, 0]
         return Photo(self.name, np.ascontiguousarray(self.pixels[:, ::-1]), landmarks)
 
 
@@ -89,16 +83,10 @@ class Framing:
 
 def detect(image: np.ndarray) -> list[np.ndarray]:
     """Find the faces of an image ``(h, w, 3)`` uint8 and return their landmarks, each ``(68, 2)`` in px."""
-    detector, predictor = _dlib_models()
     upsampling = 1 if max(image.shape) < 800 else 0
-    boxes, scores, _ = detector.run(image, upsampling, 0.0)
-    shapes = [predictor(image, box) for box, score in zip(boxes, scores, strict=True) if score > FACE_SCORE]
+    boxes, scores, _ = detector().run(image, upsampling, 0.0)
+    shapes = [predictor()(image, box) for box, score in zip(boxes, scores, strict=True) if score > FACE_SCORE]
     return [np.array([(point.x, point.y) for point in shape.parts()], dtype=float) for shape in shapes]
-
-
-@lru_cache(maxsize=1)
-def _dlib_models() -> tuple:
-    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(find_landmark_model()))
 
 
 def embedded_photos() -> list[Photo]:

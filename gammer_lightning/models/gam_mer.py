@@ -101,7 +101,7 @@ class GamMer(nn.Module):
         super().__init__()
         _check(layer, depth, heads, width, patch_size, dropout)
         self.register_buffer("nodes", torch.tensor(nodes_of(regions)), persistent=False)
-        self.register_buffer("adjacency", adjacency(regions, graph), persistent=False)
+        self.register_buffer("adjacency", torch.from_numpy(adjacency(regions, graph)), persistent=False)
         self.local_features = LocalFeatureExtraction(patch_size, channels, 32, width)
         self.node_embedding = nn.Parameter(0.02 * torch.randn(len(self.nodes), width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depth + 1))
