@@ -215,6 +215,20 @@ class WholeCheckpoints(TorchCheckpointIO):
         return load_checkpoint(path)
 
 
+class MovableCheckpoints(ModelCheckpoint):
+    """Knows its best score in a moved run folder too, where Lightning forgets it with the old path."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the paths of the checkpoint's time to be in today's folder."""
+
+        def here(path: str) -> str:
+            return path and str(Path(self.dirpath, Path(path).name))
+
+        paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
 def checkpoint_callbacks(run: RunFolder, monitor: tuple[str, str] | None) -> list[Callback]:
     """Keep last.ckpt, and best.ckpt if there is a metric to choose by.
 
@@ -223,11 +237,12 @@ def checkpoint_callbacks(run: RunFolder, monitor: tuple[str, str] | None) -> lis
         monitor: Name of a validation metric and ``"min"`` or ``"max"``.
     """
     common = {"dirpath": run.last.parent, "enable_version_counter": False}
-    last = ModelCheckpoint(filename="last", save_on_train_epoch_end=True, **common)
+    last = MovableCheckpoints(filename="last", save_on_train_epoch_end=True, **common)
     if monitor is None:
         return [last]
     metric, mode = monitor
-    return [last, ModelCheckpoint(filename="best", monitor=metric, mode=mode, **common)]
+    best = MovableCheckpoints(filename="best", monitor=metric, mode=mode, **common)
+    return [best, last]  # in this order, so that last.ckpt knows the newest best score
 
 
 class _AppendingWriter(ExperimentWriter):

@@ -120,6 +120,17 @@ def test_an_interrupted_run_says_how_to_resume_and_ends_like_an_unbroken_one(cap
     assert len(Path("broken/command.txt").read_text().splitlines()) == 2
 
 
+def test_a_moved_run_keeps_its_best(recwarn):
+    fit("--out=old", "--model.lr=30", "--trainer.max_epochs=2")
+    Path("old").rename("new")
+    best = load_checkpoint("new/checkpoints/best.ckpt")
+    RunFolder(Path("new")).save_facts(finished=False)
+    assert cli.main(["magnify", "fit", "--resume", "new", "--trainer.max_epochs=4"]) == 0
+    assert rows("new")[-1]["val_loss"] > rows("new")[0]["val_loss"]  # it diverges: nothing better was seen
+    assert load_checkpoint("new/checkpoints/best.ckpt")["epoch"] == best["epoch"]
+    assert not Path("old").exists() and not any("dirpath" in str(w.message) for w in recwarn)
+
+
 def mend(config):
     config.write_text(config.read_text().replace("trouble: user", "trouble: ''"))
 
