@@ -67,8 +67,8 @@ def _train_magnifier(run: Path, steps: int) -> None:
     from gammer_lightning import training
 
     config = str(EXPERIMENTS / "magnify_small.yaml")
-    samples = [f"--data.samples={12 * steps}", "--data.val_samples=12", "--trainer.max_epochs=1"]
-    training.fit(training.magnify(), ["-c", config, "--out", str(run), *samples])
+    short = [f"--trainer.limit_train_batches={steps}", "--data.val_samples=12", "--trainer.max_epochs=1"]
+    training.fit(training.magnify(), ["-c", config, "--out", str(run), *short])
 
 
 def _recognize(run: Path, out: Path, epochs: int, eval_alpha: float, train_alphas: Sequence[float]) -> None:

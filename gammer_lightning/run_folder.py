@@ -147,9 +147,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, error) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _corrupt(path, reason) from error
+    except (EOFError, KeyError, ValueError) as error:
+        raise _corrupt(path, "it is not a torch file, or cut off") from error
+    except (RuntimeError, OSError) as error:
+        raise _corrupt(path, str(error).partition("\n")[0]) from error
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise GammerError(
             f"{path} holds no state_dict",
@@ -161,7 +162,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _refused(path: Path, error: Exception) -> GammerError:
     if "global" not in str(error).lower():
-        return _corrupt(path, "it is not a torch file")
+        return _corrupt(path, "it is not a torch file, or cut off")
     return GammerError(
         f"{path} holds objects beside plain data, and loading them would run their code",
         "checkpoints are read with weights_only=True",

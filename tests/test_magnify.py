@@ -100,6 +100,19 @@ def test_an_interrupted_run_resumes_to_the_same_weights(run, pictures, tmp_path)
         torch.testing.assert_close(weight, whole[name], msg=name)
 
 
+def test_a_fit_starts_from_the_weights_of_another_run(run, pictures, tmp_path, capsys):
+    best, last = "checkpoints/best.ckpt", "checkpoints/last.ckpt"
+    flags = ["--model.lr=1e-12", "--trainer.max_epochs=1", "--trainer.limit_val_batches=0"]
+    assert fit(tmp_path / "tuned", pictures, f"--model.start_from={run}", *flags) == 0
+    start, tuned = (load_checkpoint(path)["state_dict"] for path in (run / best, tmp_path / "tuned" / last))
+    for name, weight in tuned.items():
+        torch.testing.assert_close(weight, start[name], msg=name)
+    assert fit(tmp_path / "gone", pictures, "--model.start_from=gone.ckpt", *flags) == 2
+    assert "no checkpoint at gone.ckpt" in capsys.readouterr().err
+    assert fit(tmp_path / "other", pictures, f"--model.start_from={run}", "--model.preset=base", *flags) == 2
+    assert "does not fit this model" in capsys.readouterr().err
+
+
 def test_test_prints_the_protocol_and_true_apexes(run, tmp_path, capsys):
     faces = tmp_path / "faces"
     synthesize(faces, MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50))

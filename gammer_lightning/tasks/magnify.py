@@ -13,9 +13,10 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gammer_lightning.data.motion_pairs import NOISE_LEVELS, SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
-from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier
+from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier, load_st_memm
 from gammer_lightning.magnify_results import score_microfaces, write_protocol
 from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.run_folder import load_weights
 
 
 class MagnifyTask(pl.LightningModule):
@@ -30,6 +31,7 @@ class MagnifyTask(pl.LightningModule):
         regulariser_weight: Weight of the absolute difference of the deep features of the apex and of the apex in other
             colours (Oh et al. 2018, Eq. 3: what stands for shape must not see colour).
         displacement_weight: Weight of the absolute error of the displacement, in px, which motion pairs know exactly.
+        start_from: Weights to start from, for fine-tuning: a name or path as in `load_st_memm`; None starts at random.
 
     Source: paper Sec. 2.1 and 3.3.
     """
@@ -45,10 +47,21 @@ class MagnifyTask(pl.LightningModule):
         edge_weight: float = 0.5,
         regulariser_weight: float = 0.0,
         displacement_weight: float = 0.02,
+        start_from: str | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         self.network = STMEMM(preset)
+
+    def setup(self, stage: str) -> None:
+        """Take the weights to start from, where no checkpoint is about to be loaded.
+
+        Raises:
+            GammerError: They cannot be read, or are of another preset.
+        """
+        source = self.hparams.start_from
+        if stage == "fit" and source and not self.trainer.ckpt_path:
+            load_weights(self.network, load_st_memm(source).network.state_dict(), source)
 
     def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:
         """See `STMEMM.forward`."""
