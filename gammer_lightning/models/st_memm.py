@@ -203,7 +203,8 @@ class Reconstruction(nn.Module):
         still = (displacement == 0).all(1, keepdim=True)  # not resampled, so that alpha = 0 is exact
         moved = torch.where(still, onset, warp(onset, displacement))
         painted = F.relu(self.conv_transpose(features))
-        return moved + gate * self.conv(torch.cat([painted, moved.to(painted.dtype)], 1)), displacement
+        both = torch.cat([painted, moved.to(painted, memory_format=torch.channels_last)], 1)
+        return moved + gate * self.conv(both), displacement
 
 
 def warp(frame: Tensor, displacement: Tensor) -> Tensor:
