@@ -191,7 +191,7 @@ def test_fit_magnifies_and_tells_the_sampler_the_epoch(tmp_path):
         ({"eval_alpha": 4}, r"eval_alpha 4.0, but alphas \(3.0, 5.0, 9.0\)"),
         ({"train_alphas": [3, 4]}, "but alphas"),
         ({"train_alphas": []}, r"alphas \[\]"),
-        ({"class_set": "seven"}, r"'seven'[^$]*five, three"),
+        ({"class_set": "seven"}, r"'seven'[^$]*three, five"),
         ({"input": "flow"}, r"'flow'[^$]*apex, difference, both"),
         ({"patch_size": 0}, "data.patch_size is 0"),
         ({"batch_size": 0}, "data.batch_size is 0"),

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gammer_lightning.data.augment import PhotometricAugmentation
 from gammer_lightning.data.casme2 import read_casme2
-from gammer_lightning.data.clips import CLASS_SETS, class_labels
+from gammer_lightning.data.class_sets import check_class_set, class_labels
 from gammer_lightning.data.faces import cut_patches
 from gammer_lightning.data.premagnify import RAW, Entry, premagnify
 from gammer_lightning.errors import GammerError
@@ -88,7 +88,7 @@ class MagnifiedClips(pl.LightningDataModule):
 
     def _check_settings(self) -> None:
         _check_choice("data.input", self.hparams.input, CHANNELS)
-        _check_choice("data.class_set", self.hparams.class_set, CLASS_SETS)
+        check_class_set(self.hparams.class_set)
         for name in ("patch_size", "batch_size"):
             if (value := self.hparams[name]) < 1:
                 raise GammerError(f"data.{name} is {value}", "it is 1 or more", f"raise data.{name}")
