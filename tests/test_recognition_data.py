@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
 def make(folder, **settings):
     defaults = {"magnifier": "eulerian", "alphas": [3, 5, 9], "train_alphas": [3, 9], "batch_size": 3}
     cache = str(folder / "cache")
-    return MagnifiedClips(str(folder), dataset="casme2", **({"cache": cache} | defaults | settings))
+    return MagnifiedClips({"casme2": str(folder)}, **({"cache": cache} | defaults | settings))
 
 
 def ready(folder, **settings):
@@ -206,7 +206,7 @@ def test_unknown_magnifier_and_missing_data_are_refused(folder, tmp_path):
     with pytest.raises(GammerError, match="magic"):
         make(folder, magnifier="magic").prepare_data()
     with pytest.raises(GammerError, match="gammer data synthesize"):
-        MagnifiedClips(str(tmp_path)).prepare_data()
+        MagnifiedClips({"microfaces": str(tmp_path)}).prepare_data()
 
 
 def test_setup_without_the_cache_says_what_to_run(folder, tmp_path):
