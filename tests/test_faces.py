@@ -86,6 +86,21 @@ def test_tight_and_small_crops_find_the_same_face(box):
         np.testing.assert_allclose(found, expected, atol=5)
 
 
+def test_where_detection_fails_a_tight_crops_whole_frame_is_the_face():
+    sharp = portrait(280, 340)
+    pale = (sharp * 0.05 + 100).astype(np.uint8)
+    with pytest.raises(GammerError, match="no face found in pale"):
+        faces.find_face(pale, "pale")
+    found, expected = faces.find_face(pale, "pale", cropped=True), faces.find_face(sharp, "sharp", cropped=True)
+    assert expected.detected and not found.detected
+    ours, theirs = (_in_frame(face) for face in (found, expected))
+    assert np.abs(ours - theirs).mean() < 0.1 * np.linalg.norm(theirs[36] - theirs[45])
+
+
+def _in_frame(face):
+    return cv2.transform(face.landmarks[None], cv2.invertAffineTransform(face.matrix))[0]
+
+
 def test_texture_in_an_enlarged_frame_is_no_face():
     with pytest.raises(GammerError, match="no face"):
         faces.find_face(data.astronaut()[:, 215:], "badge.jpg")  # its badge scores .02

@@ -71,7 +71,7 @@ def spot_apex(clip: Clip) -> int:
     """
     numbers = _between(clip)
     first = read_image(clip.frame(clip.onset))
-    face = find_face(first, str(clip.frame(clip.onset)))
+    face = find_face(first, str(clip.frame(clip.onset)), clip.cropped)
     mask = _mask(face.landmarks)
     onset = before = _seen(first, face)[mask]
     course = []

@@ -62,5 +62,6 @@ def _read_clip(folder: Path, dataset: str, record: dict[str, str]) -> Clip:
     origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / f"sub{subject}" / name)
     units, emotion = record["units"], record["emotion"].lower()
-    clip = Clip(dataset, subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, notes)
+    tight = folder.name == FRAME_FOLDERS[0]
+    clip = Clip(dataset, subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, tight, notes)
     return clip.check()

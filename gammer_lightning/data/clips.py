@@ -27,6 +27,7 @@ class Clip:
         action_units: FACS action units as annotated, e.g. ``"4+L10"`` (see `parse_action_units`).
         emotion: Emotion as annotated, in lower case.
         apex_origin: ``"annotated"``, ``"spotted"`` or ``"middle"``; ``"none"`` where the apex is None.
+        cropped: Whether the frames are tight crops of a face, in which a detector may find none.
         notes: What was corrected or taken otherwise than annotated, a sentence each.
     """
 
@@ -41,6 +42,7 @@ class Clip:
     action_units: str
     emotion: str
     apex_origin: str = "annotated"
+    cropped: bool = False
     notes: tuple[str, ...] = ()
 
     @property

@@ -58,5 +58,5 @@ def _read_clip(folder: Path, record: dict[str, str]) -> Clip:
     onset, apex, offset = (frame_number(record, field, name) for field in ("onset", "apex", "offset"))
     frames, numbers = list_frames(folder / subject / name)
     units, emotion = record["units"], record["emotion"].lower()
-    clip = Clip("samm", subject, name, frames, numbers, onset, apex, offset, units, emotion, "annotated", tuple(notes))
+    clip = Clip("samm", subject, name, frames, numbers, onset, apex, offset, units, emotion, notes=tuple(notes))
     return clip.check()

@@ -44,5 +44,6 @@ def _digits(subject: str) -> str:
 def _read_clip(folder: Path) -> Clip:
     subject, emotion = _digits(folder.parts[-4]), folder.parts[-2]
     frames, numbers = list_frames(folder)
-    clip = Clip("smic", subject, folder.name, frames, numbers, numbers[0], None, numbers[-1], "", emotion, "none")
+    onset, offset, tight = numbers[0], numbers[-1], folder.parts[-6].endswith("cropped")
+    clip = Clip("smic", subject, folder.name, frames, numbers, onset, None, offset, "", emotion, "none", tight)
     return clip.check()
