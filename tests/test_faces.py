@@ -97,7 +97,7 @@ class Blind:
 
 
 def test_where_detection_fails_a_tight_crops_whole_frame_is_the_face(monkeypatch):
-    frame = portrait(280, 340)
+    frame = portrait(560, 680)[158:552, 88:412]  # framed like CASME II's
     expected = faces.find_face(frame, "frame", cropped=True)
     monkeypatch.setattr(faces, "detector", Blind)
     with pytest.raises(GammerError, match="no face found in frame"):
