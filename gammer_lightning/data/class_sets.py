@@ -70,7 +70,7 @@ def _rule(clips: Sequence[Clip], class_set: str) -> tuple[tuple[str, ...], Rule]
         return tuple(THREE), _three
     if class_set == "five":
         names = _five_names({clip.dataset for clip in clips})
-        return names, lambda clip: name if (name := _plural(clip.emotion)) in names else None
+        return names, lambda clip: name if (name := canonical(clip.emotion)) in names else None
     if class_set == "objective":
         return OBJECTIVE, _objective
     mapping = _read_mapping(Path(class_set))
@@ -98,8 +98,9 @@ def _three(clip: Clip) -> str | None:
     return next((name for name, emotions in THREE.items() if clip.emotion in emotions), None)
 
 
-def _plural(emotion: str) -> str:
-    return "others" if emotion == "other" else emotion  # both occur in SAMM's table
+def canonical(emotion: str) -> str:
+    """Return one spelling of an emotion; SAMM's table has both ``other`` and ``others``."""
+    return "others" if emotion == "other" else emotion
 
 
 def _five_names(datasets: set[str]) -> tuple[str, ...]:

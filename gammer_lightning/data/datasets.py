@@ -49,7 +49,7 @@ DATASETS = {
         read_samm,
         "sign the licence agreement of Manchester Metropolitan University (Moi Hoon Yap), for "
         "SAMM_Micro_FACS_Codes_v2.xlsx and the folders 006, 007, ...",
-        dict(anger=57, happiness=26, other=26, surprise=15, contempt=12, disgust=9, fear=8, sadness=6),
+        dict(anger=57, happiness=26, others=26, surprise=15, contempt=12, disgust=9, fear=8, sadness=6),
         29,
     ),
     "smic": Dataset(
