@@ -37,6 +37,12 @@ VERBS: dict[str, Verb | TaskVerb] = {
         "add_synthesize_arguments",
         "synthesize_command",
     ),
+    "data synthesize-motion": Verb(
+        "write motion pairs in the layout of Oh et al.'s set",
+        "data.commands",
+        "add_synthesize_motion_arguments",
+        "synthesize_motion_command",
+    ),
     "premagnify": Verb(
         "magnify every clip of a data set into the cache",
         "data.commands",
@@ -55,7 +61,7 @@ GROUPS = (["data"], ["magnify"], ["recognize"])
 
 def overview(group: str = "") -> str:
     """Return the text of ``gammer --help``, or of ``gammer GROUP --help``."""
-    lines = [f"  {name:<16} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
+    lines = [f"  {name:<22} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
     return "\n".join(
         [
             "usage: gammer VERB [options]",

@@ -81,6 +81,42 @@ def synthesize_command(arguments: argparse.Namespace) -> None:
     print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
 
 
+def add_synthesize_motion_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer data synthesize-motion``."""
+    parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
+    parser.add_argument("--samples", type=int, required=True, help="Oh et al. have 100000")
+    parser.add_argument("--size", type=int, default=384, help="side of a frame in px (default: %(default)s)")
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        default=("embedded",),
+        help="folders of photographs and cut-outs, PASCAL VOC, or embedded sets (default: embedded)",
+    )
+    parser.add_argument(
+        "--objects",
+        type=int,
+        nargs=2,
+        default=(7, 15),
+        metavar=("FEWEST", "MOST"),
+        help="foreground objects of a scene (default: 7 15)",
+    )
+    parser.add_argument("--max-alpha", type=float, default=100.0, help="largest factor (default: %(default)g)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+
+
+def synthesize_motion_command(arguments: argparse.Namespace) -> None:
+    """Run ``gammer data synthesize-motion``."""
+    from gammer_lightning.data.motion_set import MotionSetSpec, write_motion_set
+
+    a = arguments
+    spec = MotionSetSpec(a.samples, a.size, tuple(a.sources), tuple(a.objects), a.max_alpha, a.seed)
+    write_motion_set(Path(a.out), spec, a.workers)
+    print(f"{a.samples} samples of {a.size}x{a.size} px in {a.out}")
+    settings = f"--data.published={a.out} --data.size={min(256, a.size)}"
+    print(f"next: gammer magnify fit -c experiments/magnify_oh2018.yaml {settings}")
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Parse WIDTHxHEIGHT.
 
