@@ -31,6 +31,13 @@ class TaskVerb(NamedTuple):
 VERBS: dict[str, Verb | TaskVerb] = {
     "demo": Verb("the whole pipeline on the embedded benchmark", "demo", "add_arguments", "main"),
     "doctor": Verb("what is installed, what is missing, what to do", "doctor", "add_arguments", "main"),
+    "data list": Verb(
+        "where the data sets are looked for, how to get them", "data.commands", "add_list_arguments", "list_command"
+    ),
+    "data check": Verb("whether a data set is whole", "data.commands", "add_check_arguments", "check_command"),
+    "data apex": Verb(
+        "how far found apexes are from annotated ones", "data.commands", "add_apex_arguments", "apex_command"
+    ),
     "data synthesize": Verb(
         "write the embedded benchmark microfaces",
         "data.commands",

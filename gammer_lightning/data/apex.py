@@ -43,6 +43,12 @@ def with_apexes(clips: Sequence[Clip], method: str, cache: str | Path) -> list[C
     return [replace(clip, apex=found[clip.key], apex_origin=method) if clip.apex is None else clip for clip in clips]
 
 
+def apex_errors(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    """Return how many frames each method is off the annotated apex of each clip, ``(n,)``."""
+    spotted = [abs(spot_apex(clip) - clip.apex) for clip in tqdm(clips, "spot apexes", unit="clip")]
+    return {"spotted": np.array(spotted), "middle": np.array([abs(middle(clip) - clip.apex) for clip in clips])}
+
+
 def middle(clip: Clip) -> int:
     """Return the frame halfway between onset and offset, by position among the frames there are."""
     numbers = _between(clip)

@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gammer_lightning.data.augment import PhotometricAugmentation
 from gammer_lightning.data.apex import METHODS, with_apexes
+from gammer_lightning.data.augment import PhotometricAugmentation
 from gammer_lightning.data.class_sets import check_class_set, class_labels
 from gammer_lightning.data.datasets import read_datasets
 from gammer_lightning.data.faces import cut_patches
