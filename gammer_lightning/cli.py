@@ -31,11 +31,24 @@ class TaskVerb(NamedTuple):
 VERBS: dict[str, Verb | TaskVerb] = {
     "demo": Verb("the whole pipeline on the embedded benchmark", "demo", "add_arguments", "main"),
     "doctor": Verb("what is installed, what is missing, what to do", "doctor", "add_arguments", "main"),
+    "data list": Verb(
+        "where the data sets are looked for, how to get them", "data.commands", "add_list_arguments", "list_command"
+    ),
+    "data check": Verb("whether a data set is whole", "data.commands", "add_check_arguments", "check_command"),
+    "data apex": Verb(
+        "how far found apexes are from annotated ones", "data.commands", "add_apex_arguments", "apex_command"
+    ),
     "data synthesize": Verb(
         "write the embedded benchmark microfaces",
         "data.commands",
         "add_synthesize_arguments",
         "synthesize_command",
+    ),
+    "data synthesize-motion": Verb(
+        "write motion pairs in the layout of Oh et al.'s set",
+        "data.commands",
+        "add_synthesize_motion_arguments",
+        "synthesize_motion_command",
     ),
     "premagnify": Verb(
         "magnify every clip of a data set into the cache",
@@ -55,7 +68,7 @@ GROUPS = (["data"], ["magnify"], ["recognize"])
 
 def overview(group: str = "") -> str:
     """Return the text of ``gammer --help``, or of ``gammer GROUP --help``."""
-    lines = [f"  {name:<16} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
+    lines = [f"  {name:<22} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
     return "\n".join(
         [
             "usage: gammer VERB [options]",

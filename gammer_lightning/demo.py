@@ -75,7 +75,7 @@ def _recognize(run: Path, out: Path, epochs: int, eval_alpha: float, train_alpha
     from gammer_lightning import training
 
     settings = {
-        "data.root": out / "microfaces",
+        "data.roots.microfaces": out / "microfaces",
         "data.cache": out / "cache",
         "data.eval_alpha": eval_alpha,
         "data.train_alphas": list(train_alphas),

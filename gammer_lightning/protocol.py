@@ -1,4 +1,4 @@
-"""The evaluation protocol: leave-one-subject-out folds, weights per fold, and scores of pooled counts."""
+"""The evaluation protocols: folds, weights per fold, and scores of pooled counts."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,68 @@ from gammer_lightning.errors import GammerError
 
 NOBODY = "nobody"
 """Name of the fold that holds out nobody; its model is the one to deploy."""
+LEAKY = "paper_holdout"
+PROTOCOLS = {
+    "loso": "leave one subject out; counts pooled over folds",
+    "lodo": "leave one data set out; counts pooled over folds",
+    "kfold": "stratified folds of whole subjects; counts pooled over folds",
+    LEAKY: "a fifth of the clips held out at the evaluation alpha only, and trained on at the others; "
+    "LEAKY: for comparison with the published figures only",
+}
+
+
+def make_folds(
+    protocol: str, subjects: Sequence[str], labels: Sequence[int], num_folds: int = 5
+) -> list[tuple[str, np.ndarray]]:
+    """Return the folds of a protocol: the name of each with the indices of its test clips.
+
+    Args:
+        protocol: One of `PROTOCOLS`.
+        subjects: Subject of each clip, as ``"dataset/subject"``.
+        labels: Class index of each clip.
+        num_folds: Folds of ``"kfold"``; ``"paper_holdout"`` takes the first of as many.
+
+    Raises:
+        GammerError: If the protocol is unknown, or there are too few subjects, data sets or clips for it.
+    """
+    if protocol not in PROTOCOLS:
+        raise GammerError(f"protocol {protocol!r}", f"it is one of {', '.join(PROTOCOLS)}", "set model.protocol to one")
+    if protocol == "loso":
+        return loso_folds(subjects)
+    if protocol == "lodo":
+        return _dataset_folds(subjects)
+    return _stratified_folds(protocol, subjects, labels, num_folds)
+
+
+def _dataset_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:
+    datasets = np.array([subject.split("/")[0] for subject in subjects])
+    names = sorted(set(datasets))
+    if len(names) < 2:
+        raise GammerError(
+            f"one data set: {', '.join(names)}",
+            "leave-one-data-set-out needs two or more",
+            "add one to data.roots, or set model.protocol to loso",
+        )
+    return [(name, np.flatnonzero(datasets == name)) for name in names]
+
+
+def _stratified_folds(
+    protocol: str, subjects: Sequence[str], labels: Sequence[int], num_folds: int
+) -> list[tuple[str, np.ndarray]]:
+    """Return folds of whole subjects, or one of clips, whose classes are as frequent as in all."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    whole = protocol != LEAKY
+    units = len(set(subjects)) if whole else min(np.bincount(labels)[np.unique(labels)])
+    if not 2 <= num_folds <= units:
+        raise GammerError(
+            f"{num_folds} folds of {units} {'subjects' if whole else 'clips of the rarest class'}",
+            "at least 2, and no more than there are",
+            "change model.num_folds",
+        )
+    splitter = (StratifiedGroupKFold if whole else StratifiedKFold)(num_folds, shuffle=True, random_state=0)
+    tests = [test for _, test in splitter.split(labels, labels, subjects if whole else None)]
+    return [(f"fold {index}", test) for index, test in enumerate(tests if whole else tests[:1], 1)]
 
 
 def loso_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:

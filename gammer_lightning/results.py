@@ -29,7 +29,7 @@ FIGURES = ("confusion", "alphas", "graph")
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions of each clip by the members that held out its subject.
+    """Predictions of each clip by the members that held it out.
 
     Attributes:
         clips: The n clips.
@@ -37,6 +37,8 @@ class Predictions:
         class_names: Names of the K classes.
         seeds: The S seeds.
         probabilities: ``(S, n, K)`` in [0, 1].
+        folds: Name of the fold that held each clip out.
+        protocol: What the folds are, for people.
     """
 
     clips: Sequence[Clip]
@@ -44,10 +46,12 @@ class Predictions:
     class_names: Sequence[str]
     seeds: Sequence[int]
     probabilities: np.ndarray
+    folds: Sequence[str]
+    protocol: str
 
     @property
     def subjects(self) -> list[str]:
-        """Subject of each clip as ``"dataset/subject"``, which is also the name of its fold."""
+        """Subject of each clip as ``"dataset/subject"``."""
         return [f"{clip.dataset}/{clip.subject}" for clip in self.clips]
 
     @property
@@ -72,7 +76,7 @@ class Predictions:
         table["prediction"] = [self.class_names[label] for label in self.predicted[index]]
         for k, name in enumerate(self.class_names):
             table[f"p_{name}"] = self.probabilities[index, :, k].round(6)
-        return table.assign(fold=self.subjects, seed=self.seeds[index])
+        return table.assign(fold=self.folds, seed=self.seeds[index])
 
     def clip_table(self) -> pd.DataFrame:
         """Return one row for each clip: what was evaluated."""
@@ -123,7 +127,7 @@ def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
     by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
     by_class["support"] //= len(per_seed)
     return {
-        "protocol": "leave one subject out; counts pooled over folds",
+        "protocol": predictions.protocol,
         "datasets": sorted({clip.dataset for clip in predictions.clips}),
         "clips": len(predictions.clips),
         "subjects": len(set(predictions.subjects)),

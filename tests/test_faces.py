@@ -86,6 +86,32 @@ def test_tight_and_small_crops_find_the_same_face(box):
         np.testing.assert_allclose(found, expected, atol=5)
 
 
+class Blind:
+    """A detector that finds nothing."""
+
+    def __call__(self, image, upsampling):
+        return []
+
+    def run(self, image, upsampling, threshold):
+        return [], [], []
+
+
+def test_where_detection_fails_a_tight_crops_whole_frame_is_the_face(monkeypatch):
+    frame = portrait(560, 680)[158:552, 88:412]  # framed like CASME II's
+    expected = faces.find_face(frame, "frame", cropped=True)
+    monkeypatch.setattr(faces, "detector", Blind)
+    with pytest.raises(GammerError, match="no face found in frame"):
+        faces.find_face(frame, "frame")
+    found = faces.find_face(frame, "frame", cropped=True)
+    assert expected.detected and not found.detected
+    ours, theirs = (_in_frame(face) for face in (found, expected))
+    assert np.abs(ours - theirs).mean() < 0.1 * np.linalg.norm(theirs[36] - theirs[45])
+
+
+def _in_frame(face):
+    return cv2.transform(face.landmarks[None], cv2.invertAffineTransform(face.matrix))[0]
+
+
 def test_texture_in_an_enlarged_frame_is_no_face():
     with pytest.raises(GammerError, match="no face"):
         faces.find_face(data.astronaut()[:, 215:], "badge.jpg")  # its badge scores .02

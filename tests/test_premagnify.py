@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from casme2_sample import save, write_sample
+from casme2_sample import portrait, save, write_sample
 
 from gammer_lightning import cli
 from gammer_lightning.data import faces, premagnify
@@ -46,6 +46,15 @@ def contents(cache):
     """Return the bytes of every file by its path, without the locks."""
     files = (path for path in Path(cache).rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(cache)): path.read_bytes() for path in files}
+
+
+def test_faces_assumed_in_tight_crops_are_named(root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy")
+    for path in (tmp_path / "copy").glob("Cropped/sub01/EP01_01/*"):
+        save((portrait(280, 340) * 0.05 + 100).astype(np.uint8), path)
+    report = fill(read_casme2(tmp_path / "copy"), tmp_path / "cache")
+    assert report.assumed == ("casme2/01/EP01_01",)
+    assert "no face detected in 1 tight crops" in str(report) and "casme2/01/EP01_01" in str(report)
 
 
 def start_slow_run(clips, cache):

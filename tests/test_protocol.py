@@ -14,6 +14,7 @@ from gammer_lightning.protocol import (
     class_weights,
     confusion,
     loso_folds,
+    make_folds,
     megc_log,
     scores,
     training_masks,
@@ -42,6 +43,30 @@ def test_no_subject_crosses_a_fold():
 def test_one_subject_is_refused():
     with pytest.raises(GammerError, match=r"1 subject.*a/1"):
         loso_folds(["a/1", "a/1"])
+
+
+def test_protocols_other_than_loso():
+    subjects = [f"{dataset}/{number}" for dataset in "ab" for number in range(6) for _ in range(4)]
+    labels = [0, 1, 0, 1] * 12
+    lodo = make_folds("lodo", subjects, labels)
+    assert [(name, test.tolist()) for name, test in lodo] == [("a", list(range(24))), ("b", list(range(24, 48)))]
+    kfold = make_folds("kfold", subjects, labels, 3)
+    assert sorted(np.concatenate([test for _, test in kfold])) == list(range(48))
+    held_out = [{subjects[index] for index in test} for _, test in kfold]
+    assert not set.intersection(*held_out) and [len(names) for names in held_out] == [4, 4, 4]
+    ((name, test),) = make_folds("paper_holdout", subjects, labels)
+    assert name == "fold 1" and 9 <= len(test) <= 10 and abs(sum(labels[index] for index in test) - len(test) / 2) <= 1
+    assert [f[1].tolist() for f in make_folds("kfold", subjects, labels, 3)] == [f[1].tolist() for f in kfold]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "folds", "message"),
+    [("best", 5, "loso, lodo, kfold"), ("lodo", 5, "one data set: a"), ("kfold", 3, "3 folds of 2 subjects"),
+     ("kfold", 1, "1 folds"), ("paper_holdout", 5, "5 folds of 1 clips of the rarest class")],
+)  # fmt: skip
+def test_protocols_that_do_not_fit_are_refused(protocol, folds, message):
+    with pytest.raises(GammerError, match=message):
+        make_folds(protocol, ["a/1", "a/1", "a/2"], [0, 1, 1], folds)
 
 
 def test_class_weights_count_only_training_clips():

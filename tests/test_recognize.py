@@ -8,10 +8,12 @@ import torch
 from fake_clips import FakeClips
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.protocol import class_weights
 from gammer_lightning.run_folder import RunFolder, WholeCheckpoints, checkpoint_callbacks
+from gammer_lightning.tasks import recognize
 from gammer_lightning.tasks.recognize import (
     RecognizeTask,
     deployed_model,
@@ -108,6 +110,44 @@ def test_fit_then_test_learns_and_predicts_by_the_held_out_members(tmp_path):
     expected = judge(data.patches[7:8]).softmax(-1)[0].tolist()
     assert (row.fold, row.seed) == ("microfaces/02", 1)
     assert np.allclose([row.p_negative, row.p_positive, row.p_surprise], expected, atol=1e-4)
+
+
+def test_folds_of_several_subjects_predict_by_the_member_that_held_them_out(tmp_path):
+    data, task = FakeClips(subjects=4), RecognizeTask(**SMALL, seeds=[0], protocol="kfold", num_folds=2)
+    runner = trainer(tmp_path, 1)
+    runner.fit(task, datamodule=data)
+    runner.test(task, datamodule=data, verbose=False)
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"subject": str})
+    assert len(table) == len(data.clips) and table.groupby("subject").fold.nunique().max() == 1
+    for index, row in table.iterrows():
+        judge = unstack(task.members, int(row.fold.removeprefix("fold ")) - 1).eval()
+        expected = judge(data.patches[index : index + 1]).softmax(-1)[0].tolist()
+        assert np.allclose([row.p_negative, row.p_positive, row.p_surprise], expected, atol=1e-4)
+
+
+class TwoAlphas(FakeClips):
+    """Clips whose patches at alpha 5, where they are evaluated, are noise; training sees alpha 8 too."""
+
+    def train_dataloader(self):
+        at_8 = [item | {"alpha": torch.tensor(8.0)} for item in self.items()]
+        at_5 = [item | {"patches": torch.zeros_like(item["patches"])} for item in self.items()]
+        return DataLoader(at_8 + at_5, 8, shuffle=True, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_papers_holdout_trains_on_its_test_clips_at_other_alphas_and_says_so(tmp_path):
+    data, task = TwoAlphas(subjects=4), RecognizeTask(lr=1e-2, seeds=[0], width=8, protocol="paper_holdout")
+    seen = []
+    weigh = recognize.member_losses
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recognize, "member_losses", lambda *args: (seen.append(args), weigh(*args))[1])
+        runner = trainer(tmp_path, 1)
+        runner.fit(task, datamodule=data)
+    weights = torch.cat([weights for _, _, weights, _ in seen], 1)
+    assert len(weights) == 2 and (weights[1] == 1).all()
+    assert (weights[0] == 0).sum() == len(task.folds[0][1]) == 5  # once each: at alpha 5, not at 8
+    runner.test(task, datamodule=data, verbose=False)
+    assert len(pd.read_csv(tmp_path / "predictions.csv")) == 5
+    assert "LEAKY" in (tmp_path / "results.md").read_text()
 
 
 def test_a_checkpoint_is_plain_and_rebuilds_task_and_deployed_network(tmp_path):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import multiprocessing
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,9 @@ from gammer_lightning.results import MICROFACES_NOTE, Predictions, log_results, 
 def predictions():
     data = FakeClips()
     probabilities = np.random.default_rng(0).dirichlet(np.ones(3), (2, len(data.clips)))
-    return Predictions(data.clips, data.labels, data.class_names, [0, 5], probabilities)
+    return Predictions(
+        data.clips, data.labels, data.class_names, [0, 5], probabilities, data.subjects, "leave one subject out"
+    )
 
 
 def test_summary_holds_each_seed_and_mean_and_spread(tmp_path, predictions):
@@ -37,9 +40,7 @@ def test_summary_holds_each_seed_and_mean_and_spread(tmp_path, predictions):
 
 
 def test_one_seed_has_no_spread(tmp_path, predictions):
-    one = Predictions(
-        predictions.clips, predictions.labels, predictions.class_names, [5], predictions.probabilities[:1]
-    )
+    one = replace(predictions, seeds=[5], probabilities=predictions.probabilities[:1])
     assert write_results(tmp_path, one)["std"] == {"uf1": None, "uar": None, "accuracy": None}
     assert "| std | - | - | - |" in (tmp_path / "results.md").read_text()
 

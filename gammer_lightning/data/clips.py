@@ -1,20 +1,13 @@
-"""The record of one micro-expression clip, its frames on disk, and the class sets it is labelled in."""
+"""The record of one micro-expression clip and its frames on disk, the same for every data set."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
 
 FRAME_NAME = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)$", re.IGNORECASE)
-
-FIVE = {name: name for name in ("happiness", "surprise", "disgust", "repression", "others")}
-NEGATIVE = ("repression", "anger", "contempt", "disgust", "fear", "sadness")
-THREE = dict.fromkeys(NEGATIVE, "negative") | {"happiness": "positive", "surprise": "surprise"}
-
-CLASS_SETS = {"five": FIVE, "three": THREE}
-"""Class sets by name: annotated emotion -> class. "three" is the rule of MEGC 2019."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +21,14 @@ class Clip:
         frames: Frame files in numeric order.
         numbers: Absolute frame number of each file.
         onset: Absolute number of the onset frame.
-        apex: Absolute number of the apex frame, ``onset <= apex <= offset``.
+        apex: Absolute number of the apex frame, ``onset < apex <= offset``; None where none is annotated, until
+            `apex.with_apexes` has found it.
         offset: Absolute number of the offset frame.
-        action_units: FACS action units as annotated, e.g. ``"4+L10"``.
+        action_units: FACS action units as annotated, e.g. ``"4+L10"`` (see `parse_action_units`).
         emotion: Emotion as annotated, in lower case.
-        apex_origin: Where the apex comes from.
+        apex_origin: ``"annotated"``, ``"spotted"`` or ``"middle"``; ``"none"`` where the apex is None.
+        cropped: Whether the frames are tight crops of a face, in which a detector may find none.
+        notes: What was corrected or taken otherwise than annotated, a sentence each.
     """
 
     dataset: str
@@ -41,11 +37,13 @@ class Clip:
     frames: tuple[Path, ...]
     numbers: tuple[int, ...]
     onset: int
-    apex: int
+    apex: int | None
     offset: int
     action_units: str
     emotion: str
     apex_origin: str = "annotated"
+    cropped: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -72,15 +70,55 @@ class Clip:
         Raises:
             GammerError: If they are not.
         """
-        if not self.onset <= self.apex <= self.offset:
+        if not self.onset <= (self.onset if self.apex is None else self.apex) <= self.offset:
             raise GammerError(
                 f"clip {self.key}: apex {self.apex} lies outside onset {self.onset} .. offset {self.offset}",
                 "onset <= apex <= offset",
                 "correct its row in the coding workbook",
             )
-        self.frame(self.onset)
-        self.frame(self.apex)
+        for number in (self.onset, self.apex):
+            if number is not None:
+                self.frame(number)
         return self
+
+
+def wrong_root(root: Path, expected: str, get: str) -> GammerError:
+    """Say what was expected below a data set's folder, and what is there."""
+    there = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+    return GammerError(
+        f"no clips in {root}, " + (f"which holds {shown or 'nothing'}" if root.is_dir() else "which is no folder"),
+        f"it holds {expected}",
+        get,
+    )
+
+
+def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | None) -> list[Clip]:
+    """Build clips one after the other.
+
+    Args:
+        clips: A function for each clip.
+        problems: Takes the errors of clips that cannot be built; None raises the first.
+
+    Raises:
+        GammerError: If a clip cannot be built, or two have one name.
+    """
+    built: dict[str, Clip] = {}
+    for build in clips:
+        try:
+            clip = build()
+            if clip.key in built:
+                raise GammerError(
+                    f"clip {clip.key} is annotated twice",
+                    "a clip's name is unique within its subject",
+                    "delete one of its rows from the coding workbook",
+                )
+            built[clip.key] = clip
+        except GammerError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+    return list(built.values())
 
 
 def list_frames(folder: Path) -> tuple[tuple[Path, ...], tuple[int, ...]]:
@@ -108,36 +146,3 @@ def _files(folder: Path) -> list[Path]:
             "copy the folder, or delete its row from the coding workbook",
         )
     return list(folder.iterdir())
-
-
-def class_labels(clips: Sequence[Clip], class_set: str) -> tuple[list[Clip], list[int], tuple[str, ...]]:
-    """Keep the clips whose emotion the class set covers, and label them.
-
-    Args:
-        clips: Clips of any emotion.
-        class_set: ``"five"`` (CASME II's classes) or ``"three"`` (negative, positive, surprise).
-
-    Returns:
-        The kept clips in their order, their labels, and the class names that the labels index.
-
-    Raises:
-        GammerError: If the class set is unknown or covers none of the clips.
-
-    Source: See et al., MEGC 2019, for the three classes.
-    """
-    if class_set not in CLASS_SETS:
-        raise GammerError(
-            f"unknown class set {class_set!r}",
-            f"class sets are {', '.join(CLASS_SETS)}",
-            f"set data.class_set to {next(iter(CLASS_SETS))}",
-        )
-    classes = CLASS_SETS[class_set]
-    names = tuple(dict.fromkeys(classes.values()))
-    kept = [clip for clip in clips if clip.emotion in classes]
-    if not kept:
-        raise GammerError(
-            f"none of the {len(clips)} clips has an emotion of class set {class_set!r}",
-            f"it covers {', '.join(classes)}",
-            "check the emotion column of the coding workbook",
-        )
-    return kept, [names.index(classes[clip.emotion]) for clip in kept], names

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import statistics
 import time
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from gammer_lightning.errors import GammerError
 
 def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer premagnify``."""
-    parser.add_argument("--root", required=True, help="folder of a data set in CASME II's layout")
-    parser.add_argument("--dataset", default="microfaces", help="its name in the cache (default: %(default)s)")
+    parser.add_argument("--root", help="folder of the data set (default: its environment variable, see data list)")
+    parser.add_argument("--dataset", default="microfaces", help="microfaces, casme2, samm, smic (default: %(default)s)")
+    parser.add_argument("--apex", default="middle", choices=("middle", "spotted"), help="where none is annotated")
     parser.add_argument(
         "--magnifier", default="st-memm-small", help="name, run folder or checkpoint (default: %(default)s)"
     )
@@ -31,11 +33,13 @@ def premagnify_command(arguments: argparse.Namespace) -> None:
     """Run ``gammer premagnify``."""
     from pytorch_lightning.utilities import rank_zero_only
 
-    from gammer_lightning.data.casme2 import read_casme2
+    from gammer_lightning.data.apex import with_apexes
+    from gammer_lightning.data.datasets import read_datasets
     from gammer_lightning.data.premagnify import premagnify
 
+    clips = read_datasets({arguments.dataset: arguments.root})
     report = premagnify(
-        read_casme2(arguments.root, arguments.dataset),
+        with_apexes(clips, arguments.apex, arguments.cache),
         arguments.alphas,
         arguments.magnifier,
         arguments.cache,
@@ -44,6 +48,79 @@ def premagnify_command(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
     )
     rank_zero_only(print)(report)
+
+
+def add_list_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer data list``: none."""
+
+
+def list_command(arguments: argparse.Namespace) -> None:
+    """Run ``gammer data list``."""
+    from gammer_lightning.data.datasets import DATASETS, variable
+
+    for name, dataset in DATASETS.items():
+        root = os.environ.get(variable(name))
+        print(f"{name}: {dataset.title}\n  {variable(name)}: {_what_is_there(dataset, root)}\n  get it: {dataset.get}")
+
+
+def _what_is_there(dataset, root: str | None) -> str:
+    if not root:
+        return "not set"
+    problems: list[GammerError] = []
+    try:
+        clips = dataset.read(root, problems=problems)
+    except GammerError as error:
+        return f"{root}: {error.what}"
+    subjects = len({clip.subject for clip in clips})
+    return f"{root}: {len(clips)} clips of {subjects} subjects" + f", {len(problems)} not usable" * bool(problems)
+
+
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer data check``."""
+    parser.add_argument("dataset", help="microfaces, casme2, samm or smic")
+    parser.add_argument("--root", help="its folder (default: its environment variable, see data list)")
+    parser.add_argument("--out", default="check", help="folder of the JSON and the pictures (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+
+
+def check_command(arguments: argparse.Namespace) -> int:
+    """Run ``gammer data check``; returns 1 where something would change a result."""
+    from gammer_lightning.data.check import check, failed, report_text, write_report
+    from gammer_lightning.data.datasets import find_root
+
+    name, out, start = arguments.dataset, Path(arguments.out), time.perf_counter()
+    pictures, record = out / f"{name}-no-face.png", out / f"{name}.json"
+    report = check(name, find_root(name, arguments.root), pictures, arguments.workers)
+    write_report(report, record)
+    print(report_text(report))
+    rate = report.clips / (time.perf_counter() - start)
+    drawn = f", {pictures}" if report.problems["no usable face"] else ""
+    print(f"{rate:.1f} clips/s with {arguments.workers} workers; see {record}{drawn}")
+    return int(failed(report))
+
+
+def add_apex_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer data apex``."""
+    parser.add_argument("dataset", help="microfaces, casme2 or samm: one with annotated apexes")
+    parser.add_argument("--root", help="its folder (default: its environment variable, see data list)")
+
+
+def apex_command(arguments: argparse.Namespace) -> None:
+    """Run ``gammer data apex``."""
+    from gammer_lightning.data.apex import apex_errors
+    from gammer_lightning.data.datasets import read_datasets
+
+    clips = [clip for clip in read_datasets({arguments.dataset: arguments.root}) if clip.apex is not None]
+    if not clips:
+        raise GammerError(
+            f"{arguments.dataset} has no annotated apex",
+            "found apexes are compared with annotated ones",
+            "choose another data set",
+        )
+    errors = apex_errors(clips)
+    print(f"frames off the annotated apex, {len(clips)} clips\n\n| method | mean | median | worst |\n|---|---|---|---|")
+    for method, off in errors.items():
+        print(f"| {method} | {off.mean():.1f} | {statistics.median(off):.1f} | {off.max()} |")
 
 
 def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +156,42 @@ def synthesize_command(arguments: argparse.Namespace) -> None:
     frames = sum(len(clip.frames) for clip in clips)
     print(f"{len(clips)} clips of {spec.subjects} subjects, {frames} frames in {out}")
     print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
+
+
+def add_synthesize_motion_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer data synthesize-motion``."""
+    parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
+    parser.add_argument("--samples", type=int, required=True, help="Oh et al. have 100000")
+    parser.add_argument("--size", type=int, default=384, help="side of a frame in px (default: %(default)s)")
+    parser.add_argument(
+        "--sources",
+        nargs="+",
+        default=("embedded",),
+        help="folders of photographs and cut-outs, PASCAL VOC, or embedded sets (default: embedded)",
+    )
+    parser.add_argument(
+        "--objects",
+        type=int,
+        nargs=2,
+        default=(7, 15),
+        metavar=("FEWEST", "MOST"),
+        help="foreground objects of a scene (default: 7 15)",
+    )
+    parser.add_argument("--max-alpha", type=float, default=100.0, help="largest factor (default: %(default)g)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+
+
+def synthesize_motion_command(arguments: argparse.Namespace) -> None:
+    """Run ``gammer data synthesize-motion``."""
+    from gammer_lightning.data.motion_set import MotionSetSpec, write_motion_set
+
+    a = arguments
+    spec = MotionSetSpec(a.samples, a.size, tuple(a.sources), tuple(a.objects), a.max_alpha, a.seed)
+    write_motion_set(Path(a.out), spec, a.workers)
+    print(f"{a.samples} samples of {a.size}x{a.size} px in {a.out}")
+    settings = f"--data.published={a.out} --data.size={min(256, a.size)}"
+    print(f"next: gammer magnify fit -c experiments/magnify_oh2018.yaml {settings}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

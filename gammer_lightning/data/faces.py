@@ -4,6 +4,8 @@ The rules, in one place:
     * Landmarks are found once per clip, on the onset; every frame and alpha of the clip shares them.
     * If no face is found, the frame is padded by a quarter of its size on every side (border replicated),
       enlarged twice and searched once more, for faces under 80 px; of that search only sure finds count.
+    * If none is found then either, and the frames are tight crops by the data set's own account, the whole frame
+      stands for the face's box; a face so assumed is marked as such.
     * Of several faces the largest is taken if its area is twice that of the second or more.
     * Where the crop reaches beyond the frame, the border is replicated, up to a quarter of the crop.
 """
@@ -51,10 +53,12 @@ class Face:
     Attributes:
         matrix: Similarity transform from frame to crop, float64 ``(2, 3)``, px.
         landmarks: The 68 landmarks in the crop, float32 ``(68, 2)`` as (x, y), px.
+        detected: False where the whole frame had to stand for the face's box.
     """
 
     matrix: np.ndarray
     landmarks: np.ndarray
+    detected: bool = True
 
 
 def find_landmark_model() -> Path:
@@ -89,32 +93,36 @@ def predictor() -> dlib.shape_predictor:
     return dlib.shape_predictor(str(find_landmark_model()))
 
 
-def find_face(onset: np.ndarray, where: str) -> Face:
+def find_face(onset: np.ndarray, where: str, cropped: bool = False) -> Face:
     """Find the face of an onset frame.
 
     Args:
         onset: uint8 RGB ``(H, W, 3)``.
         where: The file or clip, for the message.
+        cropped: Whether the frame is a tight crop of a face, in which it need not be detected.
 
     Raises:
         GammerError: If no face, no single prominent face, or too little of the face is in the frame.
     """
-    landmarks = _find_landmarks(np.ascontiguousarray(onset), where)
+    landmarks, detected = _find_landmarks(np.ascontiguousarray(onset), where, cropped)
     matrix = _eyes_to_crop(landmarks)
     _check_inside(matrix, onset.shape[:2], where)
     mapped = landmarks @ matrix[:, :2].T + matrix[:, 2]
-    return Face(matrix, mapped.astype(np.float32))
+    return Face(matrix, mapped.astype(np.float32), detected)
 
 
-def _find_landmarks(image: np.ndarray, where: str) -> np.ndarray:
-    pad = 0
-    boxes = detector()(image, 0)
+def _find_landmarks(image: np.ndarray, where: str, cropped: bool) -> tuple[np.ndarray, bool]:
+    """Return the landmarks in the frame ``(68, 2)``, px, and whether their face was detected."""
+    height, width = image.shape[:2]
+    pad, boxes = 0, detector()(image, 0)
     if not boxes:
-        pad = max(image.shape[:2]) // 4
+        pad = max(height, width) // 4
         image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         boxes, _, _ = detector().run(image, 1, SURE)
-    shape = predictor()(image, _prominent(boxes, where))
-    return np.array([(point.x, point.y) for point in shape.parts()], np.float64) - pad
+    detected = bool(boxes) or not cropped
+    box = _prominent(boxes, where) if detected else dlib.rectangle(pad, pad, pad + width, pad + height)
+    shape = predictor()(image, box)
+    return np.array([(point.x, point.y) for point in shape.parts()], np.float64) - pad, detected
 
 
 def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:

@@ -1,11 +1,14 @@
 """Photographs and cut-outs that the motion generator composes its scenes from.
 
-Sources are folders of images (a file with transparency is a cut-out) or one of the embedded sets:
-``embedded`` (photographs inside scikit-image and scikit-learn plus procedural textures) and ``embedded-test``
-(others of them, kept for tests: two of these show the faces that microfaces animates).
+Sources are folders of images (a file with transparency is a cut-out), PASCAL VOC (its JPEGImages, and the objects of
+its SegmentationObject as cut-outs) or one of the embedded sets: ``embedded`` (photographs inside scikit-image and
+scikit-learn plus procedural textures) and ``embedded-test`` (others of them, kept for tests: two of these show the
+faces that microfaces animates).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from PIL import Image, UnidentifiedImageError
 from gammer_lightning.errors import GammerError
 
 MAX_SIDE = 900  # px; larger photographs are reduced on loading, which also averages away their noise and JPEG blocks
+IN_MEMORY = 1000  # images of a folder; a larger one is read as its images are needed
+SMALLEST_OBJECT = 1000  # px of a VOC object; smaller ones would be blown up to blurs
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 _EMBEDDED = {
     "embedded": (
@@ -34,40 +39,74 @@ _EMBEDDED = {
 }
 
 
+class Pictures(Sequence):
+    """Pictures by index: arrays in memory, and functions that read one each time it is asked for."""
+
+    def __init__(self, items: Sequence[np.ndarray | Callable[[], np.ndarray]]) -> None:
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        item = self.items[index]
+        return item() if callable(item) else item
+
+
 class ImageSources:
-    """Loaded photographs and cut-outs.
+    """Photographs and cut-outs, in memory or read as they are needed.
+
+    A folder of more than 1,000 images is not read at start, so that COCO's 118,000 start at once; it gives the largest
+    superpixel of 1,000 of its photographs as cut-outs, where a smaller folder gives up to six of each.
 
     Args:
-        sources: Folders, searched recursively, or the names of embedded sets.
+        sources: Folders, searched recursively; folders that are, or hold, PASCAL VOC years; names of embedded sets.
 
     Attributes:
         photographs: uint8 arrays ``(H, W, 3)``, sRGB.
-        cutouts: uint8 arrays ``(H, W, 4)``, sRGB and mask; superpixels of the photographs and transparent images.
+        cutouts: uint8 arrays ``(H, W, 4)``, sRGB and mask: transparent images, VOC objects, superpixels of photographs.
 
     Raises:
         GammerError: A folder is missing or holds no photograph, or a file cannot be read.
     """
 
     def __init__(self, sources: Sequence[str]) -> None:
-        images = [image for source in sources for image in _load(source)]
-        self.photographs = [image for image in images if image.shape[2] == 3]
-        if not self.photographs:
+        photographs, cutouts, superpixels = kinds = [], [], []
+        for source in sources:
+            for kind, pictures in zip(kinds, _load(source), strict=True):
+                kind.extend(pictures)
+        if not photographs:
             raise GammerError(
                 f"no photographs in {', '.join(map(str, sources)) or 'an empty list of sources'}",
                 "scenes need at least one image without transparency",
                 "name folders of images in data.sources, or use 'embedded'",
             )
-        self.cutouts = [image for image in images if image.shape[2] == 4]
-        self.cutouts += [cutout for photo in self.photographs for cutout in superpixels(photo)]
+        self.photographs, self.cutouts = Pictures(photographs), Pictures(cutouts + superpixels)
 
 
-def _load(source: str) -> list[np.ndarray]:
+def _load(source: str) -> tuple[list, list, list]:
+    """Photographs, cut-outs and superpixels of a source, as `Pictures` takes them."""
+    if years := _voc_years(source):
+        return _voc_photographs(years), [cutout for year in years for cutout in _voc_objects(year)], []
+    paths = source_files(source)
+    if len(paths) > IN_MEMORY:
+        return _on_demand(paths)
+    images = procedural_textures(seed=len(source)) if source in _EMBEDDED else []
+    images += [read_rgba(path) for path in paths]
+    photographs = [image for image in images if image.shape[2] == 3]
+    cutouts = [image for image in images if image.shape[2] == 4]
+    return photographs, cutouts, [cutout for photo in photographs for cutout in superpixels(photo)]
+
+
+def source_files(source: str) -> list[Path]:
+    """The image files of a source, in order.
+
+    Raises:
+        GammerError: There is no such source, or no image in it.
+    """
     if source in _EMBEDDED:
-        textures = procedural_textures(seed=len(source))
-        return textures + [
-            read_rgba(Path(str(files(package).joinpath(name))))
-            for package, names in _EMBEDDED[source]
-            for name in names.split()
+        return [
+            Path(str(files(package).joinpath(name))) for package, names in _EMBEDDED[source] for name in names.split()
         ]
     folder = Path(source)
     if not folder.is_dir():
@@ -81,7 +120,38 @@ def _load(source: str) -> list[np.ndarray]:
         raise GammerError(
             f"no images in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}", "name another folder"
         )
-    return [read_rgba(path) for path in paths]
+    return paths
+
+
+def _on_demand(paths: list[Path]) -> tuple[list, list, list]:
+    photographs, transparent = [], []
+    for path in paths:
+        (transparent if _is_transparent(path) else photographs).append(partial(read_rgba, path))
+    step = -(-len(photographs) // IN_MEMORY) or 1
+    return photographs, transparent, [partial(_largest_superpixel, *read.args) for read in photographs[::step]]
+
+
+def _is_transparent(path: Path) -> bool:
+    if path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
+        return False
+    with _opened(path) as image:
+        return image.has_transparency_data
+
+
+@lru_cache(IN_MEMORY)
+def _largest_superpixel(path: Path) -> np.ndarray:
+    photo = read_rgba(path)
+    whole = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
+    return next(iter(superpixels(photo, keep=1)), whole)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise GammerError(f"cannot read {path}: {error}", "a whole image file", "remove or replace it") from error
 
 
 def read_rgba(path: Path) -> np.ndarray:
@@ -90,12 +160,48 @@ def read_rgba(path: Path) -> np.ndarray:
     Raises:
         GammerError: The file is not an image, or truncated.
     """
-    try:
-        with Image.open(path) as image:
-            image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
-            return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise GammerError(f"cannot read {path}: {error}", "a whole image file", "remove or replace it") from error
+    with _opened(path) as image:
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
+        return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+
+
+def _voc_years(source: str) -> list[Path]:
+    """The folders of PASCAL VOC at or below a source, e.g. VOCdevkit/VOC2012."""
+    masks = (path for up in ("", "*/", "*/*/") for path in Path(source).glob(up + "SegmentationObject"))
+    return sorted(path.parent for path in masks if (path.parent / "JPEGImages").is_dir())
+
+
+def _voc_photographs(years: list[Path]) -> list:
+    paths = [path for year in years for path in source_files(str(year / "JPEGImages"))]
+    return [partial(read_rgba, path) if len(paths) > IN_MEMORY else read_rgba(path) for path in paths]
+
+
+def _voc_objects(year: Path) -> Iterator[Callable[[], np.ndarray]]:
+    """The objects of at least 1,000 px of a year of VOC, each a function that cuts it out."""
+    for path in sorted((year / "SegmentationObject").glob("*.png")):
+        photo = year / "JPEGImages" / f"{path.stem}.jpg"
+        areas = np.bincount(_object_numbers(path).ravel(), minlength=256)[1:255]  # 0 background, 255 unlabelled
+        for number in np.flatnonzero(areas >= SMALLEST_OBJECT) + 1:
+            yield partial(_voc_object, photo, path, number)
+
+
+def _object_numbers(path: Path) -> np.ndarray:
+    with _opened(path) as image:
+        if image.mode not in ("P", "L"):
+            raise GammerError(
+                f"{path} has pixels of mode {image.mode}", "a palette PNG of object numbers", "replace it"
+            )
+        return np.array(image)
+
+
+def _voc_object(photo: Path, numbers: Path, number: int) -> np.ndarray:
+    mask = _object_numbers(numbers) == number
+    with _opened(photo) as image:
+        if image.size != mask.shape[::-1]:
+            raise GammerError(f"{photo} and {numbers} differ in size", "a mask fits its photograph", "replace them")
+        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+        colour = image.convert("RGB").crop((x, y, x + width, y + height))
+    return np.dstack([colour, mask[y : y + height, x : x + width] * np.uint8(255)])
 
 
 def superpixels(photo: np.ndarray, count: int = 24, keep: int = 6) -> list[np.ndarray]:

@@ -13,14 +13,11 @@ how the parts work together, not how well micro-expressions of real people are r
 
 import itertools
 import json
-import multiprocessing
 import os
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
@@ -30,7 +27,6 @@ import cv2
 import numpy as np
 from openpyxl import Workbook
 from PIL import Image, ImageDraw
-from tqdm import tqdm
 
 from gammer_lightning.data import portraits
 from gammer_lightning.data.casme2 import read_casme2
@@ -38,6 +34,7 @@ from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.facial_actions import EYES, PROTOTYPES, Performance, perform
 from gammer_lightning.data.microfaces_truth import Subject, load_performance, load_subject, render_pair
 from gammer_lightning.data.portraits import Framing, Photo
+from gammer_lightning.data.synthesis import claim, disk_errors, finish, process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash, replacing
 
@@ -129,14 +126,14 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
         GammerError: If the folder holds something else, the portraits do not suffice, or the disk is full.
     """
     photos = _photos(spec)
-    with _disk_errors(out), _mapper(workers) as run:
-        _claim(out, _manifest(spec, photos))
+    with disk_errors(out), process_map(workers, partial(cv2.setNumThreads, 1)) as run:
+        claim(out / MANIFEST, _manifest(spec, photos))
         uncast = [subject for subject in range(1, spec.subjects + 1) if not _is_cast(out, subject)]
-        _finish(run(partial(_cast, out, spec, photos), uncast), len(uncast), "subjects")
+        finish(run(partial(_cast, out, spec, photos), uncast), len(uncast), "subjects")
         load_subject.cache_clear()
         scripts = _scripts(spec)
         unfilmed = [script for script in scripts if not _is_filmed(out, script)]
-        _finish(run(partial(_film, out, spec), unfilmed), len(unfilmed), "clips")
+        finish(run(partial(_film, out, spec), unfilmed), len(unfilmed), "clips")
         _write_workbook(out, scripts)
     return read_casme2(out, "microfaces")
 
@@ -153,55 +150,6 @@ def _manifest(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
     faces = pseudo if spec.portraits is None else "one photograph per subject"
     photographs = {photo.name: content_hash(photo.pixels) for photo in photos}
     return {"microfaces": VERSION, **settings, "faces": faces, "photographs": photographs}
-
-
-def _claim(out: Path, manifest: dict) -> None:
-    """Make ``out`` ours, or take up what an earlier run of the same spec left; sweep away its scraps."""
-    text = json.dumps(manifest, indent=2) + "\n"
-    path = out / MANIFEST
-    ours = path.is_file() and path.read_text() == text
-    if not ours and out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
-        raise GammerError(
-            f"{out} is not empty and was not made with these settings",
-            "microfaces is written to a new or empty folder, or taken up where the same command stopped",
-            f"give another folder, e.g. --out {out}-2, or remove this one: rm -r {out}",
-        )
-    for scrap in list(out.rglob(".*.tmp*")):
-        shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-@contextmanager
-def _disk_errors(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GammerError(
-            f"cannot write to {out}: {error.strerror or error}",
-            "every file and clip is written whole or not at all",
-            "free some space or mend the permissions, then run the same command again: it goes on from here",
-        ) from error
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator[Callable]:
-    """Yield a ``map`` that works in this process or in several."""
-    if workers <= 1:
-        yield map
-        return
-    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch and OpenCV
-    with ProcessPoolExecutor(workers, context, cv2.setNumThreads, (1,)) as pool:
-        try:
-            yield pool.map
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _finish(results: Iterable, total: int, what: str) -> None:
-    for _ in tqdm(results, what, total, disable=total == 0):
-        pass
 
 
 def _truth(out: Path, subject: int) -> Path:

@@ -22,8 +22,10 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from gammer_lightning.data.casme2 import read_casme2
 from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.colour import linear_to_srgb, srgb_to_linear
 from gammer_lightning.data.image_sources import ImageSources
 from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
+from gammer_lightning.data.oh2018 import PublishedPairs, RandomCrops, ShuffledFiles
 from gammer_lightning.errors import GammerError
 
 SUPERSAMPLING = 2
@@ -34,6 +36,24 @@ KINDS = {"normal": 0.6, "blurred background": 0.15, "background only": 0.15, "st
 
 class Scene(dict):
     """The random choices of one sample, as tensors that batch by stacking (see `draw_scene`)."""
+
+
+def check_scene_settings(
+    size: int, objects: tuple[int, int] = (0, 0), max_alpha: float = 1.0, max_noise: float = 0.1
+) -> None:
+    """Check settings of `draw_scene`.
+
+    Raises:
+        GammerError: One is out of range.
+    """
+    if size < 32 or size % 2:
+        raise GammerError(f"frames of {size} px", "an even number, at least 32", "choose another size")
+    if not 0 <= objects[0] <= objects[1]:
+        raise GammerError(f"objects {objects}", "fewest and most, 0 <= fewest <= most", "choose others")
+    if not (1 <= max_alpha < math.inf and 0.1 <= max_noise < math.inf):
+        raise GammerError(
+            f"max_alpha {max_alpha}, max_noise {max_noise}", "max_alpha >= 1, max_noise >= 0.1", "choose others"
+        )
 
 
 def draw_scene(
@@ -53,7 +73,7 @@ def draw_scene(
         rng: Seeded by the sample's seed and index.
         size: Side of the rendered frames in px.
         objects: Fewest and most foreground objects.
-        max_alpha: Largest magnification factor; log-uniform from 1, and one sample in ten attenuates (below 1).
+        max_alpha: Largest magnification factor (see `draw_alpha`).
         max_noise: Largest standard deviation of a mid-grey pixel, in grey levels; half of the samples have none.
         alpha: Magnification factor, drawn where None.
         kind: One of `KINDS`, drawn where None.
@@ -65,7 +85,7 @@ def draw_scene(
         (grey levels), ``dither`` (grey levels), ``colour`` ``(3, 3)`` perturbation, ``seed`` of the pixel noise.
     """
     kind = kind or rng.choice(list(KINDS), p=list(KINDS.values()))
-    alpha = alpha or (rng.uniform(0, 1) if rng.random() < 0.1 else math.exp(rng.uniform(0, math.log(max_alpha))))
+    alpha = alpha or draw_alpha(rng, max_alpha)
     count = 0 if kind == "background only" else int(rng.integers(objects[0], objects[1] + 1))
     layers = [_background(sources, rng, size, blurred=kind == "blurred background")]
     layers += [_object(sources, rng, size) for _ in range(count)]
@@ -90,6 +110,11 @@ def draw_scene(
         ),
         seed=torch.tensor(rng.integers(2**31)),
     )
+
+
+def draw_alpha(rng: np.random.Generator, max_alpha: float) -> float:
+    """Draw a magnification factor: log-uniform from 1 to ``max_alpha``; one in ten attenuates (below 1)."""
+    return rng.uniform(0, 1) if rng.random() < 0.1 else math.exp(rng.uniform(0, math.log(max_alpha)))
 
 
 def _motions(rng: np.random.Generator, layers: int, alpha: float, size: int) -> np.ndarray:
@@ -164,8 +189,8 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
     times = torch.stack([torch.zeros_like(alpha), torch.ones_like(alpha), alpha])
     linear, displacement = _compose(scene, times)
     onset, apex, magnified = linear_to_srgb(linear)
-    perturbed = (linear[1].movedim(1, -1) @ scene["colour"][:, None].mT).movedim(-1, 1)
-    noisy = [_sense(frame, scene, number) for number, frame in enumerate((onset, apex, linear_to_srgb(perturbed)))]
+    perturbed = linear_to_srgb(recolour(linear[1], scene["colour"]))
+    noisy = [_sense(frame, scene, number) for number, frame in enumerate((onset, apex, perturbed))]
     return dict(
         onset=noisy[0],
         apex=noisy[1],
@@ -174,6 +199,11 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
         displacement=displacement,
         alpha=alpha,
     )
+
+
+def recolour(linear: Tensor, colour: Tensor) -> Tensor:
+    """Mix the channels of linear-light frames ``(B, 3, H, W)`` by matrices ``(B, 3, 3)``."""
+    return (linear.movedim(1, -1) @ colour[:, None].mT).movedim(-1, 1)
 
 
 def _compose(scene: dict[str, Tensor], times: Tensor) -> tuple[Tensor, Tensor]:
@@ -245,17 +275,6 @@ def _sense(frame: Tensor, scene: dict[str, Tensor], number: int) -> Tensor:
 def _pixel_noise(seed: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator), torch.rand(shape, generator=generator) - 0.5
-
-
-def srgb_to_linear(x: Tensor) -> Tensor:
-    """sRGB in [0, 1] to linear light (IEC 61966-2-1)."""
-    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0) + 0.055) / 1.055) ** 2.4)
-
-
-def linear_to_srgb(x: Tensor) -> Tensor:
-    """Linear light to sRGB in [0, 1] (IEC 61966-2-1)."""
-    x = x.clamp(0, 1)
-    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
 SUBPIXEL_MOTIONS = (
@@ -331,14 +350,17 @@ class MotionPairs(pl.LightningDataModule):
     """Synthetic motion pairs; scenes are drawn in workers and rendered on the training device.
 
     Args:
-        sources: Folders of images and cut-outs, or embedded sets, to train and validate on (other scenes, same images).
+        sources: Folders of images and cut-outs, PASCAL VOC, or embedded sets (see `ImageSources`), to train and
+            validate on: other scenes, same images.
         test_sources: The same for `gammer magnify test`: images that no training saw.
+        published: Folder in the layout of Oh et al.'s set to train on, in random crops of ``size``, instead of
+            generated scenes; an epoch is then each of its files once. Validation and test stay on generated scenes.
         size: Side of training frames in px.
         objects: Fewest and most foreground objects in a training scene; Oh et al. have 7 to 15 at 384 px.
         max_alpha: Largest magnification factor.
         max_noise: Largest noise, grey levels at mid-grey.
         batch_size: Samples per device and step.
-        samples: Training samples per epoch over all devices; each epoch has new ones.
+        samples: Generated training samples per epoch over all devices; each epoch has new ones.
         val_samples: Validation samples, dealt evenly to alphas 2, 5, 10, 20, 50, 100.
         test_scenes: Scenes per row of the sub-pixel and noise protocol.
         test_size: Side of test frames in px.
@@ -354,6 +376,7 @@ class MotionPairs(pl.LightningDataModule):
         self,
         sources: Sequence[str] = ("embedded",),
         test_sources: Sequence[str] = ("embedded-test",),
+        published: str | None = None,
         size: int = 96,
         objects: tuple[int, int] = (1, 4),
         max_alpha: float = 100.0,
@@ -369,26 +392,25 @@ class MotionPairs(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        if size < 32 or size % 2 or test_size < 32 or test_size % 2:
-            raise GammerError(f"size {size}, test_size {test_size}", "even, at least 32 px", "change data.size")
-        if not 0 <= objects[0] <= objects[1]:
-            raise GammerError(f"objects {objects}", "fewest and most, 0 <= fewest <= most", "change data.objects")
-        if not max_alpha >= 1 or not max_noise >= 0.1:
-            raise GammerError(
-                f"max_alpha {max_alpha}, max_noise {max_noise}",
-                "max_alpha >= 1, max_noise >= 0.1",
-                "change them",
-            )
+        check_scene_settings(size, objects, max_alpha, max_noise)
+        check_scene_settings(test_size)
 
     def setup(self, stage: str) -> None:
-        """Load the pictures; a test loads only its own."""
-        self.images = ImageSources(self.hparams.test_sources if stage == "test" else self.hparams.sources)
+        """Load the pictures, and list the published set; a test loads only its own pictures."""
+        h = self.hparams
+        self.images = ImageSources(h.test_sources if stage == "test" else h.sources)
+        if stage == "fit" and h.published:
+            self.published = RandomCrops(PublishedPairs(h.published), h.size, h.seed)
 
     def train_dataloader(self) -> DataLoader:
-        """Scenes that no epoch repeats."""
-        scenes = Scenes(self._training_scene, self.hparams.seed, self.hparams.samples)
-        sampler = FreshSamples(scenes, self.trainer.world_size, self.trainer.global_rank, drop_last=True)
-        return self._loader(scenes, sampler=sampler)
+        """Scenes that no epoch repeats, or the published files, each once in an epoch."""
+        h, share = self.hparams, dict(num_replicas=self.trainer.world_size, rank=self.trainer.global_rank)
+        if h.published:
+            return self._loader(
+                self.published, sampler=ShuffledFiles(self.published, seed=h.seed, drop_last=True, **share)
+            )
+        scenes = Scenes(self._training_scene, h.seed, h.samples)
+        return self._loader(scenes, sampler=FreshSamples(scenes, drop_last=True, **share))
 
     def val_dataloader(self) -> DataLoader:
         """The same scenes each time, at the validation alphas in turn."""
@@ -414,8 +436,8 @@ class MotionPairs(pl.LightningDataModule):
         return root, read_casme2(root, "microfaces")
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        """Render the scenes on the device they have reached."""
-        return render(batch)
+        """Render the scenes on the device they have reached; published frames are left as they are."""
+        return render(batch) if "textures" in batch else batch
 
     def _training_scene(self, rng: np.random.Generator, index: int) -> Scene:
         h = self.hparams
@@ -431,6 +453,6 @@ class MotionPairs(pl.LightningDataModule):
         scene = draw_scene(self.images, rng, self.hparams.test_size, (7, 15), kind="normal")
         return protocol_scene(scene, *rows[row])
 
-    def _loader(self, scenes: Scenes, **kwargs) -> DataLoader:
+    def _loader(self, scenes: Dataset, **kwargs) -> DataLoader:
         kwargs = {"batch_size": self.hparams.batch_size, **kwargs}
         return DataLoader(scenes, num_workers=self.hparams.num_workers, **kwargs)

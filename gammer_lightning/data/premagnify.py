@@ -106,6 +106,7 @@ class Entry:
             "frames": {"onset": self.clip.onset, "apex": self.clip.apex},
             "matrix": face.matrix.tolist(),
             "landmarks": face.landmarks.tolist(),
+            "detected": face.detected,
             "sha256": self.record().get("sha256", {}) | hashes,
         }
         with replacing(self.folder / RECORD) as path:
@@ -161,20 +162,24 @@ class PremagnifyReport:
         done: How many of them were not complete before.
         seconds: Time taken.
         cache: Root of the cache.
+        assumed: Those it did in which no face was detected, so that the whole frame stands for its box.
     """
 
     clips: int
     done: int
     seconds: float
     cache: Path
+    assumed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return one line for the terminal."""
+        """Return a line for the terminal, and one more where faces were assumed."""
         if not self.done:
             return f"nothing to do: all {self.clips} clips are in {self.cache} ({self.seconds:.1f} s)"
         rate = self.done / self.seconds
         ready = self.clips - self.done
-        return f"{self.done} clips magnified, {ready} were there; {rate:.2f} clips/s; look at {self.cache}"
+        text = f"{self.done} clips magnified, {ready} were there; {rate:.2f} clips/s; look at {self.cache}"
+        assumed = f"\nno face detected in {len(self.assumed)} tight crops, whose whole frame was taken for its box: "
+        return text + (assumed + ", ".join(self.assumed) if self.assumed else "")
 
 
 def premagnify(
@@ -212,6 +217,7 @@ def premagnify(
     magnifier = load_magnifier(magnifier_name)
     pairs = _Pairs(clips, magnifier.fingerprint, cache, alphas)
     todo = sum(pairs.is_incomplete(index) for index in range(len(clips)))
+    assumed = []
     if todo or devices > 1:  # with several devices each process must come here, whatever the others filled
         module = _Premagnifier(magnifier, alphas, progress)
         with _quiet_lightning():
@@ -226,7 +232,8 @@ def premagnify(
             loader = DataLoader(pairs, batch_size=None, num_workers=workers)
             trainer.predict(module, loader, return_predictions=False)
         _raise_together(module.errors, len(clips))
-    return PremagnifyReport(len(clips), todo, time.monotonic() - started, Path(cache))
+        assumed = module.assumed
+    return PremagnifyReport(len(clips), todo, time.monotonic() - started, Path(cache), tuple(assumed))
 
 
 @dataclass(frozen=True)
@@ -264,7 +271,7 @@ class _Pairs(torch.utils.data.Dataset):
             if not entry.missing(self.alphas):
                 return None
             onset, apex = (read_image(clip.frame(number)) for number in (clip.onset, clip.apex))
-            face = find_face(onset, str(clip.frame(clip.onset)))
+            face = find_face(onset, str(clip.frame(clip.onset)), clip.cropped)
             _check_same_size(onset, apex, clip)
         except GammerError as error:  # a worker would lose its parts on the way to the main process
             return error
@@ -289,6 +296,7 @@ class _Premagnifier(pl.LightningModule):
         self.magnifier, self.alphas, self.progress = magnifier, alphas, progress
         self.errors: list[GammerError] = []
         self.busy: list[_Pair] = []
+        self.assumed: list[str] = []
 
     def on_predict_start(self) -> None:
         hidden = not self.progress or self.global_rank != 0
@@ -319,6 +327,7 @@ class _Premagnifier(pl.LightningModule):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / ".lock", timeout=timeout):
                 if missing := pair.entry.missing(self.alphas):
+                    self.assumed += [] if pair.face.detected else [pair.entry.clip.key]
                     images = self._magnify(pair)
                     pair.entry.write(pair.face, {name: images[name] for name in missing})
         except Timeout:

@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gammer_lightning.data.apex import METHODS, with_apexes
 from gammer_lightning.data.augment import PhotometricAugmentation
-from gammer_lightning.data.casme2 import read_casme2
-from gammer_lightning.data.clips import CLASS_SETS, class_labels
+from gammer_lightning.data.class_sets import check_class_set, class_labels
+from gammer_lightning.data.datasets import read_datasets
 from gammer_lightning.data.faces import cut_patches
 from gammer_lightning.data.premagnify import RAW, Entry, premagnify
 from gammer_lightning.errors import GammerError
@@ -27,7 +28,7 @@ DIFFERENCE_SCALE = 4.0
 
 
 class MagnifiedClips(pl.LightningDataModule):
-    """Clips of one data set, pre-magnified, as landmark patches.
+    """Clips of one data set or several, pre-magnified, as landmark patches.
 
     A batch is a dict: ``patches`` float32 ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
     ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
@@ -39,9 +40,11 @@ class MagnifiedClips(pl.LightningDataModule):
     clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, ``num_channels``.
 
     Args:
-        root: Folder of the data set.
-        dataset: Name of the data set.
-        class_set: ``"five"`` or ``"three"``.
+        roots: Folder of each data set by its name (microfaces, casme2, samm, smic); null looks at its environment
+            variable, e.g. ``GAMMER_CASME2``.
+        class_set: As in `class_labels`: ``"three"``, ``"five"``, ``"objective"`` or a YAML file of your own.
+        clip_list: MEGC 2019's official list of clips, if those are to be kept; as in `class_labels`.
+        apex: Where none is annotated: ``"middle"`` or ``"spotted"``, as in `with_apexes`.
         magnifier: Name or path, as in `load_magnifier`.
         alphas: Magnification factors to pre-magnify; 1, the raw apex, is always there.
         train_alphas: Those among them that training draws from.
@@ -62,9 +65,10 @@ class MagnifiedClips(pl.LightningDataModule):
 
     def __init__(
         self,
-        root: str,
-        dataset: str = "microfaces",
+        roots: dict[str, str | None],
         class_set: str = "five",
+        clip_list: str | None = None,
+        apex: str = "middle",
         magnifier: str = "st-memm-small",
         alphas: Sequence[float] = (5, 8, 10, 12, 15, 20),
         train_alphas: Sequence[float] = (8, 10, 12, 15),
@@ -88,7 +92,8 @@ class MagnifiedClips(pl.LightningDataModule):
 
     def _check_settings(self) -> None:
         _check_choice("data.input", self.hparams.input, CHANNELS)
-        _check_choice("data.class_set", self.hparams.class_set, CLASS_SETS)
+        _check_choice("data.apex", self.hparams.apex, METHODS)
+        check_class_set(self.hparams.class_set)
         for name in ("patch_size", "batch_size"):
             if (value := self.hparams[name]) < 1:
                 raise GammerError(f"data.{name} is {value}", "it is 1 or more", f"raise data.{name}")
@@ -107,11 +112,12 @@ class MagnifiedClips(pl.LightningDataModule):
         """Pre-magnify what the cache lacks, on the machine's best device."""
         clips, _, _ = self._read_clips()
         report = premagnify(clips, self.alphas, self.hparams.magnifier, self.hparams.cache)
-        print(report)
+        print("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
 
     def _read_clips(self) -> tuple:
-        clips = read_casme2(self.hparams.root, self.hparams.dataset)
-        return class_labels(clips, self.hparams.class_set)
+        h = self.hparams
+        clips, labels, names = class_labels(read_datasets(h.roots), h.class_set, h.clip_list)
+        return with_apexes(clips, h.apex, h.cache), labels, names
 
     def setup(self, stage: str | None = None) -> None:
         """Read the clips and cut their patches, once for all stages."""

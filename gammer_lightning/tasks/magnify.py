@@ -30,7 +30,8 @@ class MagnifyTask(pl.LightningModule):
         edge_weight: Weight of the absolute difference of the frames' gradients.
         regulariser_weight: Weight of the absolute difference of the deep features of the apex and of the apex in other
             colours (Oh et al. 2018, Eq. 3: what stands for shape must not see colour).
-        displacement_weight: Weight of the absolute error of the displacement, in px, which motion pairs know exactly.
+        displacement_weight: Weight of the absolute error of the displacement, in px, which generated motion pairs know
+            exactly; published ones do not have it.
         start_from: Weights to start from, for fine-tuning: a name or path as in `load_st_memm`; None starts at random.
 
     Source: paper Sec. 2.1 and 3.3.
@@ -96,7 +97,7 @@ class MagnifyTask(pl.LightningModule):
         losses = {"pixel": error.abs().mean() if h.loss == "l1" else (error**2 + 1e-6).sqrt().mean()}
         if h.edge_weight:
             losses["edge"] = h.edge_weight * sum(error.diff(dim=dim).abs().mean() for dim in (-2, -1))
-        if h.displacement_weight:
+        if h.displacement_weight and "displacement" in batch:
             losses["displacement"] = h.displacement_weight * F.l1_loss(displacement, batch["displacement"])
         if h.regulariser_weight:
             deep = self.network.encode(batch["perturbed"]).deep

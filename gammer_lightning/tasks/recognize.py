@@ -1,6 +1,6 @@
-"""RecognizeTask: trains GAM-MER over all folds and seeds in one fit, and evaluates it leave-one-subject-out.
+"""RecognizeTask: trains GAM-MER over all folds and seeds in one fit, and evaluates each fold on what it holds out.
 
-A member is one network: one for each seed and held-out subject, and one for each seed that holds out nobody.
+A member is one network: one for each seed and fold, and one for each seed that holds out nobody.
 The members' parameters are stacked along a first axis M and run under vmap; a 0/1 weight per member and clip
 leaves clips out.
 """
@@ -20,7 +20,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS
 from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.protocol import NOBODY, class_weights, loso_folds, training_masks
+from gammer_lightning.protocol import LEAKY, NOBODY, PROTOCOLS, class_weights, make_folds, training_masks
 from gammer_lightning.results import Predictions, log_results, write_figures, write_results
 from gammer_lightning.run_folder import load_checkpoint, load_weights
 
@@ -46,6 +46,9 @@ class RecognizeTask(pl.LightningModule):
         lr: Learning rate of Adam at the start; it falls to 0 along a cosine.
         weight_decay: Decoupled weight decay.
         seeds: Seeds of the weights; each trains all folds. Results are a mean and a spread over them.
+        protocol: ``"loso"``, ``"lodo"`` (data sets), ``"kfold"`` (of subjects), or ``"paper_holdout"``, the best
+            reading of the paper's own split, which leaks (see `PROTOCOLS`).
+        num_folds: Folds of ``"kfold"``, or one part in which the hold-out tests.
         member_chunk: Members that run at once; None: all on a GPU, `CPU_CHUNK` on a CPU.
 
     Raises:
@@ -63,9 +66,11 @@ class RecognizeTask(pl.LightningModule):
         heads: int = 4,
         width: int = 32,
         dropout: float = 0.0,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
+        lr: float = 3e-3,
+        weight_decay: float = 1e-4,
         seeds: Sequence[int] = (0, 1, 2),
+        protocol: str = "loso",
+        num_folds: int = 5,
         member_chunk: int | None = None,
     ):
         super().__init__()
@@ -80,6 +85,7 @@ class RecognizeTask(pl.LightningModule):
         for holds, what, rule in (
             (distinct, f"model.seeds {list(hp.seeds)}", "one or more different seeds"),
             (hp.lr > 0, f"model.lr {hp.lr}", "a learning rate above 0"),
+            (hp.protocol in PROTOCOLS, f"model.protocol {hp.protocol!r}", f"one of {', '.join(PROTOCOLS)}"),
             (hp.weight_decay >= 0, f"model.weight_decay {hp.weight_decay}", "0 or more"),
             (
                 hp.member_chunk is None or hp.member_chunk > 0,
@@ -102,7 +108,8 @@ class RecognizeTask(pl.LightningModule):
             GammerError: If there are fewer than two subjects, or a class has no training clip in a fold.
         """
         data = self.trainer.datamodule
-        masks = training_masks(loso_folds(data.subjects), len(data.clips))
+        self.folds = make_folds(self.hparams.protocol, data.subjects, data.labels, self.hparams.num_folds)
+        masks = training_masks(self.folds, len(data.clips))
         weights = [class_weights(mask, data.labels, data.class_names, fold) for fold, mask in masks.items()]
         seeds = len(self.hparams.seeds)
         self._plain_buffer("clip_weights", np.tile(np.stack([*masks.values()]), (seeds, 1)))
@@ -173,6 +180,8 @@ class RecognizeTask(pl.LightningModule):
         optimizer.zero_grad()
         losses, hits = [], 0.0
         weights = self.clip_weights[:, batch["clip"]]
+        if self.hparams.protocol == LEAKY:  # held out at the evaluation alpha only
+            weights = weights.maximum((batch["alpha"] != self.trainer.datamodule.eval_alpha).float())
         for chunk in self._chunks():
             logits = stacked_logits(self.members, batch["patches"], chunk)
             loss = member_losses(logits, batch["label"], weights[chunk], self.class_weights[chunk])
@@ -203,10 +212,12 @@ class RecognizeTask(pl.LightningModule):
         return unstack(self.members, self.recognition["folds"].index(NOBODY))
 
     def on_test_start(self) -> None:
-        """Note for each seed and clip the member that held out the clip's subject."""
+        """Note for each seed and clip the member that held the clip out; NOBODY's where none did."""
         data, folds = self.trainer.datamodule, self.recognition["folds"]
-        of_seed = torch.tensor([folds.index(subject) for subject in data.subjects])
-        self.judges = of_seed + len(folds) * torch.arange(len(self.hparams.seeds))[:, None]
+        of_clip = torch.full((len(data.clips),), folds.index(NOBODY))
+        for name, test in self.folds:
+            of_clip[test] = folds.index(name)
+        self.judges = of_clip + len(folds) * torch.arange(len(self.hparams.seeds))[:, None]
         self.probabilities = torch.full((*self.judges.shape, len(data.class_names)), torch.nan)
         self.attention = []
         self.deployed_network = self.deployed().eval()
@@ -233,14 +244,26 @@ class RecognizeTask(pl.LightningModule):
                 "results count every clip once",
                 "leave trainer.limit_test_batches and trainer.fast_dev_run unset",
             )
-        predictions = Predictions(
-            data.clips, data.labels, data.class_names, self.hparams.seeds, self.probabilities.numpy()
-        )
+        predictions = self._predictions(data)
         summary = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
         write_figures(run, predictions, data, self.hparams.regions, self.hparams.graph, attention)
         log_results(self.trainer.loggers, run, predictions)
         self.log_dict({f"test_{name}": value for name, value in summary["mean"].items()})
+
+    def _predictions(self, data) -> Predictions:
+        """Return those of the clips that a fold holds out, in the clips' order."""
+        folds = {int(index): name for name, test in self.folds for index in test}
+        held_out = sorted(folds)
+        return Predictions(
+            [data.clips[index] for index in held_out],
+            [data.labels[index] for index in held_out],
+            data.class_names,
+            self.hparams.seeds,
+            self.probabilities[:, held_out].numpy(),
+            [folds[index] for index in held_out],
+            PROTOCOLS[self.hparams.protocol],
+        )
 
 
 def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_weights: Tensor) -> Tensor:

@@ -1,0 +1,120 @@
+"""Apex spotting, for clips in which no apex is annotated."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.faces import CROP, Face, crop, find_face
+from gammer_lightning.errors import GammerError
+from gammer_lightning.facial_graph import PAPER_REGIONS, nodes_of
+from gammer_lightning.files import content_hash, read_image, replacing
+
+METHODS = ("spotted", "middle")
+VERSION = "apex 1"
+"""Raise it when a change of this file spots other frames."""
+RADIUS = 14
+"""Radius of the disc around a landmark that counts, px of the 256 px crop."""
+BLUR = 2.0
+"""Standard deviation of the blur against noise, px of the crop."""
+SMOOTHING = 5
+"""Frames over which the course is averaged."""
+
+
+def with_apexes(clips: Sequence[Clip], method: str, cache: str | Path) -> list[Clip]:
+    """Give every clip an apex; annotated ones stay.
+
+    Args:
+        clips: Clips of any data sets.
+        method: ``"spotted"`` (see `spot_apex`) or ``"middle"`` (halfway between onset and offset).
+        cache: Root of the pre-magnification cache, which keeps what was spotted.
+
+    Raises:
+        GammerError: If the onset of a clip shows no face, or no frame follows it.
+    """
+    lacking = [clip for clip in clips if clip.apex is None]
+    bar = tqdm(lacking, "spot apexes", unit="clip", disable=method == "middle" or not lacking)
+    found = {clip.key: middle(clip) if method == "middle" else _cached(clip, Path(cache)) for clip in bar}
+    return [replace(clip, apex=found[clip.key], apex_origin=method) if clip.apex is None else clip for clip in clips]
+
+
+def apex_errors(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
+    """Return how many frames each method is off the annotated apex of each clip, ``(n,)``."""
+    spotted = [abs(spot_apex(clip) - clip.apex) for clip in tqdm(clips, "spot apexes", unit="clip")]
+    return {"spotted": np.array(spotted), "middle": np.array([abs(middle(clip) - clip.apex) for clip in clips])}
+
+
+def middle(clip: Clip) -> int:
+    """Return the frame halfway between onset and offset, by position among the frames there are."""
+    numbers = _between(clip)
+    return numbers[(len(numbers) - 1) // 2]
+
+
+def _between(clip: Clip) -> list[int]:
+    """Return the frame numbers after the onset, up to the offset."""
+    numbers = [number for number in clip.numbers if clip.onset < number <= clip.offset]
+    if not numbers:
+        raise GammerError(
+            f"clip {clip.key} has no frame after its onset {clip.onset}, up to its offset {clip.offset}",
+            "an apex is looked for there",
+            "correct its row in the coding workbook, or copy its frames",
+        )
+    return numbers
+
+
+def spot_apex(clip: Clip) -> int:
+    """Find the frame that differs most from the onset, where brows, nose tip and mouth are.
+
+    The mean absolute difference from the onset is divided by that from the frame before, which is large where light
+    or sensor change and small where a motion turns; then averaged over `SMOOTHING` frames.
+
+    Source: after Quang, Chun and Tokuyama, CapsuleNet for micro-expression recognition, IEEE FG 2019, Sec. III.
+    """
+    numbers = _between(clip)
+    first = read_image(clip.frame(clip.onset))
+    face = find_face(first, str(clip.frame(clip.onset)), clip.cropped)
+    mask = _mask(face.landmarks)
+    onset = before = _seen(first, face)[mask]
+    course = []
+    for number in numbers:
+        now = _seen(read_image(clip.frame(number)), face)[mask]
+        course.append((np.abs(now - onset).mean() + 1) / (np.abs(now - before).mean() + 1))
+        before = now
+    padded = np.pad(course, SMOOTHING // 2, mode="edge")
+    return numbers[int(np.convolve(padded, np.full(SMOOTHING, 1 / SMOOTHING), "valid").argmax())]
+
+
+def _mask(landmarks: np.ndarray) -> np.ndarray:
+    mask = np.zeros((CROP, CROP), np.uint8)
+    for x, y in landmarks[list(nodes_of(PAPER_REGIONS))].round().astype(int).tolist():
+        cv2.circle(mask, (x, y), RADIUS, 1, -1)
+    return mask.astype(bool)
+
+
+def _seen(frame: np.ndarray, face: Face) -> np.ndarray:
+    """Return the crop's grey levels, blurred, at mean 0: a lamp's flicker is no motion."""
+    grey = cv2.cvtColor(crop(frame, face), cv2.COLOR_RGB2GRAY).astype(np.float32)
+    blurred = cv2.GaussianBlur(grey, (0, 0), BLUR)
+    return blurred - blurred.mean()
+
+
+def _cached(clip: Clip, cache: Path) -> int:
+    """Return the spotted apex of an earlier run if the clip's frames are the same."""
+    path = cache / clip.dataset / clip.subject / clip.name / "apex.json"
+    frames = ((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in clip.frames)
+    key = content_hash(VERSION, str(list(frames)), str((clip.onset, clip.offset)))
+    try:
+        record = json.loads(path.read_text())
+        if record["key"] == key:
+            return int(record["apex"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # missing or damaged: spotted again
+    apex = spot_apex(clip)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"apex": apex, "key": key}) + "\n")
+    return apex

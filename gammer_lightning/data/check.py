@@ -1,0 +1,227 @@
+"""``gammer data check``: whether a data set on disk is whole, and what in it would change a result."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from gammer_lightning.data.class_sets import NAMES, canonical, class_labels
+from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.datasets import DATASETS
+from gammer_lightning.data.faces import find_face
+from gammer_lightning.data.synthesis import process_map
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import content_hash, read_image, replacing
+
+SHOWN = 10  # lines of one kind on the terminal; the JSON has all
+THUMBNAIL = 240  # px
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with one clip's frames.
+
+    Attributes:
+        key: The clip.
+        unreadable: Frames that are no whole images.
+        face: Why its onset shows no usable face, or empty.
+        assumed: Whether no face was detected in its tight crop.
+        pair: Hash of the pixels of its onset and last frame, equal for duplicates.
+        dropped: How many frames between onset and offset are missing.
+        sizes: Sizes of its frames, ``WxH``; more than one is a mistake.
+    """
+
+    key: str
+    unreadable: tuple[str, ...] = ()
+    face: str = ""
+    assumed: bool = False
+    pair: str = ""
+    dropped: int = 0
+    sizes: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        dataset: Name of the data set.
+        root: Its folder.
+        clips: Clips that can be used.
+        subjects: Their subjects.
+        emotions: Clips of each annotated emotion.
+        class_sets: Clips and subjects that each class set keeps.
+        problems: What would change a result, by kind.
+        notes: What is worth knowing, by kind.
+    """
+
+    dataset: str
+    root: str
+    clips: int = 0
+    subjects: int = 0
+    emotions: dict[str, int] = field(default_factory=dict)
+    class_sets: dict[str, tuple[int, int]] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0) -> Report:
+    """Read a data set and every frame between onset and offset, one clip at a time in each process.
+
+    Args:
+        name: A data set of `DATASETS`.
+        root: Its folder.
+        pictures: Where pictures of onsets without a usable face go; None draws none.
+        workers: Processes; 0 or 1 works in this one.
+
+    Raises:
+        GammerError: If the data set as a whole cannot be read.
+    """
+    errors: list[GammerError] = []
+    clips = DATASETS[name].read(root, problems=errors)
+    with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
+        found = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
+    emotions = Counter(canonical(clip.emotion) for clip in clips)
+    report = Report(name, str(root), len(clips), len({clip.subject for clip in clips}), dict(emotions))
+    report.class_sets = _class_sets(clips)
+    report.problems = {
+        "clips that cannot be used": [error.what for error in errors],
+        "other numbers than expected": _unexpected(name, emotions, report.subjects),
+        "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in found if f.unreadable],
+        "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in found if len(f.sizes) > 1],
+        "no usable face": [f.face for f in found if f.face],
+        "duplicate clips": _duplicates(found),
+    }
+    report.notes = {
+        "annotations corrected or left out": [note for clip in clips for note in clip.notes],
+        "folders without a row": _without_row(clips),
+        "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in found if f.dropped],
+        "faces assumed in tight crops": [f.key for f in found if f.assumed],
+    }
+    if pictures and report.problems["no usable face"]:
+        _draw_onsets([clip for clip, f in zip(clips, found, strict=True) if f.face], pictures)
+    return report
+
+
+def examine(clip: Clip) -> Findings:
+    """Look at the frames of one clip, from its onset to its offset."""
+    numbers = [number for number in clip.numbers if clip.onset <= number <= clip.offset]
+    unreadable, sizes, images = [], set(), {}
+    for number in numbers:
+        try:
+            image = read_image(clip.frame(number))
+        except GammerError:
+            unreadable.append(clip.frame(number).name)
+            continue
+        sizes.add(f"{image.shape[1]}x{image.shape[0]}")
+        if number in (clip.onset, numbers[-1]):
+            images[number] = image
+    face, assumed = _face(clip, images.get(clip.onset))
+    return Findings(
+        clip.key,
+        tuple(unreadable),
+        face,
+        assumed,
+        content_hash(*images.values()),
+        clip.offset - clip.onset + 1 - len(numbers),
+        tuple(sorted(sizes)),
+    )
+
+
+def _face(clip: Clip, onset: np.ndarray | None) -> tuple[str, bool]:
+    """Return why there is no usable face, or an empty text; and whether it is assumed, not detected."""
+    if onset is None:
+        return "", False
+    try:
+        return "", not find_face(onset, clip.key, clip.cropped).detected
+    except GammerError as error:
+        return error.what, False
+
+
+def _class_sets(clips: Sequence[Clip]) -> dict[str, tuple[int, int]]:
+    counts = {}
+    for name in NAMES:
+        try:
+            kept = class_labels(clips, name)[0]
+        except GammerError:
+            continue  # a class set that this data set does not have
+        counts[name] = len(kept), len({clip.subject for clip in kept})
+    return counts
+
+
+def _unexpected(name: str, emotions: Counter, subjects: int) -> list[str]:
+    expected = DATASETS[name]
+    if not expected.emotions:
+        return []
+    lines = [
+        f"{emotion}: {emotions[emotion]} clips, {expected.emotions.get(emotion, 0)} expected"
+        for emotion in sorted({*emotions, *expected.emotions})
+        if emotions[emotion] != expected.emotions.get(emotion, 0)
+    ]
+    return lines + ([f"{subjects} subjects, {expected.subjects} expected"] if subjects != expected.subjects else [])
+
+
+def _duplicates(found: Sequence[Findings]) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for finding in found:
+        groups.setdefault(finding.pair, []).append(finding.key)
+    return [" = ".join(keys) for pair, keys in groups.items() if len(keys) > 1 and pair != content_hash()]
+
+
+def _without_row(clips: Sequence[Clip]) -> list[str]:
+    """Return folders beside those of the clips that no clip is read from."""
+    used = {clip.frames[0].parent for clip in clips}
+    beside = {folder for path in {folder.parent for folder in used} for folder in path.iterdir() if folder.is_dir()}
+    return sorted(str(folder) for folder in beside - used)
+
+
+def _draw_onsets(clips: Sequence[Clip], path: Path) -> None:
+    """Draw a contact sheet of onsets, each with its clip's name."""
+    columns = min(6, len(clips))
+    sheet = Image.new("RGB", (columns * THUMBNAIL, -(-len(clips) // columns) * (THUMBNAIL + 16)), "white")
+    for index, clip in enumerate(clips):
+        image = Image.fromarray(read_image(clip.frame(clip.onset)))
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        left, top = index % columns * THUMBNAIL, index // columns * (THUMBNAIL + 16)
+        sheet.paste(image, (left, top))
+        ImageDraw.Draw(sheet).text((left + 2, top + THUMBNAIL), clip.key, "black")
+    with replacing(path) as temporary:
+        sheet.save(temporary)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write all of a report as JSON."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(vars(report), indent=1, ensure_ascii=False) + "\n")
+
+
+def report_text(report: Report) -> str:
+    """Return a report for the terminal, the first few lines of each kind."""
+    emotions = ", ".join(f"{name} {count}" for name, count in sorted(report.emotions.items(), key=lambda e: -e[1]))
+    lines = [
+        f"{DATASETS[report.dataset].title} in {report.root}",
+        f"{report.clips} clips of {report.subjects} subjects: {emotions}",
+        *(
+            f"class set {name}: {clips} clips of {subjects} subjects"
+            for name, (clips, subjects) in report.class_sets.items()
+        ),
+    ]
+    for title, kinds in (("PROBLEM", report.problems), ("note", report.notes)):
+        for kind, found in kinds.items():
+            if found:
+                lines.append(f"{title}: {kind} ({len(found)})")
+                lines += [f"    {line}" for line in found[:SHOWN]]
+                lines += [f"    and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
+    return "\n".join(lines)
+
+
+def failed(report: Report) -> bool:
+    """Whether something was found that would change a result."""
+    return any(report.problems.values())

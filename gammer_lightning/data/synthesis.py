@@ -1,0 +1,76 @@
+"""How synthetic data sets are written: by several processes, into a folder that a stopped run can be taken up in."""
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import replacing
+
+
+def claim(path: Path, manifest: dict) -> None:
+    """Make the folder of ``path`` ours, or take up what a run of the same settings left; sweep away its scraps.
+
+    Args:
+        path: The manifest; it is named after what the folder holds.
+        manifest: The settings that its bytes follow from, as JSON.
+
+    Raises:
+        GammerError: If the folder holds something else.
+    """
+    text = json.dumps(manifest, indent=2) + "\n"
+    out, ours = path.parent, path.is_file() and path.read_text() == text
+    if not ours and out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
+        raise GammerError(
+            f"{out} is not empty and was not made with these settings",
+            f"{path.stem} is written to a new or empty folder, or taken up where the same command stopped",
+            f"give another folder, e.g. --out {out}-2, or remove this one: rm -r {out}",
+        )
+    for scrap in list(out.rglob(".*.tmp*")):
+        shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Say what to do where writing below ``out`` fails.
+
+    Raises:
+        GammerError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise GammerError(
+            f"cannot write to {out}: {error.strerror or error}",
+            "every file and clip is written whole or not at all",
+            "free some space or mend the permissions, then run the same command again: it goes on from here",
+        ) from error
+
+
+@contextmanager
+def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Callable]:
+    """Yield a ``map`` that works in this process, or in several, each of which calls ``initializer`` first."""
+    if workers <= 1:
+        yield map
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch and OpenCV
+    with ProcessPoolExecutor(workers, context, initializer) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def finish(results: Iterable, total: int, what: str) -> None:
+    """Wait for the results of a map, with a progress bar that counts ``what``."""
+    for _ in tqdm(results, what, total, disable=total == 0):
+        pass
