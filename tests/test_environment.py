@@ -25,6 +25,7 @@ MODULES = {
     "dlib": "dlib-bin",
     "lightning_fabric": "pytorch-lightning",
     "PIL": "pillow",
+    "yaml": "PyYAML",
     "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }

@@ -23,6 +23,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_image
 
 ALPHAS = (5, 7.5)
+RAW_FRAMES = "CASME2_RAW_selected"  # where, unlike in tight crops, a face must be detected
 NAMES = {"onset.png", "alpha_1.png", "alpha_5.png", "alpha_7.5.png", "face.json"}
 
 
@@ -210,7 +211,8 @@ def test_workers_give_the_same_bytes_and_pass_errors_on(root, clips, tmp_path, r
     assert contents(tmp_path) == reference
     other = tmp_path / "other"
     shutil.copytree(root, other)
-    save(np.zeros((170, 140, 3), np.uint8), other / "Cropped/sub01/EP01_01/reg_img9.jpg")
+    (other / "Cropped").rename(other / RAW_FRAMES)
+    save(np.zeros((170, 140, 3), np.uint8), other / RAW_FRAMES / "sub01/EP01_01/reg_img9.jpg")
     with pytest.raises(GammerError, match=r"no face found in .*reg_img9.jpg"):
         premagnify.premagnify(read_casme2(other), ALPHAS, "eulerian", tmp_path, **settings)
 
@@ -239,7 +241,8 @@ def test_full_disk_is_an_error_and_leaves_nothing_half_written(clips, tmp_path, 
 def test_unusable_clips_are_named_after_the_others_are_done(root, tmp_path):
     other = tmp_path / "data"
     shutil.copytree(root, other)
-    folder = other / "Cropped/sub01"
+    (other / "Cropped").rename(other / RAW_FRAMES)
+    folder = other / RAW_FRAMES / "sub01"
     save(np.full((170, 140, 3), 128, np.uint8), folder / "EP01_01/reg_img9.jpg")
     (folder / "EP02_01/reg_img10.jpg").write_bytes(b"this is no image")
     with pytest.raises(GammerError, match=r"(?s)2 of 4 clips.*EP01_01/reg_img9.*EP02_01/reg_img10"):

@@ -23,7 +23,7 @@ from gammer_lightning.tasks.recognize import (
     unstack,
 )
 
-SMALL = {"depth": 1, "heads": 1, "width": 4, "regions": ("nose_tip",), "lr": 1e-2}
+SMALL = {"weight_decay": 0.0, "depth": 1, "heads": 1, "width": 4, "regions": ("nose_tip",), "lr": 1e-2}
 
 
 def trainer(run, epochs=2, **settings):

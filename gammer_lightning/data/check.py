@@ -33,7 +33,7 @@ class Findings:
         unreadable: Frames that are no whole images.
         face: Why its onset shows no usable face, or empty.
         assumed: Whether no face was detected in its tight crop.
-        pair: Hash of the pixels of its onset and last frame, equal for duplicates.
+        pixels: Hash of its onset, apex and last frame, equal for duplicates.
         dropped: How many frames between onset and offset are missing.
         sizes: Sizes of its frames, ``WxH``; more than one is a mistake.
     """
@@ -42,7 +42,7 @@ class Findings:
     unreadable: tuple[str, ...] = ()
     face: str = ""
     assumed: bool = False
-    pair: str = ""
+    pixels: str = ""
     dropped: int = 0
     sizes: tuple[str, ...] = ()
 
@@ -121,7 +121,7 @@ def examine(clip: Clip) -> Findings:
             unreadable.append(clip.frame(number).name)
             continue
         sizes.add(f"{image.shape[1]}x{image.shape[0]}")
-        if number in (clip.onset, numbers[-1]):
+        if number in (clip.onset, clip.apex, numbers[-1]):
             images[number] = image
     face, assumed = _face(clip, images.get(clip.onset))
     return Findings(
@@ -171,8 +171,8 @@ def _unexpected(name: str, emotions: Counter, subjects: int) -> list[str]:
 def _duplicates(found: Sequence[Findings]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for finding in found:
-        groups.setdefault(finding.pair, []).append(finding.key)
-    return [" = ".join(keys) for pair, keys in groups.items() if len(keys) > 1 and pair != content_hash()]
+        groups.setdefault(finding.pixels, []).append(finding.key)
+    return [" = ".join(keys) for pixels, keys in groups.items() if len(keys) > 1 and pixels != content_hash()]
 
 
 def _without_row(clips: Sequence[Clip]) -> list[str]:
