@@ -60,6 +60,9 @@ VERBS: dict[str, Verb | TaskVerb] = {
     "magnify test": TaskVerb("sub-pixel and noise protocol of a magnifier run", "magnify", "test"),
     "recognize fit": TaskVerb("train and evaluate GAM-MER over subject folds", "recognize", "fit"),
     "recognize test": TaskVerb("evaluate a recognition run again", "recognize", "test"),
+    "recognize table": Verb(
+        "the paper's Tables 1 and 2, published rows beside runs", "paper_tables", "add_arguments", "main"
+    ),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
 }
 
