@@ -68,22 +68,24 @@ def _between(clip: Clip) -> list[int]:
 
 
 def spot_apex(clip: Clip) -> int:
-    """Find the frame that differs most from the onset, where brows, nose tip and mouth are.
+    """Find the frame that differs most from onset and offset together, where brows, nose tip and mouth are.
 
-    The mean absolute difference from the onset is divided by that from the frame before, which is large where light
-    or sensor change and small where a motion turns; then averaged over `SMOOTHING` frames.
+    The two mean absolute differences are added, so that a steady drift of the head, which takes from the one what it
+    gives to the other, counts the same in all frames. Their sum is divided by the difference from the frame before,
+    which is large where light or sensor change and small where a motion turns, and averaged over `SMOOTHING` frames.
 
-    Source: after Quang, Chun and Tokuyama, CapsuleNet for micro-expression recognition, IEEE FG 2019, Sec. III.
+    Source: the quotient after Quang, Chun and Tokuyama, CapsuleNet for micro-expression recognition, IEEE FG 2019.
     """
     numbers = _between(clip)
-    first = read_image(clip.frame(clip.onset))
+    first, last = (read_image(clip.frame(number)) for number in (clip.onset, numbers[-1]))
     face = find_face(first, str(clip.frame(clip.onset)), clip.cropped)
     mask = _mask(face.landmarks)
-    onset = before = _seen(first, face)[mask]
-    course = []
+    onset, offset = (_seen(frame, face)[mask] for frame in (first, last))
+    before, course = onset, []
     for number in numbers:
         now = _seen(read_image(clip.frame(number)), face)[mask]
-        course.append((np.abs(now - onset).mean() + 1) / (np.abs(now - before).mean() + 1))
+        from_onset, from_offset, from_before = (np.abs(now - frame).mean() for frame in (onset, offset, before))
+        course.append((from_onset + from_offset + 1) / (from_before + 1))
         before = now
     padded = np.pad(course, SMOOTHING // 2, mode="edge")
     return numbers[int(np.convolve(padded, np.full(SMOOTHING, 1 / SMOOTHING), "valid").argmax())]
