@@ -55,7 +55,7 @@ class MagnifiedClips(pl.LightningDataModule):
         augment: Whether training patches get random brightness, contrast and colour.
         cache: Root of the pre-magnification cache.
         seed: Seed of order, alphas and augmentation.
-        num_workers: Processes of the training loader.
+        num_workers: Processes of the training loader, and of reading and cropping before the magnifier.
 
     Raises:
         GammerError: If a setting, the data set, a frame or the magnifier is not usable.
@@ -111,7 +111,8 @@ class MagnifiedClips(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Pre-magnify what the cache lacks, on the machine's best device."""
         clips, _, _ = self._read_clips()
-        report = premagnify(clips, self.alphas, self.hparams.magnifier, self.hparams.cache)
+        h = self.hparams
+        report = premagnify(clips, self.alphas, h.magnifier, h.cache, workers=h.num_workers)
         print("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
 
     def _read_clips(self) -> tuple:
