@@ -27,8 +27,9 @@ def check(root, dataset="microfaces"):
 def test_a_whole_data_set_passes(root, capsys):
     code, report = check(root)
     assert code == 0 and not any(report["problems"].values()) and not any(report["notes"].values())
-    assert (report["clips"], report["subjects"], report["class_sets"]["three"]) == (4, 2, [4, 2])
-    assert "4 clips of 2 subjects: " in capsys.readouterr().out
+    assert (report["clips"], report["class_sets"]["three"]) == (4, [4, 2])
+    assert report["subjects"] == {"01": {"happiness": 1, "surprise": 1}, "02": {"disgust": 1, "repression": 1}}
+    assert "| all clips | 4 |  |\n| subjects | 2 |  |\n" in capsys.readouterr().out
 
 
 def test_all_that_would_change_a_result_is_found_at_once(root, capsys):
@@ -72,8 +73,16 @@ def test_onsets_without_a_face_are_drawn(root):
 def test_numbers_are_held_against_those_expected(root):
     code, report = check(root, "casme2")
     assert code == 1
-    assert "others: 0 clips, 99 expected" in report["problems"]["other numbers than expected"]
-    assert "2 subjects, 26 expected" in report["problems"]["other numbers than expected"]
+    found = report["problems"]["other numbers than expected"]
+    assert {"others: 0, 99 expected", "subjects: 2, 26 expected", "class set three, clips: 4, 145 expected"} <= {*found}
+
+
+@pytest.mark.parametrize("name", ["casme2", "samm", "smic"])
+def test_published_numbers_are_those_expected(root, name):
+    getattr(layouts, name)(root.parent / name, getattr(layouts, f"published_{name}")())
+    code, report = check(root.parent / name, name)
+    assert code == 1 and report["problems"]["unreadable frames"]  # its frames are empty files
+    assert report["problems"]["other numbers than expected"] == []
 
 
 def test_list_says_where_each_is_looked_for_and_how_to_get_it(root, monkeypatch, capsys):

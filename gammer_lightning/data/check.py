@@ -55,7 +55,7 @@ class Report:
         dataset: Name of the data set.
         root: Its folder.
         clips: Clips that can be used.
-        subjects: Their subjects.
+        subjects: Clips of each subject by annotated emotion.
         emotions: Clips of each annotated emotion.
         class_sets: Clips and subjects that each class set keeps.
         problems: What would change a result, by kind.
@@ -65,7 +65,7 @@ class Report:
     dataset: str
     root: str
     clips: int = 0
-    subjects: int = 0
+    subjects: dict[str, dict[str, int]] = field(default_factory=dict)
     emotions: dict[str, int] = field(default_factory=dict)
     class_sets: dict[str, tuple[int, int]] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
@@ -88,12 +88,14 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     clips = DATASETS[name].read(root, problems=errors)
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
         found = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
-    emotions = Counter(canonical(clip.emotion) for clip in clips)
-    report = Report(name, str(root), len(clips), len({clip.subject for clip in clips}), dict(emotions))
-    report.class_sets = _class_sets(clips)
+    subjects = {clip.subject: Counter() for clip in clips}
+    for clip in clips:
+        subjects[clip.subject][canonical(clip.emotion)] += 1
+    emotions = sum(subjects.values(), Counter())
+    report = Report(name, str(root), len(clips), subjects, emotions, _class_sets(clips))
     report.problems = {
         "clips that cannot be used": [error.what for error in errors],
-        "other numbers than expected": _unexpected(name, emotions, report.subjects),
+        "other numbers than expected": _unexpected(report),
         "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in found if f.unreadable],
         "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in found if len(f.sizes) > 1],
         "no usable face": [f.face for f in found if f.face],
@@ -156,16 +158,23 @@ def _class_sets(clips: Sequence[Clip]) -> dict[str, tuple[int, int]]:
     return counts
 
 
-def _unexpected(name: str, emotions: Counter, subjects: int) -> list[str]:
-    expected = DATASETS[name]
-    if not expected.emotions:
-        return []
-    lines = [
-        f"{emotion}: {emotions[emotion]} clips, {expected.emotions.get(emotion, 0)} expected"
-        for emotion in sorted({*emotions, *expected.emotions})
-        if emotions[emotion] != expected.emotions.get(emotion, 0)
+def _unexpected(report: Report) -> list[str]:
+    return [
+        f"{what}: {found}, {wanted} expected" for what, found, wanted in _counts(report) if wanted not in (found, "")
     ]
-    return lines + ([f"{subjects} subjects, {expected.subjects} expected"] if subjects != expected.subjects else [])
+
+
+def _counts(report: Report) -> list[tuple[str, str, str]]:
+    """Return what is counted, how often it was found, and how often it is expected; that is empty where any will do."""
+    expected = DATASETS[report.dataset]
+    known = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
+    rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(known)]
+    rows += [("all clips", report.clips, sum(expected.emotions.values()))]
+    rows += [("subjects", len(report.subjects), expected.subjects)]
+    for name, found in report.class_sets.items():
+        kinds = zip(("clips", "subjects"), found, expected.class_sets.get(name, ("", "")), strict=True)
+        rows += [(f"class set {name}, {kind}", count, wanted) for kind, count, wanted in kinds]
+    return [(what, str(found), str(wanted) if expected.emotions else "") for what, found, wanted in rows]
 
 
 def _duplicates(found: Sequence[Findings]) -> list[str]:
@@ -204,15 +213,8 @@ def write_report(report: Report, path: Path) -> None:
 
 def report_text(report: Report) -> str:
     """Return a report for the terminal, the first few lines of each kind."""
-    emotions = ", ".join(f"{name} {count}" for name, count in sorted(report.emotions.items(), key=lambda e: -e[1]))
-    lines = [
-        f"{DATASETS[report.dataset].title} in {report.root}",
-        f"{report.clips} clips of {report.subjects} subjects: {emotions}",
-        *(
-            f"class set {name}: {clips} clips of {subjects} subjects"
-            for name, (clips, subjects) in report.class_sets.items()
-        ),
-    ]
+    rows = [("", "found", "expected"), ("---", "---", "---"), *_counts(report)]
+    lines = [f"{DATASETS[report.dataset].title} in {report.root}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
     for title, kinds in (("PROBLEM", report.problems), ("note", report.notes)):
         for kind, found in kinds.items():
             if found:

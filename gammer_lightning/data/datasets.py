@@ -22,6 +22,7 @@ class Dataset:
         get: How to get it: whom to ask, which files.
         emotions: Expected number of clips of each annotated emotion; empty where any number is right.
         subjects: Expected number of subjects.
+        class_sets: Expected clips and subjects of each class set.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Dataset:
     get: str
     emotions: Mapping[str, int] = field(default_factory=dict)
     subjects: int = 0
+    class_sets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def _read_microfaces(root: str | Path, problems: list[GammerError] | None = None) -> list[Clip]:
@@ -43,6 +45,7 @@ DATASETS = {
         "CASME2-coding-20140508.xlsx and Cropped/ (or CASME2_RAW_selected/)",
         dict(others=99, disgust=63, happiness=32, repression=27, surprise=25, sadness=7, fear=2),
         26,
+        {"five": (246, 26), "three": (145, 24)},
     ),
     "samm": Dataset(
         "SAMM",
@@ -51,6 +54,7 @@ DATASETS = {
         "SAMM_Micro_FACS_Codes_v2.xlsx and the folders 006, 007, ...",
         dict(anger=57, happiness=26, others=26, surprise=15, contempt=12, disgust=9, fear=8, sadness=6),
         29,
+        {"five": (136, 27), "three": (133, 28)},
     ),
     "smic": Dataset(
         "SMIC-HS",
@@ -59,6 +63,7 @@ DATASETS = {
         "SMIC_all_cropped/HS (or SMIC_all_raw/HS)",
         dict(negative=70, positive=51, surprise=43),
         16,
+        {"three": (164, 16)},
     ),
     "microfaces": Dataset("microfaces", _read_microfaces, "generate it: gammer data synthesize --out data/microfaces"),
 }
