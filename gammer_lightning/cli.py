@@ -63,10 +63,11 @@ VERBS: dict[str, Verb | TaskVerb] = {
     "recognize table": Verb(
         "the paper's Tables 1 and 2, published rows beside runs", "paper_tables", "add_arguments", "main"
     ),
+    "sweep plan": Verb("check a sweep's rows and print the command of each", "sweep.spec", "add_arguments", "main"),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
 }
 
-GROUPS = (["data"], ["magnify"], ["recognize"])
+GROUPS = (["data"], ["magnify"], ["recognize"], ["sweep"])
 
 
 def overview(group: str = "") -> str:

@@ -161,4 +161,5 @@ def _nearest(nodes: list[int]) -> np.ndarray:
     """Link each node with its nearest among the given; equally near ones too, so that sides are alike."""
     face = np.array(MEAN_FACE)[nodes]
     distance = np.linalg.norm(face[:, None] - face, axis=-1)
-    return distance <= np.sort(distance)[:, NEIGHBOURS, None] + 1e-9
+    reach = np.sort(distance)[:, min(NEIGHBOURS, len(nodes) - 1), None]  # the bridge of the nose has three nodes only
+    return distance <= reach + 1e-9

@@ -37,7 +37,7 @@ def test_mean_face_is_its_own_mirror_image():
 
 
 @pytest.mark.parametrize("kind", ["raw", "optimised"])
-@pytest.mark.parametrize("regions", [PAPER_REGIONS, ("all",), ("eyes",), ("nose_bridge", "contour")])
+@pytest.mark.parametrize("regions", [PAPER_REGIONS, ("all",), ("eyes",), ("nose_bridge",), ("nose_bridge", "contour")])
 def test_graph_is_symmetric_with_self_loops_and_the_same_mirrored(kind, regions):
     graph, nodes = adjacency(regions, kind), nodes_of(regions)
     mirrored = [nodes.index(MIRROR[node]) for node in nodes]

@@ -1,0 +1,1 @@
+"""Sweeps: many fits of one experiment, each with settings of its own."""

@@ -1,0 +1,91 @@
+"""Sweeps as YAML: rows and grids become fit commands, and what cannot be right is refused before anything starts."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gammer_lightning import cli
+from gammer_lightning.errors import GammerError
+from gammer_lightning.sweep.spec import read_sweep
+
+ROOT = Path(__file__).parents[1]
+BASE = "experiments/recognize_microfaces.yaml"
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a sweep, from the checkout's folder, where the experiments are."""
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "sweep.yaml"
+
+    def write(text="", **content):
+        path.write_text(text or yaml.safe_dump({"study": "s", "base": BASE} | content, sort_keys=False))
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_row_of_a_shipped_sweep_is_a_possible_fit(path, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["sweep", "plan", str(path)]) == 0
+    sweep, printed = read_sweep(path), capsys.readouterr().out
+    assert sweep.study == path.stem
+    assert [line for line in printed.splitlines() if line.startswith("# ")] == [f"# {row}" for row in sweep.commands()]
+
+
+def test_rows_become_flags_of_fit(write):
+    sweep = read_sweep(write(seeds=[4], rows={"a b": {"model.depth": 3, "data.train_alphas": [1, 2.5]}, "base": {}}))
+    start = ["gammer", "recognize", "fit", "-c", BASE, "--name", "s", "--model.seeds=[4]"]
+    assert sweep.commands() == {"a b": [*start, "--model.depth=3", "--data.train_alphas=[1, 2.5]"], "base": start}
+
+
+def test_a_grid_is_every_combination(write):
+    sweep = read_sweep(write(grid={"model.depth": [1, 2], "model.layer": ["gat", "gcn"]}))
+    assert list(sweep.commands()) == [f"depth {d}, layer {layer}" for d in (1, 2) for layer in ("gat", "gcn")]
+    assert shlex.join(sweep.commands()["depth 2, layer gcn"]).endswith("--model.depth=2 --model.layer=gcn")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model.dpeth": 3}, "row 'odd' of s: .*dpeth"),
+        ({"model.depth": "three"}, "row 'odd' of s: .*model.depth"),
+        ({"model.depth": 9}, "row 'odd' of s: depth 9"),
+        ({"data.eval_alpha": 7}, "row 'odd' of s: .*eval_alpha 7"),
+        ({"trainer.callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "test_uf1"}}]}, "test_uf1"),
+    ],
+)
+def test_a_row_that_cannot_run_is_named(write, settings, message, capsys):
+    assert cli.main(["sweep", "plan", write(rows={"fine": {}, "odd": settings})]) == 2
+    printed = capsys.readouterr()
+    assert re.search(message, printed.err.replace("\n", " ")) and not printed.out.startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "exactly one of them"),
+        ({"rows": {"a": {}}, "grid": {"model.depth": [1]}}, "exactly one of them"),
+        ({"rows": {"a": 3}}, "each row maps settings"),
+        ({"grid": {"model.depth": 3}}, "list of values"),
+        ({"rows": {"a": {}}, "seeds": "0"}, "list of whole numbers"),
+        ({"rows": {"a": {}}, "study": "a/b"}, "without slashes"),
+        ({"rows": {"a": {}}, "base": "experiments/other.yaml"}, "recognize or magnify"),
+        ({"rows": {"a": {}}, "raws": {}}, "keys are base, grid"),
+        ({"text": "study: s\nbase: b\nrows: {a: {}, a: {}}"}, "'a' occurs twice"),
+        ({"text": "study: [s"}, "cannot be read"),
+        ({"text": "- 1"}, "has the keys none"),
+    ],
+)
+def test_a_sweep_that_is_none_is_refused(write, content, message):
+    with pytest.raises(GammerError, match=message):
+        read_sweep(write(**content))
+
+
+def test_a_missing_file_is_refused(capsys):
+    assert cli.main(["sweep", "plan", "gone.yaml"]) == 2
+    assert "gone.yaml cannot be read" in capsys.readouterr().err
