@@ -81,6 +81,7 @@ class SettingsCLI(LightningCLI):
                 "prog": f"gammer {task.name} {verb}",
                 "usage": "%(prog)s [-c YAML] [--SETTING VALUE ...]",
                 "exit_on_error": False,
+                "allow_abbrev": False,
             },
             args=list(argv),
             run=False,

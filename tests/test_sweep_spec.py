@@ -52,7 +52,7 @@ def test_a_grid_is_every_combination(write):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model.dpeth": 3}, "row 'odd' of s: .*dpeth"),
+        ({"model.dept": 3}, "row 'odd' of s: .*--model.dept"),
         ({"model.depth": "three"}, "row 'odd' of s: .*model.depth"),
         ({"model.depth": 9}, "row 'odd' of s: depth 9"),
         ({"data.eval_alpha": 7}, "row 'odd' of s: .*eval_alpha 7"),
