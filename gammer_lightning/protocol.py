@@ -13,7 +13,7 @@ PROTOCOLS = {
     "loso": "leave one subject out; counts pooled over folds",
     "lodo": "leave one data set out; counts pooled over folds",
     "kfold": "stratified folds of whole subjects; counts pooled over folds",
-    LEAKY: "a fifth of the clips held out at the evaluation alpha only, and trained on at the others; "
+    LEAKY: "one part of the clips held out at the evaluation alpha only, and trained on at the others; "
     "LEAKY: for comparison with the published figures only",
 }
 
@@ -37,20 +37,9 @@ def make_folds(
     if protocol == "loso":
         return loso_folds(subjects)
     if protocol == "lodo":
-        return _dataset_folds(subjects)
+        datasets = [subject.split("/")[0] for subject in subjects]
+        return _each_held_out(datasets, "data set", "add one to data.roots, or set model.protocol to loso")
     return _stratified_folds(protocol, subjects, labels, num_folds)
-
-
-def _dataset_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    datasets = np.array([subject.split("/")[0] for subject in subjects])
-    names = sorted(set(datasets))
-    if len(names) < 2:
-        raise GammerError(
-            f"one data set: {', '.join(names)}",
-            "leave-one-data-set-out needs two or more",
-            "add one to data.roots, or set model.protocol to loso",
-        )
-    return [(name, np.flatnonzero(datasets == name)) for name in names]
 
 
 def _stratified_folds(
@@ -81,14 +70,16 @@ def loso_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     Raises:
         GammerError: If there are fewer than two subjects.
     """
-    names = sorted(set(subjects))
+    return _each_held_out(subjects, "subject", "add some, or generate them: gammer data synthesize --out DIR")
+
+
+def _each_held_out(groups: Sequence[str], what: str, next_step: str) -> list[tuple[str, np.ndarray]]:
+    names = sorted(set(groups))
     if len(names) < 2:
         raise GammerError(
-            f"{len(names)} subject(s): {', '.join(names)}",
-            "leave-one-subject-out needs two subjects or more",
-            "add clips of other subjects, or generate some: gammer data synthesize --out DIR",
+            f"{len(names)} {what}(s): {', '.join(names)}", f"leave-one-{what}-out needs two {what}s or more", next_step
         )
-    return [(name, np.flatnonzero(np.asarray(subjects) == name)) for name in names]
+    return [(name, np.flatnonzero(np.asarray(groups) == name)) for name in names]
 
 
 def training_masks(folds: Sequence[tuple[str, np.ndarray]], num_clips: int) -> dict[str, np.ndarray]:

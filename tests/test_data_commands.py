@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import layouts
 import numpy as np
@@ -21,7 +22,7 @@ def root(tmp_path, monkeypatch):
 
 def check(root, dataset="microfaces"):
     code = cli.main(["data", "check", dataset, "--root", str(root), "--workers", "1"])
-    return code, json.loads(open(f"check/{dataset}.json").read())
+    return code, json.loads(Path(f"check/{dataset}.json").read_text())
 
 
 def test_a_whole_data_set_passes(root, capsys):

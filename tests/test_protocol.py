@@ -61,7 +61,7 @@ def test_protocols_other_than_loso():
 
 @pytest.mark.parametrize(
     ("protocol", "folds", "message"),
-    [("best", 5, "loso, lodo, kfold"), ("lodo", 5, "one data set: a"), ("kfold", 3, "3 folds of 2 subjects"),
+    [("best", 5, "loso, lodo, kfold"), ("lodo", 5, r"1 data set\(s\): a"), ("kfold", 3, "3 folds of 2 subjects"),
      ("kfold", 1, "1 folds"), ("paper_holdout", 5, "5 folds of 1 clips of the rarest class")],
 )  # fmt: skip
 def test_protocols_that_do_not_fit_are_refused(protocol, folds, message):

@@ -1,5 +1,7 @@
 """Readers of CASME II, SAMM and SMIC-HS on small copies of their layouts, quirks included."""
 
+from pathlib import Path
+
 import layouts
 import pytest
 from openpyxl import load_workbook
@@ -63,13 +65,15 @@ def test_samm_corrects_the_known_slips_and_says_so(tmp_path):
             ("006", "006_1_2", 5562, 5588, 5632, "4+7", "Anger"),
             ("013", "013_1_9", 5700, 5720, 5793, "12", "Other"),
             ("028", "028_4_1", 1090, 1000, 1110, "12 or 14", "Others"),
+            ("030", "030_1_1", 70, 70, 80, "4", "Fear"),
         ],
     )
-    plain, offset, apex = read_samm(tmp_path)
+    plain, offset, apex, equal = read_samm(tmp_path)
     assert (plain.key, plain.onset, plain.apex, plain.offset) == ("samm/006/006_1_2", 5562, 5588, 5632)
     assert plain.notes == () and plain.emotion == "anger"
     assert offset.offset == 5739 and "offset 5793" in offset.notes[0]
     assert apex.apex == 1105 and "apex 1000" in apex.notes[0]
+    assert (equal.apex, equal.apex_origin) == (None, "none") and "onset itself" in equal.notes[0]
 
 
 @pytest.mark.parametrize("tree", ["SAMM", ""])
@@ -81,7 +85,7 @@ def test_samm_unpadded_frames_and_both_roots(tmp_path, tree):
 
 @pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.parametrize("tree", ["HS", "SMIC_all_cropped/HS", "SMIC_all_raw/HS"])
-def test_smic_has_no_apex_and_leaves_non_micro_out(tmp_path, tree, padded):
+def test_smic_has_no_apex_and_leaves_non_micro_out(tmp_path, tree, padded, monkeypatch):
     layouts.smic(tmp_path, [(1, "negative", 1), (11, "surprise", 2), (1, "positive", 1)], tree, padded, digits=8)
     clips = read_smic(tmp_path)
     assert [(clip.subject, clip.emotion) for clip in clips] == [
@@ -89,6 +93,9 @@ def test_smic_has_no_apex_and_leaves_non_micro_out(tmp_path, tree, padded):
     ]  # fmt: skip
     first = clips[0]
     assert (first.onset, first.apex, first.offset, first.apex_origin) == (8, None, 10, "none")
+    assert {clip.cropped for clip in clips} == {"cropped" in tree}
+    monkeypatch.chdir(tmp_path / Path(tree).parent)
+    assert [(clip.key, clip.cropped) for clip in read_smic(".")] == [(clip.key, clip.cropped) for clip in clips]
     assert "non_micro" not in str([clip.frames for clip in clips])
 
 

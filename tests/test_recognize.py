@@ -125,6 +125,14 @@ def test_folds_of_several_subjects_predict_by_the_member_that_held_them_out(tmp_
         assert np.allclose([row.p_negative, row.p_positive, row.p_surprise], expected, atol=1e-4)
 
 
+def test_folds_other_than_those_trained_are_refused(tmp_path):
+    data = FakeClips(subjects=4)
+    fit(tmp_path, data, epochs=1, seeds=[0])  # four folds of a subject each
+    other = RecognizeTask(**SMALL, seeds=[0], protocol="kfold", num_folds=4)
+    with pytest.raises(GammerError, match=r"folds of model\.protocol kfold are not the checkpoint"):
+        trainer(tmp_path, 1).test(other, datamodule=data, ckpt_path=RunFolder(tmp_path).last, verbose=False)
+
+
 class TwoAlphas(FakeClips):
     """Clips whose patches at alpha 5, where they are evaluated, are noise; training sees alpha 8 too."""
 

@@ -7,21 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from gammer_lightning.data.clips import Clip, collect, list_frames, wrong_root
-from gammer_lightning.data.workbooks import find_workbook, frame_number, read_workbook
+from gammer_lightning.data.workbooks import annotated_apex, find_workbook, frame_number, read_workbook
 from gammer_lightning.errors import GammerError
 
 FRAME_FOLDERS = ("Cropped", "CASME2_RAW_selected")
 """Where the frames are, best first."""
 WORKBOOK = "CASME2-coding*.xlsx"
-COLUMNS = {
-    "subject": ("Subject",),
-    "name": ("Filename",),
-    "onset": ("OnsetFrame",),
-    "apex": ("ApexFrame",),
-    "offset": ("OffsetFrame",),
-    "units": ("Action Units",),
-    "emotion": ("Estimated Emotion",),
-}
 
 
 def read_casme2(root: str | Path, dataset: str = "casme2", problems: list[GammerError] | None = None) -> list[Clip]:
@@ -46,7 +37,7 @@ def read_casme2(root: str | Path, dataset: str = "casme2", problems: list[Gammer
             f"{' or '.join(FRAME_FOLDERS)} and {WORKBOOK}",
             f"point data.roots at CASME II, or make the embedded set: gammer data synthesize --out {root}",
         )
-    records = read_workbook(find_workbook(root, WORKBOOK), COLUMNS)
+    records = read_workbook(find_workbook(root, WORKBOOK))
     return collect([partial(_read_clip, frames, dataset, record) for record in records], problems)
 
 
@@ -54,11 +45,7 @@ def _read_clip(folder: Path, dataset: str, record: dict[str, str]) -> Clip:
     subject, name = record["subject"].removeprefix("sub").zfill(2), record["name"]
     where = f"sub{subject}/{name}"
     onset, offset = (frame_number(record, field, where) for field in ("onset", "offset"))
-    apex, notes = None, ()
-    if record["apex"] == "/":
-        notes = (f"{where}: no apex is annotated (/)",)
-    elif (apex := frame_number(record, "apex", where)) == onset:
-        apex, notes = None, (f"{where}: the annotated apex is the onset itself, {onset}, and does not count",)
+    apex, notes = annotated_apex(record, onset, where)
     origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / f"sub{subject}" / name)
     units, emotion = record["units"], record["emotion"].lower()

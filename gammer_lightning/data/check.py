@@ -39,12 +39,12 @@ class Findings:
     """
 
     key: str
-    unreadable: tuple[str, ...] = ()
-    face: str = ""
-    assumed: bool = False
-    pixels: str = ""
-    dropped: int = 0
-    sizes: tuple[str, ...] = ()
+    unreadable: tuple[str, ...]
+    face: str
+    assumed: bool
+    pixels: str
+    dropped: int
+    sizes: tuple[str, ...]
 
 
 @dataclass
@@ -64,10 +64,10 @@ class Report:
 
     dataset: str
     root: str
-    clips: int = 0
-    subjects: dict[str, dict[str, int]] = field(default_factory=dict)
-    emotions: dict[str, int] = field(default_factory=dict)
-    class_sets: dict[str, tuple[int, int]] = field(default_factory=dict)
+    clips: int
+    subjects: dict[str, dict[str, int]]
+    emotions: dict[str, int]
+    class_sets: dict[str, tuple[int, int]]
     problems: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
 

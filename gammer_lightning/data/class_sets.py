@@ -1,5 +1,6 @@
 """Class sets: which clips an evaluation keeps, and the class of each."""
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def _read_list(path: Path) -> dict[tuple[str, str, str], int]:
 
 def _list_key(dataset: str, subject: str, name: str) -> tuple[str, str, str]:
     """Make names comparable, which lists and folders write with or without prefix and zeros."""
-    return dataset.lower().replace("-", ""), subject.lower().lstrip("sub").lstrip("0"), _unpadded(name)
+    return dataset.lower(), re.sub(r"\D", "", subject).lstrip("0"), _unpadded(name)
 
 
 def _unpadded(name: str) -> str:

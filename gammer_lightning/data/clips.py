@@ -21,8 +21,8 @@ class Clip:
         frames: Frame files in numeric order.
         numbers: Absolute frame number of each file.
         onset: Absolute number of the onset frame.
-        apex: Absolute number of the apex frame, ``onset < apex <= offset``; None where none is annotated, until
-            `apex.with_apexes` has found it.
+        apex: Absolute number of the apex frame, ``onset < apex <= offset``; None where none is annotated that is
+            not the onset itself, until `apex.with_apexes` has found it.
         offset: Absolute number of the offset frame.
         action_units: FACS action units as annotated, e.g. ``"4+L10"`` (see `parse_action_units`).
         emotion: Emotion as annotated, in lower case.

@@ -47,7 +47,7 @@ def premagnify_command(arguments: argparse.Namespace) -> None:
         devices=arguments.devices,
         workers=arguments.workers,
     )
-    rank_zero_only(print)(report)
+    rank_zero_only(print)("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,19 +7,10 @@ from functools import partial
 from pathlib import Path
 
 from gammer_lightning.data.clips import Clip, collect, list_frames, wrong_root
-from gammer_lightning.data.workbooks import find_workbook, frame_number, read_workbook
+from gammer_lightning.data.workbooks import annotated_apex, find_workbook, frame_number, read_workbook
 from gammer_lightning.errors import GammerError
 
 WORKBOOK = "SAMM_Micro_FACS_Codes*.xlsx"
-COLUMNS = {
-    "subject": ("Subject",),
-    "name": ("Filename",),
-    "onset": ("Onset Frame",),
-    "apex": ("Apex Frame",),
-    "offset": ("Offset Frame",),
-    "units": ("Action Units",),
-    "emotion": ("Estimated Emotion",),
-}
 SLIPS = {
     ("013_1_9", "offset"): "5739",
     ("028_4_1", "apex"): "1105",
@@ -44,7 +35,7 @@ def read_samm(root: str | Path, problems: list[GammerError] | None = None) -> li
     if frames is None:
         raise wrong_root(root, f"folders 006, 007, ... (or SAMM/006, ...) and {WORKBOOK}", "point data.roots at SAMM")
     beside = root if any(root.glob(WORKBOOK)) else frames
-    records = read_workbook(find_workbook(beside, WORKBOOK), COLUMNS)
+    records = read_workbook(find_workbook(beside, WORKBOOK))
     return collect([partial(_read_clip, frames, record) for record in records], problems)
 
 
@@ -55,8 +46,11 @@ def _read_clip(folder: Path, record: dict[str, str]) -> Clip:
         if name == clip and record[field] != right:
             notes.append(f"{name}: {field} {record[field]} of the table is a known slip, {right} is right")
             record = record | {field: right}
-    onset, apex, offset = (frame_number(record, field, name) for field in ("onset", "apex", "offset"))
+    onset, offset = (frame_number(record, field, name) for field in ("onset", "offset"))
+    apex, unusable = annotated_apex(record, onset, name)
+    origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / subject / name)
     units, emotion = record["units"], record["emotion"].lower()
-    clip = Clip("samm", subject, name, frames, numbers, onset, apex, offset, units, emotion, notes=tuple(notes))
+    notes = (*notes, *unusable)
+    clip = Clip("samm", subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, notes=notes)
     return clip.check()

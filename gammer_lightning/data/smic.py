@@ -33,7 +33,8 @@ def read_smic(root: str | Path, problems: list[GammerError] | None = None) -> li
     if not folders:
         raise wrong_root(root, f"{', '.join(FRAME_FOLDERS)} with s1/micro/negative/...", "point data.roots at SMIC")
     order = sorted(folders, key=lambda path: (_digits(path.parts[-4]), path.parts[-2:]))
-    return collect([partial(_read_clip, folder) for folder in order], problems)
+    tight = frames.resolve().parent.name.endswith("cropped")
+    return collect([partial(_read_clip, folder, tight) for folder in order], problems)
 
 
 def _digits(subject: str) -> str:
@@ -41,9 +42,9 @@ def _digits(subject: str) -> str:
     return re.sub(r"\D", "", subject).zfill(2)
 
 
-def _read_clip(folder: Path) -> Clip:
+def _read_clip(folder: Path, tight: bool) -> Clip:
     subject, emotion = _digits(folder.parts[-4]), folder.parts[-2]
     frames, numbers = list_frames(folder)
-    onset, offset, tight = numbers[0], numbers[-1], folder.parts[-6].endswith("cropped")
+    onset, offset = numbers[0], numbers[-1]
     clip = Clip("smic", subject, folder.name, frames, numbers, onset, None, offset, "", emotion, "none", tight)
     return clip.check()

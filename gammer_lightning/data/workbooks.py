@@ -1,7 +1,7 @@
 """Coding workbooks: the annotation tables of the data sets, their header row and columns found by name."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from openpyxl import load_workbook
@@ -12,6 +12,16 @@ from gammer_lightning.errors import GammerError
 ROW = "row"
 """Key under which a record has its row number in the workbook, from 1."""
 DEEPEST_HEADER = 40
+COLUMNS = {
+    "subject": "Subject",
+    "name": "Filename",
+    "onset": "OnsetFrame",
+    "apex": "ApexFrame",
+    "offset": "OffsetFrame",
+    "units": "Action Units",
+    "emotion": "Estimated Emotion",
+}
+"""Header of each field of a record; SAMM writes ``Onset Frame``, which is the same (see `read_workbook`)."""
 
 
 def find_workbook(root: Path, pattern: str) -> Path:
@@ -30,15 +40,14 @@ def find_workbook(root: Path, pattern: str) -> Path:
     return found[0]
 
 
-def read_workbook(path: Path, columns: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+def read_workbook(path: Path) -> list[dict[str, str]]:
     """Read a table wherever it is in a workbook.
 
-    The first row of any sheet that names all columns is the header; upper and lower case, spaces and punctuation do
-    not count. Merged cells count for each of their rows; rows that name no clip are left out.
+    The first row of any sheet that names all of `COLUMNS` is the header; upper and lower case, spaces and punctuation
+    do not count. Merged cells count for each of their rows; rows that name no clip are left out.
 
     Args:
         path: The .xlsx file.
-        columns: For each field of a record the headers it may have.
 
     Returns:
         A record of texts for each row; whole numbers have no ``.0``.
@@ -50,28 +59,25 @@ def read_workbook(path: Path, columns: Mapping[str, Sequence[str]]) -> list[dict
         book = load_workbook(path, data_only=True)
     except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
         raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
-    places = [_find_header(sheet, columns) for sheet in book.worksheets]
+    places = [_find_header(sheet) for sheet in book.worksheets]
     sheet, (row, where) = max(zip(book.worksheets, places, strict=True), key=lambda found: len(found[1][1]))
-    records = [r for r in _records(sheet, row, where) if r["name"]] if len(where) == len(columns) else []
+    records = [r for r in _records(sheet, row, where) if r["name"]] if len(where) == len(COLUMNS) else []
     if not records:
-        missing = ", ".join(names[0] for field, names in columns.items() if field not in where)
+        missing = ", ".join(name for field, name in COLUMNS.items() if field not in where)
         raise GammerError(
             f"{path} has no {missing or 'rows'}" + (f" in row {row} of {sheet.title}" if missing else ""),
-            f"its header row names {', '.join(names[0] for names in columns.values())}; then a row for each clip",
+            f"its header row names {', '.join(COLUMNS.values())}; then a row for each clip",
             "copy the workbook again from the data set",
         )
     return records
 
 
-def _find_header(sheet: Worksheet, columns: Mapping[str, Sequence[str]]) -> tuple[int, dict[str, int]]:
+def _find_header(sheet: Worksheet) -> tuple[int, dict[str, int]]:
     """Return the row that names the most fields, and the column of each of those."""
     best = 1, {}
     for number, cells in enumerate(sheet.iter_rows(max_row=DEEPEST_HEADER, values_only=True), 1):
         titles = [_plain(cell) for cell in cells]
-        where = {
-            field: titles.index(_plain(name)) for field, names in columns.items() for name in names
-            if _plain(name) in titles
-        }  # fmt: skip
+        where = {field: titles.index(_plain(name)) for field, name in COLUMNS.items() if _plain(name) in titles}
         best = max(best, (number, where), key=lambda found: len(found[1]))
     return best
 
@@ -116,3 +122,17 @@ def frame_number(record: Mapping[str, str], field: str, clip: str) -> int:
             "write the frame's number there, or delete the row",
         )
     return int(record[field])
+
+
+def annotated_apex(record: Mapping[str, str], onset: int, clip: str) -> tuple[int | None, tuple[str, ...]]:
+    """Return the apex of a record, or None where it has ``/`` or the onset itself; and a note that says so.
+
+    Raises:
+        GammerError: If it is anything else than a whole number.
+    """
+    if record["apex"] == "/":
+        return None, (f"{clip}: no apex is annotated (/)",)
+    apex = frame_number(record, "apex", clip)
+    if apex == onset:
+        return None, (f"{clip}: the annotated apex is the onset itself, {onset}, and does not count",)
+    return apex, ()

@@ -53,8 +53,8 @@ class Sweep:
             (_is_name(self.study), f"study {self.study!r}", "a name without slashes"),
             (self.task in TASKS, f"base {self.base!r}", f"a file whose name begins with {' or '.join(TASKS)}"),
             (_are_integers(self.seeds), f"seeds {self.seeds!r}", "a list of whole numbers"),
-            (_are_settings(self.rows.values()), "rows", "each row maps settings to values, e.g. {model.depth: 3}"),
-            (all(isinstance(v, list) and v for v in self.grid.values()), "grid", "each setting has a list of values"),
+            (_are_settings(self.rows), "rows", "each row maps settings to values, e.g. {model.depth: 3}"),
+            (_are_lists(self.grid), "grid", "each setting has a list of values, e.g. model.depth: [1, 2]"),
         ):
             if not holds:
                 raise GammerError(f"sweep {self.study!r}: {what}", rule, "correct the sweep's YAML")
@@ -89,7 +89,13 @@ def _are_integers(values: object) -> bool:
 
 
 def _are_settings(rows: Any) -> bool:
-    return all(isinstance(row, dict) and all(isinstance(name, str) for name in row) for row in rows)
+    return isinstance(rows, dict) and all(
+        isinstance(row, dict) and all(isinstance(setting, str) for setting in row) for row in rows.values()
+    )
+
+
+def _are_lists(grid: Any) -> bool:
+    return isinstance(grid, dict) and all(isinstance(values, list) and values for values in grid.values())
 
 
 def _short(setting: str) -> str:

@@ -19,6 +19,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS
+from gammer_lightning.files import content_hash
 from gammer_lightning.models.gam_mer import GamMer
 from gammer_lightning.protocol import LEAKY, NOBODY, PROTOCOLS, class_weights, make_folds, training_masks
 from gammer_lightning.results import Predictions, log_results, write_figures, write_results
@@ -48,7 +49,7 @@ class RecognizeTask(pl.LightningModule):
         seeds: Seeds of the weights; each trains all folds. Results are a mean and a spread over them.
         protocol: ``"loso"``, ``"lodo"`` (data sets), ``"kfold"`` (of subjects), or ``"paper_holdout"``, the best
             reading of the paper's own split, which leaks (see `PROTOCOLS`).
-        num_folds: Folds of ``"kfold"``, or one part in which the hold-out tests.
+        num_folds: Folds of ``"kfold"``; ``"paper_holdout"`` holds out one such part.
         member_chunk: Members that run at once; None: all on a GPU, `CPU_CHUNK` on a CPU.
 
     Raises:
@@ -118,13 +119,18 @@ class RecognizeTask(pl.LightningModule):
             settings = {key: self.hparams[key] for key in NETWORK_SETTINGS}
             settings |= dict(num_classes=len(data.class_names), channels=data.num_channels)
             settings |= dict(patch_size=data.hparams.patch_size, regions=list(self.hparams.regions))
-            self._build(settings, list(masks), list(data.class_names), data.clip_hash)
+            self._build(settings, list(masks), list(data.class_names), data.clip_hash, self._split_hash(data))
 
     def _plain_buffer(self, name: str, values: np.ndarray) -> None:
         self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
-    def _build(self, network: dict, folds: list[str], class_names: list[str], clip_hash: str) -> None:
-        self.recognition = dict(network=network, folds=folds, class_names=class_names, clip_hash=clip_hash)
+    def _split_hash(self, data) -> str:
+        """Hash what each member holds out."""
+        at = data.eval_alpha if self.hparams.protocol == LEAKY else "all alphas"
+        return content_hash(str([(name, test.tolist()) for name, test in self.folds]), str(at))
+
+    def _build(self, network: dict, folds: list[str], class_names: list[str], clip_hash: str, split: str) -> None:
+        self.recognition = dict(network=network, folds=folds, class_names=class_names, clip_hash=clip_hash, split=split)
         self.names = [f"seed {seed}, fold {fold}" for seed in self.hparams.seeds for fold in folds]
         self.members = stack([seeded(seed, network) for seed in self.hparams.seeds for _ in folds])
 
@@ -142,7 +148,7 @@ class RecognizeTask(pl.LightningModule):
         """Rebuild the members, or see that those of the data are the same.
 
         Raises:
-            GammerError: If the checkpoint is of another task, or was trained on other clips or labels.
+            GammerError: If the checkpoint is of another task, or was trained on other clips, labels or folds.
         """
         facts = _facts(checkpoint, "the checkpoint")
         if not hasattr(self, "members"):
@@ -152,6 +158,12 @@ class RecognizeTask(pl.LightningModule):
                 f"these clips (hash {self.recognition['clip_hash'][:12]}) are not the checkpoint's",
                 "a run is evaluated on the clips and labels it was trained with, or subjects would leak",
                 "restore the data set, or train again: gammer recognize fit",
+            )
+        elif facts["split"] != self.recognition["split"]:
+            raise GammerError(
+                f"the folds of model.protocol {self.hparams.protocol} are not the checkpoint's",
+                "a clip is judged by a member that held it out, or it would leak",
+                "leave model.protocol, model.num_folds (and data.eval_alpha of paper_holdout) as trained, or retrain",
             )
 
     def configure_optimizers(self):
