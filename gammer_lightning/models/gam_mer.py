@@ -37,9 +37,8 @@ class LocalFeatureExtraction(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """Map patches ``(B, N, C, P, P)`` to local features ``(B, N, width)``."""
-        x = patches.movedim(2, -1)
-        x = F.relu(self.conv1(_windows(x, 4)))
-        x = F.relu(self.conv2(_windows(x, 2)))
+        x = F.relu(self.conv1(_nested_windows(patches.movedim(2, -1))), inplace=True)
+        x = F.relu(self.conv2(x.flatten(4)), inplace=True)
         return self.conv3(x.flatten(2))
 
 
@@ -60,7 +59,7 @@ class GraphAttention(DenseGATConv):
 
     def _attend(self, x: Tensor, adjacency: Tensor) -> Tensor:
         source, target = x @ self.att_src[0, 0, :, :, None], x @ self.att_dst[0, 0, :, :, None]
-        score = F.leaky_relu(source.mT + target, self.negative_slope)
+        score = F.leaky_relu(source.mT + target, self.negative_slope, inplace=True)
         return (score + adjacency.log()).softmax(-1)
 
 
@@ -145,11 +144,17 @@ class GamMer(nn.Module):
         return x
 
 
-def _windows(x: Tensor, size: int) -> Tensor:
-    """Cut ``(B, N, H, W, C)`` into disjoint windows ``(B, N, H / size, W / size, size * size * C)``."""
-    b, n, h, w, c = x.shape
-    x = x.reshape(b, n, h // size, size, w // size, size * c)
-    return x.transpose(3, 4).flatten(4)
+def _nested_windows(x: Tensor) -> Tensor:
+    """Cut ``(B, N, P, P, C)`` into windows of 4 x 4, four of which lie in each window of 8 x 8.
+
+    All cutting is done here, on what stacked networks share: between the layers each would copy its own.
+
+    Returns:
+        ``(B, N, P / 8, P / 8, 2 * 2, 4 * 4 * C)``.
+    """
+    b, n, p, _, c = x.shape
+    x = x.reshape(b, n, p // 8, 2, 4, p // 8, 2, 4, c)
+    return x.permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(b, n, p // 8, p // 8, 4, 16 * c)
 
 
 def _check(layer: str, depth: int, heads: int, width: int, patch_size: int, dropout: float) -> None:
