@@ -205,4 +205,11 @@ def startup(arguments: argparse.Namespace) -> list[dict]:
     return interleaved(run, arguments.repeats)
 
 
-PARTS = {"startup": startup, "magnifier": magnifier, "pairs": pairs, "recognize": recognize}
+def sweep(arguments: argparse.Namespace) -> list[dict]:
+    """The supervisor of sweeps, see `gammer_lightning.sweep.bench`; one round."""
+    from gammer_lightning.sweep.bench import measure
+
+    return measure()
+
+
+PARTS = {"startup": startup, "magnifier": magnifier, "pairs": pairs, "recognize": recognize, "sweep": sweep}

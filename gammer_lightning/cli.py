@@ -63,7 +63,20 @@ VERBS: dict[str, Verb | TaskVerb] = {
     "recognize table": Verb(
         "the paper's Tables 1 and 2, published rows beside runs", "paper_tables", "add_arguments", "main"
     ),
-    "sweep plan": Verb("check a sweep's rows and print the command of each", "sweep.spec", "add_arguments", "main"),
+    "sweep run": Verb(
+        "run a sweep's rows on all devices of this machine", "sweep.commands", "add_run_arguments", "run_command"
+    ),
+    "sweep resume": Verb(
+        "go on with a sweep that was stopped or killed", "sweep.commands", "add_resume_arguments", "resume_command"
+    ),
+    "sweep status": Verb("how far a sweep is", "sweep.commands", "add_status_arguments", "status_command"),
+    "sweep table": Verb(
+        "a study's table, figures and page, published rows beside it", "sweep.table", "add_arguments", "main"
+    ),
+    "sweep sync": Verb(
+        "upload a study's offline runs, models and summary to W&B", "sweep.sync", "add_arguments", "main"
+    ),
+    "sweep best": Verb("the run folder of the best row", "sweep.commands", "add_best_arguments", "best_command"),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
 }
 
@@ -123,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gammer``.
 
     Returns:
-        The exit code: 0; 2 on a mistake the user can mend, 130 if stopped by the user.
+        The exit code: 0; 2 on a mistake the user can mend, 3 where memory is short, 130 if stopped by the user.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     *words, last = argv or ["--help"]
@@ -137,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run_verb(*find_verb(argv)) or 0
     except GammerError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -10,6 +10,8 @@ class GammerError(Exception):
         next_step: What to do, best as a command to run.
     """
 
+    exit_code = 2
+
     def __init__(self, what: str, rule: str = "", next_step: str = ""):
         self.what, self.rule, self.next_step = what, rule, next_step
         super().__init__(what, rule, next_step)
@@ -18,3 +20,9 @@ class GammerError(Exception):
         """Return the message, one line for each part that is not empty."""
         parts = (self.what, self.rule and f"rule: {self.rule}", self.next_step and f"next: {self.next_step}")
         return "\n  ".join(part for part in parts if part)
+
+
+class OutOfMemoryError(GammerError):
+    """The device's memory does not hold the run; a sweep tries such a row once more with smaller chunks."""
+
+    exit_code = 3

@@ -36,6 +36,23 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def disk_errors(out: Path) -> Iterator[None]:
+    """Say what to do where writing below ``out`` fails.
+
+    Raises:
+        GammerError: In place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise GammerError(
+            f"cannot write to {out}: {error.strerror or error}",
+            "every file and clip is written whole or not at all",
+            "free some space or mend the permissions, then run the same command again: it goes on from here",
+        ) from error
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image as uint8 RGB ``(H, W, 3)``; grey becomes three equal channels.
 

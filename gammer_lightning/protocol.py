@@ -9,17 +9,21 @@ from gammer_lightning.errors import GammerError
 NOBODY = "nobody"
 """Name of the fold that holds out nobody; its model is the one to deploy."""
 LEAKY = "paper_holdout"
+INNER = "inner"
 PROTOCOLS = {
     "loso": "leave one subject out; counts pooled over folds",
     "lodo": "leave one data set out; counts pooled over folds",
     "kfold": "stratified folds of whole subjects; counts pooled over folds",
+    INNER: "inner validation, to choose settings by: subjects of one outer fold are left out altogether, the others "
+    "make stratified folds of whole subjects; counts pooled over folds",
+    "outer": "subjects of one outer fold held out, which no choice by inner validation has seen",
     LEAKY: "one part of the clips held out at the evaluation alpha only, and trained on at the others; "
     "LEAKY: for comparison with the published figures only",
 }
 
 
 def make_folds(
-    protocol: str, subjects: Sequence[str], labels: Sequence[int], num_folds: int = 5
+    protocol: str, subjects: Sequence[str], labels: Sequence[int], num_folds: int = 5, outer_fold: int = 1
 ) -> list[tuple[str, np.ndarray]]:
     """Return the folds of a protocol: the name of each with the indices of its test clips.
 
@@ -27,7 +31,8 @@ def make_folds(
         protocol: One of `PROTOCOLS`.
         subjects: Subject of each clip, as ``"dataset/subject"``.
         labels: Class index of each clip.
-        num_folds: Folds of ``"kfold"``; ``"paper_holdout"`` takes the first of as many.
+        num_folds: Folds of ``"kfold"``; ``"paper_holdout"`` takes the first of as many; outer and inner ones alike.
+        outer_fold: Which outer fold ``"inner"`` leaves out and ``"outer"`` holds out, from 1 on.
 
     Raises:
         GammerError: If the protocol is unknown, or there are too few subjects, data sets or clips for it.
@@ -39,7 +44,25 @@ def make_folds(
     if protocol == "lodo":
         datasets = [subject.split("/")[0] for subject in subjects]
         return _each_held_out(datasets, "data set", "add one to data.roots, or set model.protocol to loso")
+    if protocol == "outer":
+        return [(f"outer fold {outer_fold}", outer_clips(subjects, labels, num_folds, outer_fold))]
+    if protocol == INNER:
+        left_out = outer_clips(subjects, labels, num_folds, outer_fold)
+        kept = np.setdiff1d(np.arange(len(labels)), left_out)
+        folds = _stratified_folds(protocol, np.asarray(subjects)[kept], np.asarray(labels)[kept], num_folds)
+        return [(name, kept[test]) for name, test in folds]
     return _stratified_folds(protocol, subjects, labels, num_folds)
+
+
+def outer_clips(subjects: Sequence[str], labels: Sequence[int], num_folds: int, outer_fold: int) -> np.ndarray:
+    """Return the clips of one outer fold, of whole subjects; settings chosen without them are judged on them.
+
+    Raises:
+        GammerError: If there is no such fold.
+    """
+    if not 1 <= outer_fold <= num_folds:
+        raise GammerError(f"outer fold {outer_fold}", f"1 to model.num_folds ({num_folds})", "change model.outer_fold")
+    return _stratified_folds("outer", subjects, labels, num_folds)[outer_fold - 1][1]
 
 
 def _stratified_folds(
@@ -82,10 +105,14 @@ def _each_held_out(groups: Sequence[str], what: str, next_step: str) -> list[tup
     return [(name, np.flatnonzero(np.asarray(groups) == name)) for name in names]
 
 
-def training_masks(folds: Sequence[tuple[str, np.ndarray]], num_clips: int) -> dict[str, np.ndarray]:
-    """Return for each fold, and last for `NOBODY`, which clips train it: bool ``(n,)``."""
-    masks = {name: ~np.isin(np.arange(num_clips), test) for name, test in folds}
-    return {**masks, NOBODY: np.ones(num_clips, bool)}
+def training_masks(
+    folds: Sequence[tuple[str, np.ndarray]], num_clips: int, left_out: Sequence[int] = ()
+) -> dict[str, np.ndarray]:
+    """Return for each fold, and last for `NOBODY`, which clips train it: bool ``(n,)``; none those ``left_out``."""
+    clips = np.arange(num_clips)
+    nobody = ~np.isin(clips, left_out)
+    masks = {name: nobody & ~np.isin(clips, test) for name, test in folds}
+    return {**masks, NOBODY: nobody}
 
 
 def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str) -> np.ndarray:
@@ -140,8 +167,12 @@ def scores(counts: np.ndarray) -> dict[str, float]:
 
 
 def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return ``f1``, ``recall``, ``precision``, ``support`` per class ``(K,)``; 0 where nothing counts."""
-    hits, support, predicted = np.diag(counts), counts.sum(1), counts.sum(0)
+    """Return ``f1``, ``recall``, ``precision``, ``support`` per class; 0 where nothing counts.
+
+    Args:
+        counts: Confusion matrices ``(..., K, K)``; each score has shape ``(..., K)``.
+    """
+    hits, support, predicted = np.diagonal(counts, 0, -2, -1), counts.sum(-1), counts.sum(-2)
     return {
         "f1": 2 * hits / np.maximum(support + predicted, 1),
         "recall": hits / np.maximum(support, 1),

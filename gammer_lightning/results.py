@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from pytorch_lightning.loggers import Logger
 
 from gammer_lightning.data.clips import Clip
@@ -25,6 +27,8 @@ MICROFACES_NOTE = (
     "these figures test the pipeline and say nothing about real faces."
 )
 FIGURES = ("confusion", "alphas", "graph")
+THUMBNAIL = 128
+"""Side of a clip's picture in W&B's table, px: some 5 KB."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,15 @@ class Predictions:
         for k, name in enumerate(self.class_names):
             table[f"p_{name}"] = self.probabilities[index, :, k].round(6)
         return table.assign(fold=self.folds, seed=self.seeds[index])
+
+    def by_clip(self) -> pd.DataFrame:
+        """Return one row for each clip: the share of seeds that are right, each seed's class and its probability."""
+        table = self._seed_table(0)[["dataset", "subject", "clip", "label", "fold"]]
+        table["correct"] = (self.predicted == np.asarray(self.labels)).mean(0)
+        for seed, predicted, likely in zip(self.seeds, self.predicted, self.probabilities.max(-1), strict=True):
+            table[f"seed {seed}"] = [self.class_names[label] for label in predicted]
+            table[f"seed {seed} p"] = likely.astype(float).round(4)
+        return table
 
     def clip_table(self) -> pd.DataFrame:
         """Return one row for each clip: what was evaluated."""
@@ -220,14 +233,19 @@ def draw_confusion(counts: np.ndarray, class_names: Sequence[str], num_seeds: in
         (shares, ".2f", "share of the true class"),
     )
     for axes, (values, style, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(values):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, format(value, style), ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(class_names)), class_names, rotation=30)
-        axes.set_yticks(range(len(class_names)), class_names)
+        draw_shares(axes, shares, values, style, class_names)
         axes.set(xlabel="predicted", ylabel="true", title=title)
     return figure
+
+
+def draw_shares(axes: Axes, shares: np.ndarray, values: np.ndarray, style: str, class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix ``(K, K)`` coloured by shares of each true class, with values written in its cells."""
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, format(value, style), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=30)
+    axes.set_yticks(range(len(class_names)), class_names)
 
 
 def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
@@ -241,12 +259,48 @@ def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
     return figure
 
 
-def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions) -> None:
-    """Log the figures and tables to every logger that takes images (W&B); metrics.csv takes none."""
+def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, data: "MagnifiedClips") -> None:
+    """Log figures and tables to every logger that takes images (W&B); metrics.csv takes none.
+
+    Args:
+        loggers: Loggers of the run.
+        run: The run folder, with its figures.
+        predictions: Predictions of every clip.
+        data: The DataModule after its setup, for a picture of each clip.
+    """
     for logger in loggers:
         if hasattr(logger, "log_image"):
             for name in FIGURES:
                 logger.log_image(name, [str(run / "figures" / f"{name}.png")])
-            logger.log_table("predictions", dataframe=predictions.table())
             by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
             logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
+            logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
+            logger.log_table("predictions", **_pictured(predictions, data))
+
+
+def _confusion_chart(predictions: Predictions) -> Any:
+    from wandb.plot import confusion_matrix
+
+    seeds = len(predictions.seeds)
+    return confusion_matrix(
+        y_true=[*predictions.labels] * seeds,
+        preds=predictions.predicted.flatten().tolist(),
+        class_names=list(predictions.class_names),
+        title=f"Clips, summed over {seeds} seed(s)",
+    )
+
+
+def _pictured(predictions: Predictions, data: "MagnifiedClips") -> dict[str, list]:
+    """Return columns and rows of the clips, each with its apex as the networks were shown it."""
+    from wandb import Image as Picture
+
+    index = {clip.key: number for number, clip in enumerate(data.clips)}
+    table = predictions.by_clip()
+    apexes = (data.images(index[clip.key], [data.eval_alpha])[1] for clip in predictions.clips)
+    pictures = [Picture(_thumbnail(apex), file_type="jpg") for apex in apexes]
+    rows = [[picture, *row] for picture, row in zip(pictures, table.to_numpy(object).tolist(), strict=True)]
+    return {"columns": ["apex", *table], "data": rows}
+
+
+def _thumbnail(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

@@ -1,12 +1,11 @@
-"""The run folder: ``runs/<task>/<name>/<time-id>/``, what lies in it, and its loggers and checkpoints."""
+"""The run folder: ``runs/<task>/<name>/<time-id>/``, and what lies in it; imports nothing heavy."""
 
-import csv
 import json
 import netrc
 import os
-import pickle
 import platform
 import shlex
+import shutil
 import subprocess
 import time
 import uuid
@@ -15,19 +14,16 @@ from dataclasses import dataclass
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
-
-import torch
-from lightning_fabric.plugins.io import TorchCheckpointIO
-from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from urllib.parse import urlsplit
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
 
 WANDB_PROJECT = "gammer-lightning"
+LOG = "log.txt"
+"""What a sweep's row prints; it lies in the run folder before the run does."""
+WANDB_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
+"""Servers whose key `wandb login` writes into netrc: since 0.31, and before."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,14 @@ class RunFolder:
         """The best checkpoint, which is the last one where the task names no metric to choose by."""
         best = self.path / "checkpoints" / "best.ckpt"
         return best if best.exists() else self.last
+
+    def clear(self) -> None:
+        """Remove what lies in the folder, and the folder where a sweep's log does not stay in it."""
+        for path in self.path.iterdir():
+            if path.name != LOG:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def new_run_folder(task: str, name: str, out: Path | None = None) -> Path:
         GammerError: If ``out`` holds anything already.
     """
     if out is not None:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {LOG}):
             raise GammerError(
                 f"the run folder {out} is not empty",
                 "a new run never writes into another one",
@@ -134,198 +138,26 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
     return run
 
 
-def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a Lightning checkpoint onto the CPU, plain data only: a pickle that carries code is refused.
-
-    Raises:
-        GammerError: If the file is missing, corrupt, no checkpoint, or holds more than plain data.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise GammerError(f"no checkpoint at {path}", next_step="check the path; a run keeps its checkpoints/")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from None
-    except (EOFError, KeyError, ValueError) as error:
-        raise _corrupt(path, "it is not a torch file, or cut off") from error
-    except (RuntimeError, OSError) as error:
-        raise _corrupt(path, str(error).partition("\n")[0]) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
-        raise GammerError(
-            f"{path} holds no state_dict",
-            "a checkpoint is what `gammer ... fit` writes",
-            "give RUN/checkpoints/last.ckpt of a run",
-        )
-    return checkpoint
-
-
-def _refused(path: Path, error: Exception) -> GammerError:
-    if "global" not in str(error).lower():
-        return _corrupt(path, "it is not a torch file, or cut off")
-    return GammerError(
-        f"{path} holds objects beside plain data, and loading them would run their code",
-        "checkpoints are read with weights_only=True",
-        "use a checkpoint that `gammer ... fit` wrote, or safetensors",
-    )
-
-
-def _corrupt(path: Path, reason: str) -> GammerError:
-    return GammerError(
-        f"the checkpoint {path} cannot be read: {reason}",
-        "a checkpoint is a whole torch file",
-        "copy it again, or use another checkpoint of the run",
-    )
-
-
-def load_weights(module: torch.nn.Module, state: dict[str, torch.Tensor], where: str | Path) -> None:
-    """Load a state dict strictly.
-
-    Raises:
-        GammerError: If names or shapes do not fit, which means that it is of another model.
-    """
-    try:
-        module.load_state_dict(state)
-    except RuntimeError as error:
-        raise another_model(where, error) from None
-
-
-def another_model(where: str | Path, error: Exception) -> GammerError:
-    """Turn torch's complaint about a state dict into one line."""
-    details = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
-    return GammerError(
-        f"{where} does not fit this model: {details[0][:200]}",
-        "names and shapes of all weights must agree",
-        "use a checkpoint of the same task with the same model settings",
-    )
-
-
-class WholeCheckpoints(TorchCheckpointIO):
-    """Writes checkpoints under a temporary name beside the target, and reads only plain data.
-
-    Lightning's own way moves a file from /tmp, which is a copy, and can be cut off, across disks.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the checkpoint whole or not at all."""
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
-
-    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read with `load_checkpoint`, whatever the caller allows."""
-        return load_checkpoint(path)
-
-
-class MovableCheckpoints(ModelCheckpoint):
-    """Knows its best score in a moved run folder too, where Lightning forgets it with the old path."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the paths of the checkpoint's time to be in today's folder."""
-
-        def here(path: str) -> str:
-            return path and str(Path(self.dirpath, Path(path).name))
-
-        paths = {key: here(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        best = {here(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
-
-
-def checkpoint_callbacks(run: RunFolder, monitor: tuple[str, str] | None) -> list[Callback]:
-    """Keep last.ckpt, and best.ckpt if there is a metric to choose by.
-
-    Args:
-        run: The run folder.
-        monitor: Name of a validation metric and ``"min"`` or ``"max"``.
-    """
-    common = {"dirpath": run.last.parent, "enable_version_counter": False}
-    last = MovableCheckpoints(filename="last", save_on_train_epoch_end=True, **common)
-    if monitor is None:
-        return [last]
-    metric, mode = monitor
-    best = MovableCheckpoints(filename="best", monitor=metric, mode=mode, **common)
-    return [best, last]  # in this order, so that last.ckpt knows the newest best score
-
-
-class _AppendingWriter(ExperimentWriter):
-    """Lightning's CSV writer, which deletes an existing file, made to go on with it."""
-
-    def __init__(self, log_dir: str):
-        super().__init__(log_dir)
-        metrics = Path(self.metrics_file_path)
-        if metrics.exists():
-            with metrics.open(newline="") as lines:
-                self.metrics_keys = next(csv.reader(lines), [])
-
-    def _check_log_dir_exists(self) -> None:
-        pass
-
-    def log_hparams(self, params: dict[str, Any]) -> None:
-        pass  # config.yaml has them
-
-
-class MetricsFile(CSVLogger):
-    """RUN/metrics.csv; a resumed run appends to it."""
-
-    def __init__(self, run: RunFolder):
-        super().__init__(run.path, name=None, version="")
-        if rank_zero_only.rank == 0:
-            self._experiment = _AppendingWriter(self.log_dir)
-
-
-def forget_metrics_after(run: RunFolder, step: int) -> None:
-    """Drop the rows of metrics.csv that a resumed run is going to write again.
-
-    Args:
-        run: The run folder.
-        step: Number of training batches that the checkpoint holds.
-    """
-    metrics = run.path / "metrics.csv"
-    if not metrics.exists():
-        return
-    with metrics.open(newline="") as lines:
-        reader = csv.DictReader(lines)
-        kept = [row for row in reader if row["step"] and float(row["step"]) < step]
-    with replacing(metrics) as temporary, temporary.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, reader.fieldnames)
-        writer.writeheader()
-        writer.writerows(kept)
-
-
 def wandb_default() -> str:
     """Return ``"online"`` if a W&B key is set (WANDB_API_KEY, or netrc), else ``"offline"``."""
     try:
         file = netrc.netrc(os.environ.get("NETRC", Path.home() / ".netrc"))
-        has_key = file.authenticators("api.wandb.ai") is not None
+        own_server = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
+        has_key = any(file.authenticators(host) for host in ([own_server] if own_server else WANDB_HOSTS))
     except (OSError, netrc.NetrcParseError):
         has_key = False
     return "online" if has_key or os.environ.get("WANDB_API_KEY") else "offline"
 
 
-def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
-    """Return the loggers of a run: metrics.csv always, and W&B unless it is disabled.
-
-    Args:
-        run: The run folder, started (`RunFolder.save_start`).
-        wandb_mode: ``"online"``, ``"offline"`` or ``"disabled"``.
-    """
-    metrics = MetricsFile(run)
-    if wandb_mode == "disabled" or rank_zero_only.rank > 0:
-        return [metrics]
-    facts = run.facts
-    online = {"resume": "allow"} if wandb_mode == "online" else {"offline": True}
-    wandb_logger = WandbLogger(
-        name=f"{facts['name']}/{run.path.name}",
-        group=facts["task"],
-        project=WANDB_PROJECT,
-        save_dir=run.path.resolve(),  # the W&B service has a working directory of its own
-        id=facts["wandb_id"],
-        **online,
-    )
-    return [metrics, wandb_logger]
+def stage_in(folder: Path) -> None:
+    """Let what W&B uploads later, such as the pictures of tables, wait in ``folder/wandb``, not in the home folder."""
+    os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
 
 
 def environment() -> dict[str, Any]:
     """Describe Python, the packages, the machine and the commit."""
+    import torch
+
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),

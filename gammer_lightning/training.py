@@ -3,7 +3,6 @@
 import argparse
 import logging
 import os
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +10,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 import wandb
 from jsonargparse import ArgumentError
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from gammer_lightning.errors import GammerError
-from gammer_lightning.run_folder import (
-    RunFolder,
-    WholeCheckpoints,
-    another_model,
-    checkpoint_callbacks,
-    forget_metrics_after,
-    load_checkpoint,
-    loggers,
-    new_run_folder,
-    open_run,
-    wandb_default,
-)
+from gammer_lightning.checkpoints import WholeCheckpoints, another_model, checkpoint_callbacks, load_checkpoint
+from gammer_lightning.errors import GammerError, OutOfMemoryError
+from gammer_lightning.loggers import forget_metrics_after, loggers
+from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.sweep.report import row_callbacks
 
 # Lightning starts the other processes of a node with a copy of this process's environment; so they learn
 # the folder, whose time stamp they could not guess.
@@ -38,6 +30,8 @@ RUN_VARIABLE = "GAMMER_RUN_FOLDER"
 
 # Lightning warns about its own use of torch, and advertises packages, in every run.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation clips
+warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")  # torch-geometric's import
 logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda log: "Tip:" not in log.getMessage())
 
 
@@ -189,6 +183,13 @@ def fit(task: Task, argv: Sequence[str]) -> int:
             trainer.test(cli.model, datamodule=cli.datamodule)
     except SystemExit:
         return _report_stop(task, run)
+    except torch.OutOfMemoryError as error:
+        _remove_if_nothing_began(run)
+        raise OutOfMemoryError(
+            str(error).partition("\n")[0],
+            "the device's memory holds what trains at once",
+            "lower model.member_chunk (recognize; the result is the same) or data.batch_size",
+        ) from error
     except BaseException:
         _remove_if_nothing_began(run)
         raise
@@ -257,7 +258,7 @@ def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Tra
     return cli.instantiate_trainer(
         logger=loggers(run, cli.config.wandb or wandb_default()),
         default_root_dir=run.path,
-        callbacks=_checkpoint_callbacks(cli.task, run),
+        callbacks=[*_checkpoint_callbacks(cli.task, run), *row_callbacks()],
     )
 
 
@@ -274,7 +275,7 @@ def _remove_if_nothing_began(run: RunFolder) -> None:
     began = run.last.is_file() or (run.path / "metrics.csv").is_file()
     if rank_zero_only.rank == 0 and not began:
         wandb.finish()
-        shutil.rmtree(run.path)
+        run.clear()
 
 
 def _report_stop(task: Task, run: RunFolder) -> int:

@@ -14,3 +14,4 @@ def few_threads_and_no_account(monkeypatch, tmp_path_factory):
     """Keep workers from crowding the cores, and a developer's W&B key out of the tests."""
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.getbasetemp() / "wandb"))

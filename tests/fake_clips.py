@@ -73,3 +73,6 @@ class FakeClips(pl.LightningDataModule):
 
     def test_dataloader(self):
         return DataLoader(self.items(), self.hparams.batch_size)
+
+    def val_dataloader(self):
+        return self.test_dataloader() if self.trainer.lightning_module.validates else []

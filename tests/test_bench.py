@@ -30,3 +30,14 @@ def test_bench_prints_and_writes_medians_and_ratios(tmp_path, capsys):
 def test_unknown_part(capsys):
     assert cli.main(["bench", "magnet"]) == 2
     assert "unknown part magnet" in capsys.readouterr().err
+
+
+def test_bench_sweep_measures_the_supervisor(monkeypatch, capsys):
+    from gammer_lightning.sweep import bench
+
+    for name, value in {"SLEEP": 0.05, "ROWS": 4, "SLOTS": 2, "MANY": 20}.items():
+        monkeypatch.setattr(bench, name, value)
+    monkeypatch.setattr(bench, "ROW", bench.ROW.replace("time.sleep(1.0)", "time.sleep(0.05)"))
+    assert cli.main(["bench", "sweep"]) == 0
+    said = capsys.readouterr().out
+    assert "throughput of 2 slots" in said and "20 rows, opened anew and listed" in said

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from gammer_lightning import cli
+from gammer_lightning.checkpoints import load_checkpoint
 from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
 from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
 from gammer_lightning.magnifiers.st_memm import SHIPPED_WEIGHTS, load_st_memm, save_st_memm
-from gammer_lightning.run_folder import load_checkpoint
 from gammer_lightning.tasks.magnify import quality
 
 

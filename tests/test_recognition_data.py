@@ -202,6 +202,12 @@ def test_bad_settings_are_refused_at_once(folder, settings, message):
         make(folder, **settings)
 
 
+def test_its_settings_are_plain_values_for_checkpoints(folder):
+    data = MagnifiedClips({"casme2": folder, "samm": None}, cache=folder / "cache")
+    assert data.hparams.roots == {"casme2": str(folder), "samm": None}
+    assert data.hparams.cache == str(folder / "cache") and data.hparams.clip_list is None
+
+
 def test_unknown_magnifier_and_missing_data_are_refused(folder, tmp_path):
     with pytest.raises(GammerError, match="magic"):
         make(folder, magnifier="magic").prepare_data()

@@ -10,9 +10,10 @@ from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from gammer_lightning.checkpoints import WholeCheckpoints, checkpoint_callbacks
 from gammer_lightning.errors import GammerError
-from gammer_lightning.protocol import class_weights
-from gammer_lightning.run_folder import RunFolder, WholeCheckpoints, checkpoint_callbacks
+from gammer_lightning.protocol import class_weights, outer_clips
+from gammer_lightning.run_folder import RunFolder
 from gammer_lightning.tasks import recognize
 from gammer_lightning.tasks.recognize import (
     RecognizeTask,
@@ -131,6 +132,45 @@ def test_folds_other_than_those_trained_are_refused(tmp_path):
     other = RecognizeTask(**SMALL, seeds=[0], protocol="kfold", num_folds=4)
     with pytest.raises(GammerError, match=r"folds of model\.protocol kfold are not the checkpoint"):
         trainer(tmp_path, 1).test(other, datamodule=data, ckpt_path=RunFolder(tmp_path).last, verbose=False)
+
+
+def test_the_outer_fold_is_seen_by_nothing_that_chooses_by_inner_validation(tmp_path):
+    data, tampered = FakeClips(subjects=6, noise=4.0), FakeClips(subjects=6, noise=4.0)
+    left_out = outer_clips(data.subjects, data.labels, 3, 2)
+    tampered.patches[left_out] += 3
+    inner = {"protocol": "inner", "num_folds": 3, "outer_fold": 2, "seeds": [0]}
+    logged = []
+    for clips in (data, tampered):
+        run = tmp_path / str(len(logged))
+        task = RecognizeTask(**SMALL, **inner)
+        runner = trainer(run, 2)
+        runner.fit(task, datamodule=clips)
+        during = {name: float(value) for name, value in runner.callback_metrics.items()}
+        assert {"val_uf1", "val_uar", "val_accuracy"} <= set(during) & set(task.metrics)
+        after = runner.test(task, datamodule=clips, verbose=False)[0]
+        assert not [name for name in after if name.startswith("test")]
+        assert after["val_uf1"] == pytest.approx(during["val_uf1"])
+        logged.append(during | {name: value for name, value in after.items() if name != "latency_ms"})
+        table = pd.read_csv(run / "predictions.csv", dtype={"subject": str})
+        seen = set(table.dataset + "/" + table.subject)
+        assert seen == {s for i, s in enumerate(data.subjects) if i not in left_out}
+    assert logged[0] == pytest.approx(logged[1]) and 0 < logged[0]["val_uf1"] < 1
+
+
+def test_what_was_chosen_is_judged_on_the_outer_fold(tmp_path):
+    data, task = FakeClips(subjects=6), RecognizeTask(**SMALL, seeds=[0], protocol="outer", num_folds=3, outer_fold=2)
+    runner = trainer(tmp_path, 1)
+    runner.fit(task, datamodule=data)
+    assert "test_uf1" in runner.test(task, datamodule=data, verbose=False)[0]
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"subject": str})
+    left_out = outer_clips(data.subjects, data.labels, 3, 2)
+    assert set(table.dataset + "/" + table.subject) == {data.subjects[i] for i in left_out}
+    assert task.metrics == ("train_loss", "train_accuracy", "latency_ms")
+
+
+def test_an_outer_fold_that_is_none_is_refused(tmp_path):
+    with pytest.raises(GammerError, match=r"outer fold 4.*\n.*1 to model.num_folds \(3\)"):
+        fit(tmp_path, FakeClips(subjects=6), protocol="outer", num_folds=3, outer_fold=4)
 
 
 class TwoAlphas(FakeClips):

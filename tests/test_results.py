@@ -71,6 +71,14 @@ def test_predictions_table_has_a_row_for_each_clip_and_seed(tmp_path, prediction
     assert (table[columns[5:8]].idxmax(axis=1) == "p_" + table["prediction"]).all()
 
 
+def test_a_clip_of_the_review_table_says_what_each_seed_thought(predictions):
+    table = predictions.by_clip()
+    assert len(table) == 18 and table.columns[-4:].tolist() == ["seed 0", "seed 0 p", "seed 5", "seed 5 p"]
+    right = (table["seed 0"] == table["label"]).astype(float) + (table["seed 5"] == table["label"])
+    assert (table["correct"] == right / 2).all() and 0 < table["correct"].mean() < 1
+    assert table["seed 5 p"][3] == round(predictions.probabilities[1, 3].max(), 4)
+
+
 def test_clip_list_matches_its_hash(tmp_path, predictions):
     summary = write_results(tmp_path, predictions)
     digest = hashlib.sha256((tmp_path / "clips.csv").read_bytes()).hexdigest()
@@ -109,15 +117,15 @@ def test_figures_and_tables_reach_an_offline_wandb_run(tmp_path, predictions):
     child.join()
     assert child.exitcode == 0
     history = read_history(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))
-    assert {"confusion", "alphas", "graph", "predictions", "classes"} <= set(history)
+    assert {"confusion", "alphas", "graph", "predictions", "classes", "confusion_matrix_table"} <= set(history)
     table = next(tmp_path.glob("wandb/offline-run-*/files/media/table/predictions_*.json"))
     stored = json.loads(table.read_text())
-    assert stored["columns"] == predictions.table().columns.tolist() and len(stored["data"]) == 36
+    assert stored["columns"] == ["apex", *predictions.by_clip()] and len(stored["data"]) == 18
 
 
 def log_offline(folder, predictions):
     logger = WandbLogger(name="test", save_dir=folder, offline=True)
-    log_results([CSVLogger(folder), logger], folder, predictions)
+    log_results([CSVLogger(folder), logger], folder, predictions, FakeClips())
     wandb.finish()
 
 

@@ -16,16 +16,9 @@ import yaml
 from tiny_task import TinyData, TinyModule
 
 from gammer_lightning import cli, training
+from gammer_lightning.checkpoints import WholeCheckpoints, load_checkpoint, load_weights
 from gammer_lightning.errors import GammerError
-from gammer_lightning.run_folder import (
-    RunFolder,
-    WholeCheckpoints,
-    load_checkpoint,
-    load_weights,
-    new_run_folder,
-    open_run,
-    wandb_default,
-)
+from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, wandb_default
 
 FLAGS = [
     "--trainer.max_epochs=4",
@@ -290,8 +283,11 @@ def test_wandb_is_online_only_with_a_key(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert wandb_default() == "online"
     monkeypatch.delenv("WANDB_API_KEY")
-    (tmp_path / "netrc").write_text("machine api.wandb.ai login user password key\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    for host in ("api.wandb.ai", "api.forge.coreweave.com", "wandb.example.org"):
+        (tmp_path / "netrc").write_text(f"machine {host} login user password key\n")
+        assert wandb_default() == ("offline" if host == "wandb.example.org" else "online")
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     assert wandb_default() == "online"
 
 
@@ -304,7 +300,7 @@ def test_an_offline_wandb_run_reads_back_like_metrics_csv():
     values = dict(line.split() for line in summary.splitlines() if len(line.split()) == 2)
     logged = [row["val_loss"] for row in rows("run") if row["val_loss"]]
     assert float(values["val_loss"]) == pytest.approx(float(logged[-1]))
-    assert float(values["lr"]) == 0.03 and values["project"] == "gammer-lightning"
+    assert float(values["model.lr"]) == 0.03 and values["project"] == "gammer-lightning"
 
 
 @pytest.mark.slow
@@ -328,3 +324,21 @@ def test_a_killed_process_can_be_resumed(number):
     assert cli.main(["magnify", "fit", "--resume=run", f"--trainer.max_epochs={done + 3}"]) == 0
     steps = [int(row["step"]) for row in rows("run") if row["train_loss"]]
     assert steps == list(range((done + 3) * 4))
+
+
+def test_want_of_memory_has_an_exit_code_of_its_own_and_says_what_to_lower(capsys):
+    assert fit("--model.trouble=memory") == 3
+    said = capsys.readouterr().err
+    assert "error: trouble" in said and "model.member_chunk" in said and "data.batch_size" in said
+
+
+def test_the_log_of_a_sweep_may_lie_in_a_new_run_folder_and_stays(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.txt").write_text("started\n")
+    assert fit("--out=run", "--trainer.max_epochs=nine") == 2
+    assert fit("--out=run", "--model.trouble=mistake", "--model.trouble_at=0") == 2
+    assert [path.name for path in run.iterdir()] == ["log.txt"]
+    assert fit("--out=run") == 0
+    (run / "other").touch()
+    assert fit("--out=run") == 2

@@ -11,6 +11,7 @@ class TinyModule(pl.LightningModule):
     """Fits y = 2x; stops with the exception that ``trouble`` names, at the start of epoch ``trouble_at``."""
 
     monitor = ("val_loss", "min")
+    metrics = ("train_loss", "val_loss")
 
     def __init__(self, lr: float = 0.1, width: int = 1, trouble: str = "", trouble_at: int = 2):
         super().__init__()
@@ -24,9 +25,8 @@ class TinyModule(pl.LightningModule):
 
     def on_train_epoch_start(self):
         if self.hparams.trouble and self.current_epoch == self.hparams.trouble_at:
-            raise {"user": KeyboardInterrupt, "mistake": GammerError, "bug": ZeroDivisionError}[self.hparams.trouble](
-                "trouble"
-            )
+            kinds = {"user": KeyboardInterrupt, "mistake": GammerError, "bug": ZeroDivisionError}
+            raise (kinds | {"memory": torch.OutOfMemoryError})[self.hparams.trouble]("trouble")
 
     def training_step(self, batch, batch_idx):
         loss = self.loss(batch)
@@ -41,6 +41,24 @@ class TinyModule(pl.LightningModule):
 
     def configure_optimizers(self):
         return torch.optim.Adam(self.parameters(), self.hparams.lr)
+
+
+class SweptModule(TinyModule):
+    """Takes the settings by which a sweep's tests tell fake_fit.py how to behave."""
+
+    def __init__(
+        self,
+        sleep: float = 0.02,
+        score: float = 0.25,
+        fail: int = 0,
+        times: int = 1,
+        exit: int = 1,
+        member_chunk: int | None = None,
+        areas: list[str] | None = None,
+    ):
+        super().__init__()
+        if sleep < 0:
+            raise GammerError(f"sleep {sleep}", "0 or more", "--model.sleep 1")
 
 
 class TinyData(pl.LightningDataModule):

@@ -34,9 +34,9 @@ from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.facial_actions import EYES, PROTOTYPES, Performance, perform
 from gammer_lightning.data.microfaces_truth import Subject, load_performance, load_subject, render_pair
 from gammer_lightning.data.portraits import Framing, Photo
-from gammer_lightning.data.synthesis import claim, disk_errors, finish, process_map
+from gammer_lightning.data.synthesis import claim, finish, process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, replacing
+from gammer_lightning.files import content_hash, disk_errors, replacing
 
 VERSION = 1  # of the bytes: raise it when the same spec gives other files
 CLASSES = tuple(PROTOTYPES)

@@ -22,9 +22,9 @@ from gammer_lightning.data.colour import linear_to_srgb, srgb_to_linear
 from gammer_lightning.data.image_sources import ImageSources, source_files
 from gammer_lightning.data.motion_pairs import check_scene_settings, draw_alpha, draw_scene, recolour, render
 from gammer_lightning.data.oh2018 import FACTORS, FRAMES
-from gammer_lightning.data.synthesis import claim, disk_errors, finish, process_map
+from gammer_lightning.data.synthesis import claim, finish, process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, replacing
+from gammer_lightning.files import content_hash, disk_errors, replacing
 
 VERSION = 1  # of the pixels: raise it when the same settings give others
 MANIFEST = "motion_pairs.json"

@@ -33,8 +33,8 @@ class MagnifiedClips(pl.LightningDataModule):
     A batch is a dict: ``patches`` float32 ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
     ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
     training alpha, augmented; testing and predicting show every clip once, in order, at ``eval_alpha`` and
-    unaugmented. Leaving out the held-out subject is the task's concern. There is no validation loader, since
-    nothing may be chosen on the held-out subjects.
+    unaugmented. Leaving out the held-out subject is the task's concern. There is a validation loader under the
+    protocol ``"inner"`` only, since nothing may be chosen on the held-out subjects of the others.
 
     After ``setup``: ``clips``, ``labels``, ``class_names``, ``subjects`` (``"dataset/subject"`` for each
     clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, ``num_channels``.
@@ -83,12 +83,20 @@ class MagnifiedClips(pl.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters()
+        self._keep_paths_as_text()
         self.alphas = check_alphas(alphas)
         self.train_alphas = check_alphas(train_alphas)
         (self.eval_alpha,) = check_alphas([eval_alpha])
         self._check_settings()
         self.num_channels = CHANNELS[input]
         self.clips = []
+
+    def _keep_paths_as_text(self) -> None:
+        """Checkpoints hold the settings, and are read as plain data only."""
+        h = self.hparams
+        h.roots = {name: root and str(root) for name, root in h.roots.items()}
+        for name in ("class_set", "clip_list", "magnifier", "cache"):
+            h[name] = h[name] and str(h[name])
 
     def _check_settings(self) -> None:
         _check_choice("data.input", self.hparams.input, CHANNELS)
@@ -174,6 +182,10 @@ class MagnifiedClips(pl.LightningDataModule):
         return DataLoader(patches, batch_size=size, sampler=draws, collate_fn=_as_batch)
 
     predict_dataloader = test_dataloader
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Return the same clips where the task's held-out ones are for validation; nothing otherwise."""
+        return self.test_dataloader() if self.trainer.lightning_module.validates else []
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:

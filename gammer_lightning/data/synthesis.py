@@ -39,23 +39,6 @@ def claim(path: Path, manifest: dict) -> None:
 
 
 @contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
-    """Say what to do where writing below ``out`` fails.
-
-    Raises:
-        GammerError: In place of an OSError.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise GammerError(
-            f"cannot write to {out}: {error.strerror or error}",
-            "every file and clip is written whole or not at all",
-            "free some space or mend the permissions, then run the same command again: it goes on from here",
-        ) from error
-
-
-@contextmanager
 def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Callable]:
     """Yield a ``map`` that works in this process, or in several, each of which calls ``initializer`` first."""
     if workers <= 1:

@@ -10,11 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from gammer_lightning.checkpoints import load_checkpoint, load_weights
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
 from gammer_lightning.magnifiers.alphas import check_alphas
 from gammer_lightning.models.st_memm import STMEMM
-from gammer_lightning.run_folder import load_checkpoint, load_weights, open_run
+from gammer_lightning.run_folder import open_run
 
 SHIPPED = "st-memm-small"
 SHIPPED_WEIGHTS = Path(str(files("gammer_lightning").joinpath("weights/st_memm_small.safetensors")))

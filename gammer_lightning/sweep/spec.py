@@ -7,15 +7,15 @@
       raw: {data.eval_alpha: 1, data.train_alphas: [1]}
       alpha 5: {data.eval_alpha: 5}
 
-A setting is literally a flag of `fit`: `data.eval_alpha: 5` is `--data.eval_alpha=5`.
+A setting is literally a flag of `fit`: `data.eval_alpha: 5` is `--data.eval_alpha=5`. A search draws its rows from
+a space of settings instead (`Search`).
 """
 
-import argparse
 import itertools
 import json
-import shlex
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,64 @@ import yaml
 from gammer_lightning.errors import GammerError
 
 TASKS = ("recognize", "magnify")
+SAMPLERS = ("tpe", "random")
+SPLIT = ("model.protocol", "model.outer_fold", "model.num_folds", "data.roots", "data.class_set", "data.clip_list")
+"""The same in all rows that a choice is made among, or it would be made on other clips, or on test clips."""
+NO_SETTINGS = ("out", "resume", "name", "config", "print_config")
+"""Options of fit that say where a run lies, which the sweep does."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How the rows of a search are drawn.
+
+    Attributes:
+        trials: Number of rows.
+        space: What each setting is drawn from: a list of values, ``{low: 1, high: 4}`` (whole numbers if both are),
+            ``{low: 1.0e-4, high: 1.0e-2, log: true}``, or ``{subset: [...]}``, any of them but none, each drawn by
+            itself.
+        sampler: ``tpe`` or ``random``.
+        seed: Seed of the sampler.
+        prune: Whether a row whose metric is below the median of the others at the same epoch is stopped.
+
+    Raises:
+        GammerError: If a value is of another kind.
+    """
+
+    trials: int
+    space: Mapping[str, Any]
+    sampler: str = "tpe"
+    seed: int = 0
+    prune: bool = True
+
+    def __post_init__(self):
+        for holds, what, rule in (
+            (type(self.trials) is int and self.trials > 0, f"trials {self.trials!r}", "a whole number above 0"),
+            (self.sampler in SAMPLERS, f"sampler {self.sampler!r}", f"one of {', '.join(SAMPLERS)}"),
+            (type(self.seed) is int, f"seed {self.seed!r}", "a whole number"),
+            (type(self.prune) is bool, f"prune {self.prune!r}", "true or false"),
+            (isinstance(self.space, dict) and self.space, "space", "it maps settings to what they are drawn from"),
+        ):
+            _refuse_unless(holds, f"search.{what}", rule)
+        for setting, choices in self.space.items():
+            _refuse_unless(
+                isinstance(setting, str) and _can_be_drawn(choices), f"search.space.{setting} {choices!r}", _DRAWN
+            )
+
+
+_DRAWN = "a list of values, {low: .., high: .., log: true} (log: above 0), or {subset: [..]}"
+
+
+def _can_be_drawn(choices: Any) -> bool:
+    if not isinstance(choices, dict):
+        return isinstance(choices, list) and bool(choices)
+    if "subset" in choices:
+        return set(choices) == {"subset"} and isinstance(choices["subset"], list) and bool(choices["subset"])
+    if not {"low", "high"} <= set(choices) <= {"low", "high", "log"}:
+        return False
+    low, high, log = choices["low"], choices["high"], choices.get("log", False)
+    numbers = all(type(limit) in (int, float) and math.isfinite(limit) for limit in (low, high))
+    return numbers and low <= high and type(log) is bool and (not log or low > 0)
 
 
 @dataclass(frozen=True)
@@ -33,55 +91,137 @@ class Sweep:
     Attributes:
         study: Its name, and that of its runs.
         base: The experiment that every row starts from; its name begins with the task, ``recognize`` or ``magnify``.
+        metric: What ``best`` and a search choose by: a metric that the runs log, never one of a test; two for a
+            search with two objectives.
+        mode: ``max`` or ``min``, for each metric.
         seeds: Seeds of every row, ``model.seeds``; empty leaves those of the base.
+        devices_per_trial: Devices that one row trains on.
+        common: Settings of all rows.
         rows: Settings of each row by the row's name.
-        grid: Values of each setting; every combination is a row. One of rows and grid is given.
+        grid: Values of each setting; every combination is a row.
+        search: How rows are drawn. One of rows, grid and search is given.
+        reference: Row that the others are compared with; the first one where it is not given.
+        published: For each row accuracy and F1 in the paper, by data set and number of classes, e.g.
+            ``{casme2_3: [.9157, .9122]}``.
 
     Raises:
-        GammerError: If a value is of another kind, or both or none of rows and grid are given.
+        GammerError: If a value is of another kind, or not exactly one of rows, grid and search is given.
     """
 
     study: str
     base: str
+    metric: str | Sequence[str] = ""
+    mode: str | Sequence[str] = "max"
     seeds: Sequence[int] = ()
+    devices_per_trial: int = 1
+    common: Mapping[str, Any] = field(default_factory=dict)
     rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    search: Search | None = None
+    reference: str = ""
+    published: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     def __post_init__(self):
+        if isinstance(self.search, dict):
+            object.__setattr__(self, "search", _from_keys(Search, self.search, f"sweep {self.study!r}: search"))
+        kinds = (self.rows, self.grid, self.search)
         for holds, what, rule in (
-            (bool(self.rows) != bool(self.grid), "rows and grid", "exactly one of them is given"),
+            (sum(map(bool, kinds)) == 1, "rows, grid and search", "exactly one of them is given"),
             (_is_name(self.study), f"study {self.study!r}", "a name without slashes"),
             (self.task in TASKS, f"base {self.base!r}", f"a file whose name begins with {' or '.join(TASKS)}"),
             (_are_integers(self.seeds), f"seeds {self.seeds!r}", "a list of whole numbers"),
-            (_are_settings(self.rows), "rows", "each row maps settings to values, e.g. {model.depth: 3}"),
+            (_are_settings({"common": self.common}), "common", "it maps settings to values, e.g. {model.depth: 3}"),
+            (
+                _are_settings(self.rows),
+                "rows",
+                "each has a name, and maps settings to values: 'alpha 5': {model.depth: 3}",
+            ),
             (_are_lists(self.grid), "grid", "each setting has a list of values, e.g. model.depth: [1, 2]"),
+            (_is_count(self.devices_per_trial), f"devices_per_trial {self.devices_per_trial!r}", "a number above 0"),
+            (_are_words(self.metrics), f"metric {self.metric!r}", "the name of a metric, or a list of two"),
+            (set(self.modes) <= {"max", "min"}, f"mode {self.mode!r}", "max or min"),
+            (len(self.modes) == max(len(self.metrics), 1), f"mode {self.mode!r}", "one for each metric"),
+            (len(self.metrics) <= 2, f"metric {self.metric!r}", "one, or two for a search"),
+            (self.search is None or self.metrics, "a search without a metric", "metric names what it raises or lowers"),
+            (self.search or len(self.metrics) < 2, f"metric {self.metric!r}", "only a search takes two"),
+            (_are_published(self.published), "published", "it maps rows to two figures each: {casme2_3: [.91, .91]}"),
         ):
-            if not holds:
-                raise GammerError(f"sweep {self.study!r}: {what}", rule, "correct the sweep's YAML")
+            _refuse_unless(holds, f"sweep {self.study!r}: {what}", rule)
+        varied = {setting for settings in self.rows.values() for setting in settings} | set(self.grid)
+        varied = set(self.search.space) if self.search else varied if self.metrics else set()
+        for setting in sorted(varied & set(SPLIT)):
+            rule = "rows that one is chosen from are judged on the same clips, and never on those of a test"
+            _refuse_unless(False, f"sweep {self.study!r}: {setting} varies", f"{rule}; set it under `common`")
+        product = math.prod(len(values) for values in self.grid.values())
+        _refuse_unless(
+            not self.grid or len(self.settings()) == product, f"sweep {self.study!r}: grid", "no value occurs twice"
+        )
+        if not self.search:
+            for name in (self.reference, *self.published):
+                known = self.settings()
+                _refuse_unless(not name or name in known, f"sweep {self.study!r}: {name!r}", "it names no row")
 
     @property
     def task(self) -> str:
         """The task that the rows run: the first word of the base's name."""
         return Path(str(self.base)).name.split("_")[0]
 
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics as a list; empty where nothing is chosen."""
+        return [self.metric] * bool(self.metric) if isinstance(self.metric, str) else list(self.metric)
+
+    @property
+    def modes(self) -> list[str]:
+        """The mode of each metric."""
+        return [self.mode] if isinstance(self.mode, str) else list(self.mode)
+
+    def on(self, base: str) -> "Sweep":
+        """Return the same sweep on another experiment, as a study of its own."""
+        stem = Path(base).stem
+        return replace(self, base=base, study=f"{self.study}-{stem.partition('_')[2] or stem}")
+
     def settings(self) -> dict[str, dict[str, Any]]:
-        """Return the settings of each row by its name; a row of a grid is named after its values."""
+        """Return the settings of each planned row by its name; a row of a grid is named after its values."""
+        if self.search:
+            return {f"trial {number}": {} for number in range(self.search.trials)}
         if self.rows:
             return {name: dict(settings) for name, settings in self.rows.items()}
         cells = (dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values()))
-        return {", ".join(f"{_short(name)} {value}" for name, value in cell.items()): cell for cell in cells}
+        return {", ".join(f"{_last(name)} {_words(value)}" for name, value in cell.items()): cell for cell in cells}
+
+    def command(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return the command of a row: what reproduces it."""
+        common = {"model.seeds": list(self.seeds)} if self.seeds else {}
+        if self.devices_per_trial > 1:
+            common["trainer.devices"] = self.devices_per_trial
+        flags = _flags(common | dict(self.common) | dict(settings))
+        return ["gammer", self.task, "fit", "-c", self.base, "--name", self.study, *flags]
 
     def commands(self) -> dict[str, list[str]]:
-        """Return the command of each row by its name: what reproduces the row."""
-        seeds = {"model.seeds": list(self.seeds)} if self.seeds else {}
-        return {
-            row: ["gammer", self.task, "fit", "-c", self.base, "--name", self.study, *_flags(seeds | settings)]
-            for row, settings in self.settings().items()
-        }
+        """Return the command of each row by its name."""
+        return {row: self.command(settings) for row, settings in self.settings().items()}
+
+    def plain(self) -> dict[str, Any]:
+        """Return the sweep as plain values, from which `Sweep` makes it again."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+def _refuse_unless(holds: object, what: str, rule: str) -> None:
+    if not holds:
+        raise GammerError(what, rule, "correct the sweep's YAML")
 
 
 def _is_name(text: object) -> bool:
     return isinstance(text, str) and bool(text) and "/" not in text
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _are_words(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, str) and value for value in values)
 
 
 def _are_integers(values: object) -> bool:
@@ -90,16 +230,32 @@ def _are_integers(values: object) -> bool:
 
 def _are_settings(rows: Any) -> bool:
     return isinstance(rows, dict) and all(
-        isinstance(row, dict) and all(isinstance(setting, str) for setting in row) for row in rows.values()
+        isinstance(name, str) and name and isinstance(row, dict) and all(map(_is_setting, row))
+        for name, row in rows.items()
     )
+
+
+def _is_setting(name: object) -> bool:
+    return isinstance(name, str) and name not in NO_SETTINGS
 
 
 def _are_lists(grid: Any) -> bool:
     return isinstance(grid, dict) and all(isinstance(values, list) and values for values in grid.values())
 
 
-def _short(setting: str) -> str:
+def _are_published(published: Any) -> bool:
+    if not _are_settings(published):
+        return False
+    figures = [pair for by_data in published.values() for pair in by_data.values()]
+    return all(isinstance(pair, list) and [type(figure) for figure in pair] == [float, float] for pair in figures)
+
+
+def _last(setting: str) -> str:
     return setting.rpartition(".")[2]
+
+
+def _words(value: Any) -> str:
+    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _flags(settings: Mapping[str, Any]) -> list[str]:
@@ -126,41 +282,17 @@ def read_sweep(path: str | Path) -> Sweep:
         content = yaml.load(Path(path).read_text(), _UniqueKeys)  # a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise GammerError(f"the sweep {path} cannot be read: {error}", "it is a YAML file", "see sweeps/") from error
-    known = {entry.name for entry in fields(Sweep)}
+    return _from_keys(Sweep, content, f"the sweep {path}")
+
+
+def _from_keys(kind: type, content: Any, where: str) -> Any:
+    known = {entry.name: entry.default is entry.default_factory for entry in fields(kind)}
+    needed = {name for name, has_no_default in known.items() if has_no_default}
     given = set(content) if isinstance(content, dict) else set()
-    if given - known or not {"study", "base"} <= given:
+    if given - set(known) or not needed <= given:
         raise GammerError(
-            f"the sweep {path} has the keys {', '.join(map(str, sorted(given, key=str))) or 'none'}",
-            f"keys are {', '.join(sorted(known))}; study and base must be there",
+            f"{where} has the keys {', '.join(map(str, sorted(given, key=str))) or 'none'}",
+            f"keys are {', '.join(sorted(known))}; {' and '.join(sorted(needed))} must be there",
             "correct it; sweeps/ has examples",
         )
-    return Sweep(**content)
-
-
-def check_rows(sweep: Sweep) -> None:
-    """Send every row through the real parser and build its task and data, before anything starts.
-
-    Raises:
-        GammerError: Naming the first row with an unknown setting or a value that is not possible.
-    """
-    from gammer_lightning import training
-
-    task = getattr(training, sweep.task)()
-    for row, command in sweep.commands().items():
-        try:
-            training.SettingsCLI(task, "fit", command[3:])
-        except GammerError as error:
-            raise GammerError(f"row {row!r} of {sweep.study}: {error.what}", error.rule, error.next_step) from error
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``gammer sweep plan``."""
-    parser.add_argument("spec", metavar="SPEC", help="a sweep's YAML, e.g. sweeps/table4_alpha.yaml")
-
-
-def main(arguments: argparse.Namespace) -> None:
-    """Check every row and print its command."""
-    sweep = read_sweep(arguments.spec)
-    check_rows(sweep)
-    for row, command in sweep.commands().items():
-        print(f"# {row}\n{shlex.join(command)}")
+    return kind(**content)

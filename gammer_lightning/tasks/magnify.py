@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
+from gammer_lightning.checkpoints import load_weights
 from gammer_lightning.data.motion_pairs import NOISE_LEVELS, SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier, load_st_memm
 from gammer_lightning.magnify_results import score_microfaces, write_protocol
 from gammer_lightning.models.st_memm import STMEMM
-from gammer_lightning.run_folder import load_weights
 
 
 class MagnifyTask(pl.LightningModule):
@@ -38,6 +38,8 @@ class MagnifyTask(pl.LightningModule):
     """
 
     monitor = ("val_ssim", "max")
+    metrics = ("train_loss", "val_psnr", "val_ssim")
+    """What a sweep may choose by."""
 
     def __init__(
         self,

@@ -6,8 +6,10 @@ leaves clips out.
 """
 
 import copy
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from gammer_lightning.checkpoints import load_checkpoint, load_weights
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS
 from gammer_lightning.files import content_hash
 from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.protocol import LEAKY, NOBODY, PROTOCOLS, class_weights, make_folds, training_masks
+from gammer_lightning.protocol import (
+    INNER,
+    LEAKY,
+    NOBODY,
+    PROTOCOLS,
+    class_weights,
+    make_folds,
+    outer_clips,
+    scores,
+    training_masks,
+)
 from gammer_lightning.results import Predictions, log_results, write_figures, write_results
-from gammer_lightning.run_folder import load_checkpoint, load_weights
 
 NETWORK_SETTINGS = ("regions", "graph", "layer", "depth", "heads", "width", "dropout")
 CPU_CHUNK = 8
@@ -33,7 +45,8 @@ CPU_CHUNK = 8
 class RecognizeTask(pl.LightningModule):
     """Micro-expression recognition over subject folds.
 
-    Nothing is chosen by held-out clips: the last epoch counts; ``trainer.max_epochs`` fixes it beforehand.
+    Nothing is chosen by held-out clips: the last epoch counts; ``trainer.max_epochs`` fixes it beforehand. Settings are
+    chosen with the protocol ``"inner"``, whose scores are of validation (``val_uf1``), and judged with ``"outer"``.
 
     Args:
         regions: Facial regions whose landmarks are used: brows, nose_tip, nose_bridge, eyes, mouth, contour,
@@ -47,9 +60,11 @@ class RecognizeTask(pl.LightningModule):
         lr: Learning rate of Adam at the start; it falls to 0 along a cosine.
         weight_decay: Decoupled weight decay.
         seeds: Seeds of the weights; each trains all folds. Results are a mean and a spread over them.
-        protocol: ``"loso"``, ``"lodo"`` (data sets), ``"kfold"`` (of subjects), or ``"paper_holdout"``, the best
-            reading of the paper's own split, which leaks (see `PROTOCOLS`).
-        num_folds: Folds of ``"kfold"``; ``"paper_holdout"`` holds out one such part.
+        protocol: ``"loso"``, ``"lodo"`` (data sets), ``"kfold"`` (of subjects), ``"inner"`` or ``"outer"`` (nested
+            validation), or ``"paper_holdout"``, the best reading of the paper's own split, which leaks: see
+            `PROTOCOLS`.
+        num_folds: Folds of ``"kfold"``, ``"inner"`` and ``"outer"``; ``"paper_holdout"`` holds out one such part.
+        outer_fold: Which outer fold ``"inner"`` leaves out and ``"outer"`` holds out, from 1 on.
         member_chunk: Members that run at once; None: all on a GPU, `CPU_CHUNK` on a CPU.
 
     Raises:
@@ -72,6 +87,7 @@ class RecognizeTask(pl.LightningModule):
         seeds: Sequence[int] = (0, 1, 2),
         protocol: str = "loso",
         num_folds: int = 5,
+        outer_fold: int = 1,
         member_chunk: int | None = None,
     ):
         super().__init__()
@@ -97,6 +113,17 @@ class RecognizeTask(pl.LightningModule):
             if not holds:
                 raise GammerError(what, rule, f"change {what.split()[0]}")
 
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """What a sweep may choose by: never a score of test clips."""
+        validation = ("val_uf1", "val_uar", "val_accuracy") if self.validates else ()
+        return ("train_loss", "train_accuracy", "latency_ms", *validation)
+
+    @property
+    def validates(self) -> bool:
+        """Whether held-out clips are for validation, and are looked at while it trains."""
+        return self.hparams.protocol == INNER
+
     def configure_callbacks(self) -> list[pl.Callback]:
         """Refuse trainer settings that would spoil the evaluation, before Lightning's own checks."""
         refuse_trainer(self.trainer)
@@ -109,8 +136,10 @@ class RecognizeTask(pl.LightningModule):
             GammerError: If there are fewer than two subjects, or a class has no training clip in a fold.
         """
         data = self.trainer.datamodule
-        self.folds = make_folds(self.hparams.protocol, data.subjects, data.labels, self.hparams.num_folds)
-        masks = training_masks(self.folds, len(data.clips))
+        hp = self.hparams
+        clips = (data.subjects, data.labels, hp.num_folds, hp.outer_fold)
+        self.folds = make_folds(hp.protocol, *clips)
+        masks = training_masks(self.folds, len(data.clips), outer_clips(*clips) if self.validates else ())
         weights = [class_weights(mask, data.labels, data.class_names, fold) for fold, mask in masks.items()]
         seeds = len(self.hparams.seeds)
         self._plain_buffer("clip_weights", np.tile(np.stack([*masks.values()]), (seeds, 1)))
@@ -223,7 +252,7 @@ class RecognizeTask(pl.LightningModule):
         """Return the first seed's network that holds out nobody."""
         return unstack(self.members, self.recognition["folds"].index(NOBODY))
 
-    def on_test_start(self) -> None:
+    def _begin_judging(self) -> None:
         """Note for each seed and clip the member that held the clip out; NOBODY's where none did."""
         data, folds = self.trainer.datamodule, self.recognition["folds"]
         of_clip = torch.full((len(data.clips),), folds.index(NOBODY))
@@ -231,14 +260,38 @@ class RecognizeTask(pl.LightningModule):
             of_clip[test] = folds.index(name)
         self.judges = of_clip + len(folds) * torch.arange(len(self.hparams.seeds))[:, None]
         self.probabilities = torch.full((*self.judges.shape, len(data.class_names)), torch.nan)
-        self.attention = []
-        self.deployed_network = self.deployed().eval()
 
-    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+    def _judge(self, batch: dict[str, Tensor]) -> None:
         """Predict each clip by the members that held out its subject."""
         clips = batch["clip"].cpu()
         logits = torch.cat([stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()])
         self.probabilities[:, clips] = logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
+
+    def on_validation_start(self) -> None:
+        """Begin to judge the clips of the inner folds."""
+        self._begin_judging()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Predict the clips of the inner folds."""
+        self._judge(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the scores of the inner folds, pooled; none of a pass over a part of the clips."""
+        if self.probabilities.isfinite().all():
+            confusions = self._predictions(self.trainer.datamodule).confusions
+            per_seed = [scores(counts) for counts in confusions]
+            self.log_dict({f"val_{name}": np.mean([s[name] for s in per_seed]) for name in per_seed[0]})
+
+    def on_test_start(self) -> None:
+        """Begin to judge every clip, and to collect what the deployed network attends to."""
+        self._begin_judging()
+        self.attention = []
+        self.deployed_network = self.deployed().eval()
+
+    def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Predict each clip by the members that held out its subject; see where the deployed network looks."""
+        self._judge(batch)
+        self.one_clip = batch["patches"][:1]
         if self.hparams.layer == "gat":
             self.attention.append(self.deployed_network.attention(batch["patches"]).float().mean(1).cpu())
 
@@ -260,8 +313,19 @@ class RecognizeTask(pl.LightningModule):
         summary = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
         write_figures(run, predictions, data, self.hparams.regions, self.hparams.graph, attention)
-        log_results(self.trainer.loggers, run, predictions)
-        self.log_dict({f"test_{name}": value for name, value in summary["mean"].items()})
+        log_results(self.trainer.loggers, run, predictions, data)
+        part = "val" if self.validates else "test"
+        self.log_dict({f"{part}_{name}": value for name, value in summary["mean"].items()})
+        self.log("latency_ms", self._latency())
+
+    def _latency(self, repeats: int = 30) -> float:
+        """Return the median time of the deployed network for the patches of one clip, ms."""
+        times = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            self.deployed_network(self.one_clip).argmax(-1).item()  # waits for a GPU, too
+            times.append(1000 * (time.perf_counter() - started))
+        return median(times)
 
     def _predictions(self, data) -> Predictions:
         """Return those of the clips that a fold holds out, in the clips' order."""

@@ -1,0 +1,208 @@
+"""One row as a process: the ordinary fit command in a run folder, what it logged, and how it ended."""
+
+import csv
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+from gammer_lightning.errors import GammerError, OutOfMemoryError
+from gammer_lightning.run_folder import LOG, RunFolder
+
+TRIAL_VARIABLE = "GAMMER_SWEEP_TRIAL"
+"""In the environment of a row's process: JSON with study, storage, trial_id."""
+PROGRESS = "progress.json"
+"""In the run folder: epochs done and planned."""
+PATIENCE = 10
+"""How long processes may take to end when asked to, s."""
+PR_SET_PDEATHSIG = 1
+ENTRY = (sys.executable, "-m", "gammer_lightning.cli")
+
+
+class Child:
+    """The process of a row.
+
+    Args:
+        task: ``recognize`` or ``magnify``.
+        command: The row's command, which begins with ``gammer``.
+        run: Its run folder.
+        environment: What its environment has beside this process's.
+
+    Raises:
+        GammerError: If the run folder holds a run of another command.
+    """
+
+    def __init__(self, task: str, command: Sequence[str], run: Path, environment: Mapping[str, str]):
+        self.run, self.started = RunFolder(run.absolute()), time.monotonic()
+        argv = self._arguments(task, [*command[1:], "--out", str(run), "--trainer.enable_progress_bar=false"])
+        self.run.path.mkdir(parents=True, exist_ok=True)
+        self.process = None
+        if argv:
+            self._start(argv, {**os.environ, **environment})
+
+    def _arguments(self, task: str, new: list[str]) -> list[str]:
+        """Return what starts the run, goes on with it, or, for one that had ended, nothing."""
+        started = self.run.path / "command.txt"
+        found = next(iter(started.read_text().splitlines()), "") if started.is_file() else ""
+        if found and found != shlex.join(["gammer", *new]):
+            raise GammerError(
+                f"{self.run.path} holds a run of another command: {found}",
+                "a row goes on in its own run folder only",
+                f"move that folder away, or change `study` in the sweep; this row is: gammer {shlex.join(new)}",
+            )
+        if self._is_finished():
+            return []
+        if self.run.last.is_file():
+            return [task, "fit", "--resume", str(self.run.path), new[-1]]
+        if self.run.path.is_dir():
+            self.run.clear()
+        return new
+
+    def _is_finished(self) -> bool:
+        try:
+            return self.run.facts["finished"]
+        except (FileNotFoundError, ValueError):  # a power cut can leave an empty file
+            return False
+
+    def _start(self, argv: list[str], environment: dict[str, str]) -> None:
+        log = self.run.path / LOG
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as lines:
+            self._log_start = lines.tell()
+            lines.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(['gammer', *argv])}\n".encode())
+            lines.flush()
+            self.process = subprocess.Popen(
+                [*ENTRY, *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=lines,
+                stderr=subprocess.STDOUT,
+                env=environment | {"TQDM_MININTERVAL": "30"},  # a log is no terminal
+                start_new_session=True,
+                preexec_fn=_end_with_parent(),
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code; None while it runs; 0 if nothing was left to do."""
+        return self.process.poll() if self.process else 0
+
+    @property
+    def is_short_of_memory(self) -> bool:
+        """Whether it ended because the device's memory was full."""
+        return self.exit_code == OutOfMemoryError.exit_code
+
+    @property
+    def is_a_mistake(self) -> bool:
+        """Whether it ended with an error that another attempt would meet again."""
+        return self.exit_code == GammerError.exit_code
+
+    def progress(self) -> tuple[int, int] | None:
+        """Return how many epochs are done, and of how many."""
+        try:
+            known = json.loads((self.run.path / PROGRESS).read_text())
+        except FileNotFoundError:
+            return None
+        return known["epoch"], known["of"]
+
+    def values(self) -> dict[str, float]:
+        """Return the last value of every metric that the run logged."""
+        path = self.run.path / "metrics.csv"
+        last: dict[str, float] = {}
+        if path.is_file():
+            with path.open(newline="") as lines:
+                for row in csv.DictReader(lines):
+                    last |= {name: float(value) for name, value in row.items() if value}
+        return last
+
+    def results(self) -> dict[str, Any] | None:
+        """Return what results.json says, where the task writes one."""
+        path = self.run.path / "results.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def error(self) -> str:
+        """Return in one line how it ended: by a signal, or with what its log says last."""
+        code = self.exit_code
+        if code is not None and code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        if not (self.run.path / LOG).is_file():
+            return f"exit code {code}: its run folder is gone"
+        with (self.run.path / LOG).open("rb") as log:
+            log.seek(self._log_start)
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
+        return f"exit code {code}: {said.removeprefix('error: ')[:300]}"
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it and all processes that it started."""
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+
+    def kill(self) -> None:
+        """End it at once, and whatever of the processes that it started still lives."""
+        if self.process:
+            kill_group(self.process.pid)
+            self.process.wait()
+
+    def member_chunk(self) -> int | None:
+        """Return how many members of a recognition run trained at once; None for all."""
+        return yaml.safe_load(self.run.config.read_text())["model"]["member_chunk"]
+
+
+def stop_all(children: Sequence[Child]) -> None:
+    """End rows as Ctrl-C would, and those that take too long at once."""
+    for child in children:
+        child.signal(signal.SIGINT)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and any(child.exit_code is None for child in children):
+        time.sleep(0.05)
+    for child in children:
+        child.kill()
+
+
+def kill_group(leader: int) -> None:
+    """Kill a process that leads a session, and all of that session."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    for _ in range(100):
+        if not any(_in_group(process, leader) for process in psutil.process_iter(["status"])):
+            return
+        time.sleep(0.02)
+
+
+def _in_group(process: psutil.Process, leader: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE
+    except ProcessLookupError:
+        return False
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Return what makes Linux kill the new process when this one dies, so that no row runs without a supervisor."""
+    if sys.platform != "linux":
+        return None
+    parent, libc = os.getpid(), ctypes.CDLL(None)
+
+    def ask_kernel() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask_kernel
+
+
+def end_with_my_parent() -> None:
+    """Make Linux kill this process when its parent dies: a row's other processes go with its first one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

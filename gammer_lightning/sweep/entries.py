@@ -1,0 +1,211 @@
+"""What a table says of each row of a study: figures, difference to the reference, published figures, notes."""
+
+import math
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gammer_lightning.data.class_sets import FIVE, THREE
+from gammer_lightning.sweep.comparison import Difference, differences, holm, pareto, subject_counts
+from gammer_lightning.sweep.spec import Sweep
+from gammer_lightning.sweep.study import Row, host
+
+SEVERAL = "composite"
+NAMES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS", SEVERAL: "composite"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a study and what is said of it.
+
+    Attributes:
+        sweep: The sweep.
+        row: The row.
+        is_reference: Whether the others are compared with it.
+        difference: Its difference to the reference; None where both did not judge the same clips, or cannot be read.
+        p_holm: The difference's p, corrected after Holm over the rows of the study.
+        published: Accuracy and F1 in the paper by data set and number of classes: those that may stand beside it.
+        is_optimal: Whether no other row of a search is as good in both metrics and better in one.
+        notes: Footnotes.
+    """
+
+    sweep: Sweep
+    row: Row
+    is_reference: bool = False
+    difference: Difference | None = None
+    p_holm: float | None = None
+    published: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    is_optimal: bool = False
+    notes: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that reproduces the row."""
+        return shlex.join(self.sweep.command(self.row.settings))
+
+    @property
+    def run(self) -> str:
+        """The row's run folder, as seen from the current one where it lies below it: a table may be passed on."""
+        run, here = self.row.run, Path.cwd()
+        return str(run.relative_to(here) if run.is_relative_to(here) else run) if run else ""
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What results.json says; empty where there is none."""
+        return self.row.results or {}
+
+
+def has_results(sweep: Sweep) -> bool:
+    """Whether a sweep's table compares recognition results; that of a search, or over `magnify`, shows metrics."""
+    return sweep.task == "recognize" and sweep.search is None
+
+
+def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
+    """Return an entry for each row, in their order."""
+    if not has_results(sweep):
+        return _with_metrics(sweep, rows)
+    judged = {row.name: _judged(row) for row in rows}
+    reference = sweep.reference or next((row.name for row in rows), "")
+    compared = _differences(rows, judged, reference)
+    corrected = holm({name: difference.p for name, difference in compared.items()})
+    published = _published_columns(sweep, rows)
+    return [
+        Entry(
+            sweep,
+            row,
+            row.name == reference,
+            compared.get(row.name),
+            corrected.get(row.name),
+            {key: sweep.published.get(row.name, {}).get(key, ()) for key in published},
+            notes=[note for note in (judged[row.name][1], _other_clips(row, rows, reference)) if note],
+        )
+        for row in rows
+    ]
+
+
+def _with_metrics(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
+    complete = {row.name: values for row in rows if np.isfinite(values := objectives(sweep, row)).all()}
+    optimal: set[str] = set()
+    if len(sweep.metrics) == 2 and complete:
+        front = pareto(np.stack(list(complete.values())), sweep.modes)
+        optimal = {name for name, is_best in zip(complete, front, strict=True) if is_best}
+    return [
+        Entry(sweep, row, is_optimal=row.name in optimal, notes=[note] if (note := _state_note(row)) else [])
+        for row in rows
+    ]
+
+
+def objectives(sweep: Sweep, row: Row) -> np.ndarray:
+    """Return the value of each of the sweep's metrics; NaN where the row has none, or did not complete."""
+    complete = row.state == "complete"
+    return np.array([row.values.get(metric, math.nan) if complete else math.nan for metric in sweep.metrics])
+
+
+def ranked(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries as a table has them: of a search by the first metric, best first; others as they are."""
+    sweep = entries[0].sweep
+    if sweep.search is None:
+        return list(entries)
+    sign = -1 if sweep.modes[0] == "max" else 1
+    keys = {entry.row.name: sign * objectives(sweep, entry.row)[0] for entry in entries}
+    return sorted(entries, key=lambda entry: (math.isnan(keys[entry.row.name]), keys[entry.row.name]))
+
+
+def _state_note(row: Row) -> str:
+    """Return why a row has no figures, or why they can no longer be looked into."""
+    if row.state == "failed":
+        return f"failed: {textwrap.shorten(row.error, 300)}" if row.error else "failed"
+    if row.state != "complete" or (row.run and row.run.is_dir()):
+        return ""
+    elsewhere = row.host and row.host != host()
+    return "run folder gone" + (f", or only on {row.host}" if elsewhere else "")
+
+
+def _judged(row: Row) -> tuple[np.ndarray | None, str]:
+    """Return a row's counts ``(S, N, K, K)`` by seed and subject; None where it has none, mostly with a note."""
+    note = _state_note(row)
+    if note or row.state != "complete" or not row.results:
+        return None, note or ("no results.json" if row.state == "complete" else "")
+    path = row.run / "predictions.csv"
+    if not path.is_file():
+        return None, "predictions.csv gone"
+    try:
+        counts = subject_counts(path, list(row.results["classes"]))
+    except (KeyError, ValueError):
+        return None, "predictions.csv cannot be read"
+    if not np.array_equal(counts.sum(1), list(row.results["confusion"].values())):
+        return None, "predictions.csv is not that of these figures"
+    return counts, ""
+
+
+def _differences(
+    rows: Sequence[Row], judged: Mapping[str, tuple[np.ndarray | None, str]], reference: str
+) -> dict[str, Difference]:
+    same_clips = [row.name for row in rows if not _other_clips(row, rows, reference)]
+    counts = {name: judged[name][0] for name in same_clips if judged[name][0] is not None}
+    return differences(counts, reference) if reference in counts else {}
+
+
+def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:
+    compared = next((other.results for other in rows if other.name == reference), None)
+    if not row.results or not compared or row.results["clips_sha256"] == compared["clips_sha256"]:
+        return ""
+    return f"other clips than those of {reference!r}"
+
+
+def data_key(results: Mapping[str, Any]) -> str:
+    """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them."""
+    datasets = results["datasets"]
+    return f"{datasets[0] if len(datasets) == 1 else SEVERAL}_{len(results['classes'])}"
+
+
+def data_name(key: str) -> str:
+    """Return a data key for people, e.g. ``CASME II, 3 classes``."""
+    dataset, _, classes = key.rpartition("_")
+    return f"{NAMES.get(dataset, dataset)}, {classes} classes"
+
+
+def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+    """Return which published figures may stand beside a study: of its data and classes; for microfaces of all data."""
+    results = next((row.results for row in rows if row.results), None)
+    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures)
+    if results is None:
+        return []
+    own, classes = data_key(results), set(results["classes"])
+    dataset, _, number = own.rpartition("_")
+    if classes not in (set(THREE), set(FIVE.get(dataset, ()))):
+        return []
+    return [key for key in known if key == own or (dataset == "microfaces" and key.endswith(f"_{number}"))]
+
+
+def study_notes(entries: Sequence[Entry]) -> list[str]:
+    """Return what was evaluated in a study, one note for each list of clips, protocol and seeds that its rows have."""
+    rows_of: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.results:
+            rows_of.setdefault(_evaluated(entry.results), []).append(entry.row.name)
+    notes = []
+    for text, names in rows_of.items():
+        of = f" ({', '.join(names)})" if len(rows_of) > 1 else ""
+        notes.append(f"{entries[0].sweep.study}{of}: {text}.")
+    return notes + _without_reference(entries)
+
+
+def _evaluated(results: Mapping[str, Any]) -> str:
+    data = ", ".join(NAMES.get(name, name) for name in results["datasets"])
+    counts = f"{results['clips']} clips of {results['subjects']} subjects ({data}), {len(results['classes'])} classes"
+    return f"{counts}; {results['protocol']}; seeds {', '.join(map(str, results['seeds']))}"
+
+
+def _without_reference(entries: Sequence[Entry]) -> list[str]:
+    reference = next((entry for entry in entries if entry.is_reference), None)
+    others = any(entry.results and not entry.is_reference for entry in entries)
+    if reference is None or not others or (reference.results and not reference.notes):
+        return []
+    row, why = reference.row, "; ".join(reference.notes) or f"it is {reference.row.state}"
+    return [f"{reference.sweep.study}: no differences, since the reference {row.name!r} has no predictions: {why}."]

@@ -1,0 +1,225 @@
+"""The table of studies, whatever it is written as: columns, cells, footnotes and notes."""
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gammer_lightning.results import MICROFACES_NOTE
+from gammer_lightning.sweep.comparison import RESAMPLES
+from gammer_lightning.sweep.entries import Entry, data_key, data_name, has_results, ranked, study_notes
+
+SPREAD = "±: sample standard deviation over seeds."
+DIFFERENCE = (
+    "ΔUF1: UF1 minus that of the reference, each a mean over seeds, with a 95 % bootstrap interval over subjects "
+    f"({RESAMPLES:,} resamples, the same for both rows and all seeds). p: Wilcoxon signed-rank test of per-subject "
+    "accuracies, in brackets corrected after Holm over the rows of the study. A dash: no predictions to "
+    "compare, or none that differ."
+)
+PUBLISHED = (
+    "Published: accuracy / F1 of the paper, from a split that is not leave-one-subject-out: to be looked at, no target."
+)
+ORIENTATION = "Published figures beside microfaces are of other data: for orientation only."
+NEGATIVE = re.compile(r"(?<![\w.])-(?=\.?\d)")
+"""The sign of a number, where it is one: LaTeX and HTML have a better one than the hyphen."""
+PARETO = "Pareto: no other row is as good in both metrics and better in one."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell: its text, and what its column sorts by (None: comes last)."""
+
+    text: str = ""
+    value: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table, with its entry in each study that has it."""
+
+    name: str
+    cells: Sequence[Cell]
+    entries: Sequence[Entry]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Studies side by side.
+
+    Attributes:
+        title: Names of the studies.
+        groups: Heading of each study and its number of columns.
+        headings: Heading of each column after the row's name.
+        lines: The rows.
+        notes: What stands below; footnotes first.
+    """
+
+    title: str
+    groups: Sequence[tuple[str, int]]
+    headings: Sequence[str]
+    lines: Sequence[Line]
+    notes: Sequence[str]
+
+
+Column = tuple[str, Callable[[Entry], Cell]]
+
+
+def make_table(studies: Sequence[Sequence[Entry]]) -> Table:
+    """Put studies side by side: the rows of all of them, a group of columns for each.
+
+    Args:
+        studies: The entries of each study, at least one.
+    """
+    studies = [ranked(entries) for entries in studies]
+    columns = [_columns(entries) for entries in studies]
+    footnotes = list(dict.fromkeys(note for entries in studies for entry in entries for note in entry.notes))
+    by_name = [{entry.row.name: entry for entry in entries} for entries in studies]
+    lines = [
+        _line(name, [entries.get(name) for entries in by_name], columns, footnotes)
+        for name in dict.fromkeys(name for entries in by_name for name in entries)
+    ]
+    return Table(
+        ", ".join(entries[0].sweep.study for entries in studies),
+        [(heading, len(group)) for heading, group in zip(_groups(studies), columns, strict=True)],
+        [heading for group in columns for heading, _ in group],
+        lines,
+        [f"[{number}] {text}" for number, text in enumerate(footnotes, 1)] + _notes(studies),
+    )
+
+
+def _line(
+    name: str, entries: Sequence[Entry | None], columns: Sequence[Sequence[Column]], footnotes: Sequence[str]
+) -> Line:
+    groups = zip(entries, columns, strict=True)
+    cells = [cell for entry, group in groups for cell in _cells(entry, group, footnotes)]
+    return Line(name, cells, [entry for entry in entries if entry])
+
+
+def _cells(entry: Entry | None, columns: Sequence[Column], footnotes: Sequence[str]) -> list[Cell]:
+    """Return the cells of a row in one study; its state, where it has no figures, and its footnotes in one of them."""
+    if entry is None:
+        return [Cell() for _ in columns]
+    cells = [cell(entry) for _, cell in columns]
+    at = -1 if entry.sweep.search else 0
+    text = cells[at].text or ("-" if entry.row.state == "complete" else entry.row.state)
+    marks = "".join(f" [{footnotes.index(note) + 1}]" for note in entry.notes)
+    cells[at] = Cell(text + marks, cells[at].value)
+    return cells
+
+
+def _groups(studies: Sequence[Sequence[Entry]]) -> list[str]:
+    """Return the heading of each study: its data, and its name where the data alone do not tell it from another."""
+    names = [entries[0].sweep.study for entries in studies]
+    data = [data_name(key) if (key := _own_key(entries)) else "" for entries in studies]
+    if all(data) and len(set(data)) == len(data):
+        return data
+    return [f"{name}: {text}" if text else name for name, text in zip(names, data, strict=True)]
+
+
+def _own_key(entries: Sequence[Entry]) -> str:
+    return next((data_key(entry.results) for entry in entries if entry.results), "")
+
+
+def _columns(entries: Sequence[Entry]) -> list[Column]:
+    sweep = entries[0].sweep
+    if has_results(sweep):
+        published = list(entries[0].published)
+        return [
+            *(_score(*column) for column in (("accuracy", "accuracy"), ("UF1", "uf1"), ("UAR", "uar"))),
+            ("ΔUF1 [95 %]", _difference),
+            ("p (Holm)", _p),
+            *(_published(key, _own_key(entries)) for key in published),
+        ]
+    metrics = sweep.metrics or list(dict.fromkeys(name for entry in entries for name in entry.row.values))
+    columns = [_value(name) for name in metrics]
+    if not sweep.search:
+        return columns or [("state", _state)]
+    settings = dict.fromkeys(setting for entry in entries for setting in entry.row.settings)
+    pareto = [("Pareto", _pareto)] * (len(metrics) == 2)
+    return [*map(_setting, settings), *columns, *pareto, ("state", _state)]
+
+
+def _score(heading: str, metric: str) -> Column:
+    def cell(entry: Entry) -> Cell:
+        if not entry.results:
+            return Cell()
+        mean, std = entry.results["mean"][metric], entry.results["std"][metric]
+        return Cell(f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else ""), mean)
+
+    return heading, cell
+
+
+def _difference(entry: Entry) -> Cell:
+    if entry.is_reference:
+        return Cell("reference", 0.0)
+    if (found := entry.difference) is None:
+        return Cell("-" if entry.results else "")
+    return Cell(f"{found.uf1:+.3f} [{found.low:.3f}, {found.high:.3f}]", found.uf1)
+
+
+def _p(entry: Entry) -> Cell:
+    if entry.p_holm is None:
+        return Cell("-" if entry.results and not entry.is_reference else "")
+    return Cell(f"{_probability(entry.difference.p)} ({_probability(entry.p_holm)})", entry.difference.p)
+
+
+def _probability(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "<.001"
+
+
+def _published(key: str, own: str) -> Column:
+    def cell(entry: Entry) -> Cell:
+        figures = entry.published[key]
+        return Cell(" / ".join(f"{figure:.4f}" for figure in figures), figures[0]) if figures else Cell()
+
+    return "published" if key == own else f"published: {data_name(key)}", cell
+
+
+def _value(metric: str) -> Column:
+    def cell(entry: Entry) -> Cell:
+        value = entry.row.values.get(metric)
+        return Cell() if value is None else Cell(f"{value:.4g}", value if math.isfinite(value) else None)
+
+    return metric, cell
+
+
+def _setting(name: str) -> Column:
+    def cell(entry: Entry) -> Cell:
+        return _plain(entry.row.settings[name]) if name in entry.row.settings else Cell()
+
+    return name, cell
+
+
+def _plain(value: Any) -> Cell:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Cell(f"{value:.4g}", value)
+    text = value if isinstance(value, str) else json.dumps(value)
+    return Cell(text, text)
+
+
+def _pareto(entry: Entry) -> Cell:
+    return Cell("yes", 1.0) if entry.is_optimal else Cell()
+
+
+def _state(entry: Entry) -> Cell:
+    return Cell(entry.row.state, entry.row.state)
+
+
+def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
+    sweep, entries = studies[0][0].sweep, [entry for entries in studies for entry in entries]
+    data = {name for entry in entries for name in entry.results.get("datasets", ())}
+    published = any(entry.published for entry in entries)
+    compared = any(entry.results and has_results(entry.sweep) for entry in entries)
+    said = {
+        f"Sorted by {sweep.metrics[0]} ({sweep.modes[0]})." if sweep.search else "": True,
+        PARETO: len(sweep.metrics) == 2,
+        SPREAD: compared,
+        DIFFERENCE: compared,
+        MICROFACES_NOTE: "microfaces" in data,
+        PUBLISHED: published,
+        ORIENTATION: published and "microfaces" in data,
+    }
+    of_studies = [note for entries in studies for note in study_notes(entries)]
+    return of_studies + [note for note, applies in said.items() if note and applies]

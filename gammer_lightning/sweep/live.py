@@ -1,0 +1,126 @@
+"""What a person sees of a running sweep: a table in a terminal, a line for each event elsewhere."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gammer_lightning.sweep.spec import Sweep
+from gammer_lightning.sweep.study import Row
+from gammer_lightning.sweep.supervisor import Supervisor
+
+REFRESH = 1.0
+"""Time between two drawings, s."""
+MOST_ROWS = 30
+"""More rows than that, and only those that run or failed are drawn."""
+
+
+class LiveView:
+    """Draws a supervisor's study; a context manager.
+
+    Args:
+        console: Where to draw.
+    """
+
+    def __init__(self, console: Console):
+        self.console, self.live = console, Live(console=console, auto_refresh=False, transient=True)
+        self._next = 0.0
+
+    def __enter__(self) -> "LiveView":
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.live.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the table."""
+        self.console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, supervisor: Supervisor) -> None:
+        """Draw the table, about once a second, where there is a terminal."""
+        started = time.monotonic()
+        if not self.console.is_terminal or started < self._next:
+            return
+        rows = supervisor.study.rows()
+        progress = {claim.row: child.progress() for claim, child in supervisor.children.values()}
+        left = time_left(rows, progress, len(supervisor.slots))
+        self.live.update(rows_table(supervisor.study.sweep, rows, progress, left), refresh=True)
+        self._next = started + max(REFRESH, 10 * (time.monotonic() - started))  # a far server is asked less often
+
+
+def rows_table(
+    sweep: Sweep, rows: Sequence[Row], progress: dict[str, tuple[int, int] | None], left: float | None = None
+) -> Group:
+    """Return the table of a study, after a line that sums it up.
+
+    Args:
+        sweep: The sweep.
+        rows: Its rows.
+        progress: Epochs done and planned of the rows that run here, as far as they are known.
+        left: Time left, s.
+    """
+    shown = sweep.metrics or (["test_uf1"] if sweep.task == "recognize" else ["val_ssim"])
+    table = Table()
+    for column in ("row", "state", "progress", *shown, "time", "on"):
+        table.add_column(column, justify="right" if column in (*shown, "time") else "left")
+    for row in rows:
+        if len(rows) <= MOST_ROWS or row.state in ("running", "failed"):
+            values = (f"{row.values[name]:.4f}" if name in row.values else "" for name in shown)
+            bar = _bar(progress.get(row.name)) if row.state == "running" else ""
+            took = "" if row.seconds is None else duration(row.seconds)
+            table.add_row(escape(row.name), _state(row), bar, *values, took, row.host)
+    return Group(Text(f"{sweep.study}: {summary(sweep, rows, left)}"), table)
+
+
+def _state(row: Row) -> str:
+    colour = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow"}.get(row.state, "dim")
+    again = f" (attempt {row.attempts})" if row.attempts > 1 else ""
+    return f"[{colour}]{'run folder gone' if row.is_gone else row.state}[/]{again}"
+
+
+def _bar(progress: tuple[int, int] | None) -> ProgressBar | str:
+    return ProgressBar(progress[1], progress[0], width=20) if progress else "starting"
+
+
+def summary(sweep: Sweep, rows: Sequence[Row], left: float | None = None) -> str:
+    """Return in one line how far a study is, its best row where one is chosen, and the time left."""
+    states = [row.state for row in rows]
+    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))]
+    chosen = best_row(sweep, rows) if len(sweep.metrics) == 1 else None
+    parts = [", ".join(counts)]
+    parts += [f"best {chosen.name}, {sweep.metrics[0]} {chosen.values[sweep.metrics[0]]:.4f}"] if chosen else []
+    parts += [f"about {duration(left)} left"] if left else []
+    return "; ".join(parts)
+
+
+def best_row(sweep: Sweep, rows: Sequence[Row]) -> Row | None:
+    """Return the complete row that is best by the sweep's first metric; None if there is none."""
+    (metric, mode) = sweep.metrics[0], sweep.modes[0]
+    complete = [row for row in rows if row.state == "complete" and metric in row.values]
+    choose = max if mode == "max" else min
+    return choose(complete, key=lambda row: row.values[metric], default=None)
+
+
+def time_left(rows: Sequence[Row], progress: dict[str, tuple[int, int] | None], slots: int) -> float | None:
+    """Estimate the time left, s, from the mean time of the rows that are done; None before the first one is."""
+    took = [row.seconds for row in rows if row.state == "complete" and row.seconds]
+    if not took:
+        return None
+    shares = [1 - done / of for done, of in filter(None, progress.values())]
+    waiting = sum(row.state == "waiting" for row in rows)
+    return sum(took) / len(took) * (waiting + sum(shares)) / slots
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it, e.g. ``3 min 20 s``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {seconds % 60:.0f} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

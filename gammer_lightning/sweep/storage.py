@@ -1,0 +1,203 @@
+"""Where a study is kept: a journal file on one machine, a database server for several."""
+
+import argparse
+import os
+import re
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import disk_errors
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+    from sqlalchemy import URL
+
+SWEEPS = Path("runs", "sweeps")
+STORAGE_VARIABLE = "GAMMER_SWEEP_STORAGE"
+"""Names the storage where --storage is not given, so that a password need not be on a command line."""
+HEARTBEAT, GRACE = 15, 60
+"""On a server: a supervisor says every 15 s that it lives; after 60 s without a word its rows are taken up."""
+
+
+def study_folder(study: str) -> Path:
+    """Return the folder of a study: its journal, the run folder of each row, its tables."""
+    return SWEEPS / study
+
+
+def add_storage_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--storage``."""
+    parser.add_argument(
+        "--storage",
+        metavar="URL",
+        help="postgresql://user@host/database for several machines, or a journal file's path (default: "
+        "$GAMMER_SWEEP_STORAGE, else runs/sweeps/STUDY/journal.log)",
+    )
+
+
+def open_storage(url: str | None, study: str) -> "BaseStorage":
+    """Open the storage of a study.
+
+    Args:
+        url: ``postgresql://user@host/database``; a path is that of a journal file; None is the variable
+            GAMMER_SWEEP_STORAGE, else the journal in the study's folder.
+        study: Name of the study.
+
+    Raises:
+        GammerError: If it cannot be reached or written, its driver is missing, or it is SQLite.
+    """
+    url = storage_name(url, study)
+    return _open_database(url) if "://" in url else _open_journal(Path(url))
+
+
+def storage_name(url: str | None, study: str) -> str:
+    """Return the address or path of a study's storage.
+
+    Raises:
+        GammerError: If it looks like an address that lacks a slash, which must not become a file's name.
+    """
+    name = url or os.environ.get(STORAGE_VARIABLE) or str(study_folder(study) / "journal.log")
+    if "://" not in name and re.match(r"[a-z+]{3,}:", name):
+        raise _no_url(name)
+    return name
+
+
+@contextmanager
+def storage_errors(study: str) -> Iterator[None]:
+    """Say what to do where a study's storage fails.
+
+    Raises:
+        GammerError: In place of the storage's own errors.
+    """
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with disk_errors(study_folder(study)):
+        try:
+            yield
+        except (StorageInternalError, SQLAlchemyError, NotImplementedError) as error:
+            raise GammerError(
+                f"the storage of {study} fails: {type(error).__name__}",
+                "its server answers, or its file lies on a disk with file locks",
+                "see to it, then run the same command again: nothing is lost",
+            ) from None  # the cause could show a password
+
+
+def _open_journal(path: Path) -> "BaseStorage":
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+        except ValueError as error:
+            raise GammerError(
+                f"the journal {path} cannot be read: {error}",
+                "it holds one JSON object a line, which only sweeps write",
+                f"restore it, or start over: rm -r {path.parent}",
+            ) from error
+
+
+class _JournalLock:
+    """A lock that the kernel frees when its holder is killed, where Optuna's own makes all others wait 30 s."""
+
+    def __init__(self, journal: Path):
+        self._journal, self._lock = journal, FileLock(f"{journal}.lock")
+
+    def acquire(self) -> bool:
+        self._lock.acquire()
+        _cut_half_line(self._journal)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def _cut_half_line(journal: Path) -> None:
+    """Drop what a full disk left of a last line, or the next one would be joined to it."""
+    with journal.open("r+b") as lines:
+        if lines.seek(0, os.SEEK_END) == 0:
+            return
+        lines.seek(-1, os.SEEK_END)
+        if lines.read(1) != b"\n":
+            lines.seek(0)
+            lines.truncate(lines.read().rfind(b"\n") + 1)
+
+
+def _open_database(url: str) -> "BaseStorage":
+    from optuna.storages import get_storage
+
+    address = _parse(url)
+    shown = address.set(query={}).render_as_string(hide_password=True)
+    if address.get_backend_name() == "sqlite":
+        raise GammerError(
+            f"the storage {shown}",
+            "SQLite lets two workers claim one row, and whether a second comes cannot be known",
+            "leave --storage out for a journal file, or use postgresql://",
+        )
+    return get_storage(_connect(address, shown))
+
+
+def _parse(url: str) -> "URL":
+    import sqlalchemy
+
+    try:
+        address = sqlalchemy.make_url(url)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        raise _no_url(url) from None
+    if "@" in (address.host or "") or "password" in address.query:
+        raise _no_url(url)
+    return address.set(drivername="postgresql+psycopg") if address.drivername == "postgresql" else address
+
+
+def _no_url(url: str) -> GammerError:
+    return GammerError(
+        f"the storage {url.partition(':')[0]}:... is no URL",
+        "it is postgresql://user:password@host:port/database; a password's special characters are escaped (%40 for @)",
+        "correct --storage",
+    )
+
+
+def _connect(address: "URL", shown: str) -> "BaseStorage":
+    import sqlalchemy
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.storages import RDBStorage
+
+    for attempt in (1, 2, 3):
+        try:
+            with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+                return RDBStorage(
+                    address.render_as_string(hide_password=False),
+                    {"pool_pre_ping": True},
+                    heartbeat_interval=HEARTBEAT,
+                    grace_period=GRACE,
+                )
+        except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+            raise GammerError(
+                f"the storage {shown} needs a driver that is not installed",
+                "PostgreSQL is reached through psycopg",
+                "pip install 'gammer-lightning[postgresql]'",
+            ) from error
+        except sqlalchemy.exc.OperationalError as error:
+            raise GammerError(
+                f"the storage {shown} cannot be reached: {_reason(error, address)}",
+                "the server runs, and the user may log in and owns the database",
+                "start it, or correct --storage; a password can also lie in ~/.pgpass",
+            ) from None  # the cause could show the password
+        except sqlalchemy.exc.DBAPIError as error:
+            if attempt == 3:
+                raise GammerError(f"the storage {shown} refuses: {_reason(error, address)}") from None
+            time.sleep(1)  # another supervisor was creating the same tables
+    raise AssertionError("unreachable")
+
+
+def _reason(error: Exception, address: "URL") -> str:
+    text = " ".join(str(getattr(error, "orig", error)).split())
+    return text.replace(str(address.password), "***") if address.password else text

@@ -1,0 +1,187 @@
+"""``gammer sweep table``: the rows of studies as Markdown, CSV, LaTeX, figures and a page."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import replacing
+from gammer_lightning.sweep.entries import Entry, has_results, ranked, study_entries
+from gammer_lightning.sweep.figures import draw_figures
+from gammer_lightning.sweep.layout import NEGATIVE, Table, make_table
+from gammer_lightning.sweep.page import page
+from gammer_lightning.sweep.spec import Sweep
+from gammer_lightning.sweep.storage import add_storage_argument, study_folder
+from gammer_lightning.sweep.study import Row, open_study
+
+LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "α": r"$\alpha$",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer sweep table``."""
+    parser.add_argument("studies", nargs="+", metavar="STUDY", help="studies of `gammer sweep run`, side by side")
+    add_storage_argument(parser)
+    parser.add_argument("--out", metavar="DIR", type=Path, help="default: runs/sweeps/STUDY/table of the first study")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the table of studies and print it.
+
+    Raises:
+        GammerError: If a study does not exist or has no rows, or a search is not alone.
+    """
+    opened = [open_study(name, arguments.storage) for name in dict.fromkeys(arguments.studies)]
+    out = arguments.out or study_folder(arguments.studies[0]) / "table"
+    print(write_table([(study.sweep, study.rows()) for study in opened], out))
+    print(f"\nwritten: {out}/index.html, table.md, table.csv, table.tex and figures/")
+
+
+def write_table(studies: Sequence[tuple[Sweep, Sequence[Row]]], out: Path) -> str:
+    """Write table.md, table.csv, table.tex, figures and index.html into a folder.
+
+    Args:
+        studies: Each study's sweep and its rows in planned order.
+        out: The folder; files of an earlier table are replaced.
+
+    Returns:
+        The table as Markdown.
+
+    Raises:
+        GammerError: If a study has no rows, or a search is not alone.
+    """
+    _refuse(studies)
+    entries = [study_entries(sweep, rows) for sweep, rows in studies]
+    table, pictures = make_table(entries), draw_figures(entries)
+    text = markdown(table)
+    texts = {
+        "table.md": f"# {table.title}\n\n{text}\n",
+        "table.csv": csv(entries),
+        "table.tex": latex(table),
+        "index.html": page(table, pictures),
+    }
+    contents = {f"figures/{picture.name}.png": picture.png for picture in pictures}
+    contents |= {name: content.encode() for name, content in texts.items()}
+    for name, content in contents.items():
+        with replacing(out / name) as temporary:
+            temporary.write_bytes(content)
+    return text
+
+
+def _refuse(studies: Sequence[tuple[Sweep, Sequence[Row]]]) -> None:
+    for sweep, rows in studies:
+        if not rows:
+            raise GammerError(
+                f"the study {sweep.study} has no rows", "a table needs one", "gammer sweep run SWEEP.yaml"
+            )
+        if sweep.search and len(studies) > 1:
+            rule = "the rows of a search are its own, so it has a table by itself"
+            raise GammerError(f"the search {sweep.study} beside others", rule, f"gammer sweep table {sweep.study}")
+
+
+def markdown(table: Table) -> str:
+    """Return the table and its notes as Markdown; of several studies, each heading begins with its study's."""
+    names = [name for name, width in table.groups for _ in range(width)]
+    several = len(table.groups) > 1
+    headings = [f"{name}: {text}" if several else text for name, text in zip(names, table.headings, strict=True)]
+    rows = [["row", *headings], ["---"] * (len(headings) + 1)]
+    rows += [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
+    lines = ["| " + " | ".join(_one_line(text).replace("|", r"\|") for text in row) + " |" for row in rows]
+    return "\n".join([*lines, "", *(f"- {_one_line(note)}" for note in table.notes)])
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def latex(table: Table) -> str:
+    """Return the table as a booktabs tabular, with the notes in small print below it."""
+    groups, rules, start = [], [], 2
+    for name, width in table.groups:
+        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{_escaped(name)}}}")
+        rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+        start += width
+    rows = [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
+    notes = [rf"{{\footnotesize {_escaped(note)}\par}}" for note in table.notes]
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            rf"\begin{{tabular}}{{l{'r' * len(table.headings)}}}",
+            r"\toprule",
+            " & ".join(["", *groups]) + r" \\",
+            *rules,
+            _latex_row(["row", *table.headings]),
+            r"\midrule",
+            *map(_latex_row, rows),
+            r"\bottomrule",
+            r"\end{tabular}\par\smallskip",
+            *notes,
+            "",
+        ]
+    )
+
+
+def _latex_row(texts: Sequence[str]) -> str:
+    return " & ".join(map(_escaped, texts)) + r" \\"
+
+
+def _escaped(text: str) -> str:
+    """Escape for LaTeX; a line must not begin with a bracket, which the line break before it would swallow."""
+    escaped = "".join(LATEX.get(character, character) for character in _one_line(text))
+    signed = NEGATIVE.sub("$-$", escaped)
+    return f"{{}}{signed}" if signed.startswith(("[", "*")) else signed
+
+
+def csv(studies: Sequence[Sequence[Entry]]) -> str:
+    """Return a line for each row of each study, with every number in a column of its own."""
+    lines = [_numbers(entry) for entries in studies for entry in ranked(entries)]
+    return pd.DataFrame(lines).to_csv(index=False)
+
+
+def _numbers(entry: Entry) -> dict[str, Any]:
+    row = entry.row
+    what = {"study": entry.sweep.study, "row": row.name, "state": row.state, "reference": entry.is_reference}
+    figures = _scores(entry) if has_results(entry.sweep) else _values(entry)
+    where = {"host": row.host, "run": entry.run, "seconds": row.seconds, "error": row.error}
+    return what | figures | where | {"command": entry.command}
+
+
+def _scores(entry: Entry) -> dict[str, Any]:
+    scores = {
+        f"{score}_{kind}": entry.results.get(kind, {}).get(score)
+        for score in ("accuracy", "uf1", "uar")
+        for kind in ("mean", "std")
+    }
+    compared = {
+        "uf1_difference": getattr(entry.difference, "uf1", None),
+        "difference_low": getattr(entry.difference, "low", None),
+        "difference_high": getattr(entry.difference, "high", None),
+        "p": getattr(entry.difference, "p", None),
+        "p_holm": entry.p_holm,
+    }
+    published = {
+        f"published_{key}_{name}": figure
+        for key, figures in entry.published.items()
+        for name, figure in zip(("accuracy", "f1"), figures or (None, None), strict=True)
+    }
+    return scores | compared | published
+
+
+def _values(entry: Entry) -> dict[str, Any]:
+    settings = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in entry.row.settings.items()
+    }
+    optimal = {"pareto": entry.is_optimal} if len(entry.sweep.metrics) == 2 else {}
+    return settings | entry.row.values | optimal

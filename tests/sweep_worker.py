@@ -1,0 +1,16 @@
+"""`gammer sweep ...` whose rows are run by fake_fit.py: a supervisor to be stopped and killed."""
+
+import os
+import sys
+from pathlib import Path
+
+from gammer_lightning import cli
+from gammer_lightning.sweep import child, storage, supervisor
+
+if __name__ == "__main__":
+    child.ENTRY = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
+    supervisor.LOOK = 0.2
+    if "GAMMER_TEST_GRACE" in os.environ:
+        storage.GRACE = int(os.environ["GAMMER_TEST_GRACE"])
+        storage.HEARTBEAT = supervisor.HEARTBEAT = 1
+    sys.exit(cli.main(["sweep", *sys.argv[1:]]))

@@ -1,0 +1,11 @@
+"""`gammer` with the tiny task behind its verbs: what a sweep's row runs where its real fit is tested."""
+
+import sys
+
+from tiny_task import TinyData, TinyModule
+
+from gammer_lightning import cli, training
+
+if __name__ == "__main__":
+    training.magnify = lambda: training.Task("magnify", TinyModule, TinyData)
+    sys.exit(cli.main(sys.argv[1:]))
