@@ -1,6 +1,6 @@
 # `make demo`, `make test` and `make lint` make .venv themselves, once; PYTHON chooses the interpreter for it.
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 BIN := .venv/bin
 
 .PHONY: demo test lint

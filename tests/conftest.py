@@ -15,3 +15,11 @@ def few_threads_and_no_account(monkeypatch, tmp_path_factory):
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.getbasetemp() / "wandb"))
+
+
+LONG = ("test_notebooks", "test_wandb", "test_sweep_postgres", "test_sweep_run", "test_sweep_kill", "test_magnify")
+
+
+def pytest_collection_modifyitems(items):
+    """Let files that take long start first, or one worker would do the last of them while the other waits."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))

@@ -19,7 +19,7 @@ from tiny_task import SweptModule, TinyData
 
 from gammer_lightning import cli, training
 from gammer_lightning.errors import GammerError
-from gammer_lightning.sweep import child, live, slots, storage, supervisor
+from gammer_lightning.sweep import child, live, slots, storage, supervisor, tracking
 from gammer_lightning.sweep import study as studies
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.storage import open_storage
@@ -36,6 +36,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "recognize", lambda: training.Task("recognize", SweptModule, TinyData))
     monkeypatch.setattr(child, "ENTRY", (sys.executable, str(TESTS / "fake_fit.py")))
     monkeypatch.setattr(supervisor, "LOOK", 0.1)
+    monkeypatch.setattr(tracking, "log_summary", lambda *arguments: None)  # test_wandb.py has it
     monkeypatch.delenv(storage.STORAGE_VARIABLE, raising=False)
     for task in ("magnify", "recognize"):
         (tmp_path / f"{task}_x.yaml").write_text("model:\n  sleep: 0.01\n")
