@@ -38,6 +38,11 @@ def start(tmp_path, host, study, url):
     return subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, env=environment)
 
 
+def assert_ends_well(supervisor, tmp_path):
+    code = supervisor.wait(120)
+    assert code == 0, "\n".join(log.read_text() for log in tmp_path.glob("*.txt"))
+
+
 def wait_for_an_epoch(tmp_path):
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("runs/sweeps/*/*/epochs.txt")):
@@ -54,7 +59,7 @@ def test_two_hosts_share_the_rows_of_a_study(server, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     join_study(open_storage(server.url, "shared"), Sweep("shared", "magnify_x.yaml", rows=ROWS), "")
     for supervisor in [start(tmp_path, host, "shared", server.url) for host in ("ada", "bela")]:
-        assert supervisor.wait(120) == 0
+        assert_ends_well(supervisor, tmp_path)
     study = open_study("shared", server.url)
     assert completions(study) == dict.fromkeys(ROWS, 1)
     assert {row.host for row in study.rows()} == {"ada", "bela"}
@@ -75,7 +80,7 @@ def test_rows_of_a_host_that_died_are_taken_up_by_another(server, tmp_path, monk
     assert {row.host for row in study.rows() if row.state == "running"} == {"ada"}
     first.kill()
     first.wait()
-    assert second.wait(120) == 0
+    assert_ends_well(second, tmp_path)
     assert completions(study) == {"a": 1, "b": 1}
     assert {row.host for row in study.rows()} == {"bela"}
     assert {row.attempts for row in study.rows()} == {2}
@@ -92,7 +97,7 @@ def test_a_restart_of_the_server_is_waited_out(server, tmp_path, monkeypatch):
     time.sleep(2)
     assert supervisor.poll() is None
     server.start()
-    assert supervisor.wait(120) == 0
+    assert_ends_well(supervisor, tmp_path)
     assert completions(open_study("restart", server.url)) == dict.fromkeys(rows, 1)
 
 

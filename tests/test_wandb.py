@@ -9,7 +9,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import wandb
@@ -165,6 +169,27 @@ def test_the_summary_is_one_run_of_the_study(table):
     assert stored["data"] == [["alpha 5", 0.5, None], ["β 8", None, "best"]]
     summary = {key: value for record in records(table.parent, "summary") for key, value in record["update"].items()}
     assert (summary["rows"], summary["complete"], summary["failed"]) == (2, 1, 1)
+
+
+def test_summaries_of_two_supervisors_follow_each_other(table, monkeypatch):
+    begun, undisturbed = threading.Event(), []
+
+    @contextmanager
+    def slow_init(**settings):
+        run = settings["dir"] / "wandb" / f"offline-run-{threading.get_ident()}"
+        run.mkdir(parents=True)
+        begun.set()
+        time.sleep(0.3)
+        undisturbed.append(run.is_dir())
+        yield MagicMock()
+
+    monkeypatch.setattr("wandb.init", slow_init)
+    first = threading.Thread(target=log_summary, args=(SWEEP, [], table, "offline"))
+    first.start()
+    begun.wait(10)
+    log_summary(SWEEP, [], table, "offline")
+    first.join()
+    assert undisturbed == [True, True]
 
 
 def test_a_password_on_the_command_line_is_nowhere_in_the_summary(table):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from filelock import FileLock
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.run_folder import WANDB_PROJECT, git_state, stage_in
@@ -74,15 +75,15 @@ def log_summary(sweep: Sweep, rows: Sequence[Row], table: Path, mode: str) -> No
             raise GammerError(f"no {table / name}", "the summary shows the sweep's table", "gammer sweep table first")
     import wandb
 
-    if mode == "offline":
-        shutil.rmtree(table.parent / "wandb", ignore_errors=True)  # an older summary, which this one replaces
     states = [row.state for row in rows]
-    with _staged(table.parent):
+    with FileLock(table.parent / "wandb.lock"), _staged(table.parent):  # supervisors of one folder end together
+        if mode == "offline":
+            shutil.rmtree(table.parent / "wandb", ignore_errors=True)  # an older summary, which this one replaces
         try:
             with wandb.init(**_summary_run(sweep, table.parent, mode)) as run:
                 run.log(_contents(table))
                 run.summary.update({"rows": len(rows)} | {state: states.count(state) for state in sorted(set(states))})
-        except wandb.errors.CommError as error:
+        except wandb.errors.Error as error:
             raise GammerError(
                 f"the summary of {sweep.study} did not reach W&B: {error}",
                 "online runs need a key and the network",
