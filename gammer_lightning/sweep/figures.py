@@ -201,7 +201,7 @@ def _heat(axes: Axes, values: np.ndarray, low: float, high: float) -> None:
     axes.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         dark = value <= (low + high) / 2
-        text = "-" if math.isnan(value) else f"{value:.3g}"
+        text = "-" if math.isnan(value) else f"{value:#.3g}"
         axes.text(x, y, text, ha="center", va="center", color="white" if dark else "black")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

@@ -247,7 +247,8 @@ class Supervisor:
         else:
             error = child.error()
             study.fail(claim.trial_id, error, **self._consequence(claim, child))
-            self.say(f"{row}: attempt {claim.attempt} failed, {error} (log: {child.run.path}/log.txt)")
+            how = "stopped" if self._ending else f"attempt {claim.attempt} failed, {error}"
+            self.say(f"{row}: {how} (log: {child.run.path}/log.txt)")
 
     def _consequence(self, claim: Claim, child: Child) -> dict:
         """Return what follows from a failure: another attempt, one with smaller chunks, or none."""
