@@ -78,6 +78,9 @@ VERBS: dict[str, Verb | TaskVerb] = {
     ),
     "sweep best": Verb("the run folder of the best row", "sweep.commands", "add_best_arguments", "best_command"),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
+    "bench export": Verb(
+        "the paper's Table 5 on this machine: a run's latency", "export.bench", "add_arguments", "main"
+    ),
 }
 
 GROUPS = (["data"], ["magnify"], ["recognize"], ["sweep"])

@@ -1,0 +1,120 @@
+"""TensorRT: whether its parser and builder accept every graph, and which plans are refused.
+
+TensorRT-RTX builds for a GPU that is not there; only running a plan needs one. Its acceptance is strong evidence for
+full TensorRT, whose parser is the same, and no proof.
+"""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export import engines
+
+FACTS = {
+    "format": 1,
+    "package": "tensorrt_rtx",
+    "version": "1.7.1",
+    "precision": "fp16",
+    "capability": "SM86",
+    "gpu": None,
+    "batch": [1, 1, 1],
+    "inputs": {"x": [-1, 3]},
+    "outputs": {"y": [-1, 3]},
+}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """A plan that only looks like one, in RUN/export, with its description."""
+    path = tmp_path / "run/export/net.fp16.tensorrt-rtx.plan"
+    path.parent.mkdir(parents=True)
+    engines._write(path, b"plan", **{key: value for key, value in FACTS.items() if key != "format"})
+    return path
+
+
+def test_a_missing_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    with pytest.raises(GammerError, match=r"pip install 'tensorrt>=11'"):
+        engines.import_tensorrt("tensorrt")
+    with pytest.raises(GammerError, match="unknown package 'trt'"):
+        engines.import_tensorrt("trt")
+
+
+def test_a_description_belongs_to_its_plan(plan):
+    assert engines.read_description(plan)["precision"] == "fp16"
+    plan.write_bytes(b"another plan")
+    with pytest.raises(GammerError, match=r"is not the plan that .*json describes"):
+        engines.read_description(plan)
+    engines.description_path(plan).write_text("{")
+    with pytest.raises(GammerError, match="cannot be read"):
+        engines.read_description(plan)
+    engines.description_path(plan).unlink()
+    with pytest.raises(GammerError, match=r"no file .*plan\.json"):
+        engines.read_description(plan)
+
+
+@pytest.mark.parametrize(
+    ("here", "said"),
+    [
+        (("1.8.0", "NVIDIA A10", "SM86"), "built by tensorrt_rtx 1.7.1, and 1.8.0 is installed"),
+        (("1.7.1", "NVIDIA L4", "SM89"), r"built for SM86, and this GPU is NVIDIA L4 \(SM89\)"),
+    ],
+)
+def test_a_plan_of_another_version_or_gpu_is_refused_with_the_command_that_rebuilds_it(plan, here, said):
+    facts = engines.read_description(plan)
+    engines.refuse_elsewhere(plan, facts, "1.7.1", "NVIDIA A10", "SM86")
+    engines.refuse_elsewhere(plan, facts, "1.7.1", "NVIDIA RTX A4000", "SM86")  # RTX builds for a capability
+    with pytest.raises(GammerError, match=said) as refused:
+        engines.refuse_elsewhere(plan, facts, *here)
+    assert refused.value.next_step == f"gammer export {plan.parent.parent} --to tensorrt-rtx --precision fp16"
+
+
+def test_a_plan_of_full_tensorrt_is_for_one_model_of_gpu(plan):
+    facts = FACTS | {"gpu": "NVIDIA A10", "package": "tensorrt", "batch": [1, 1, 8]}
+    with pytest.raises(GammerError, match="built for NVIDIA A10, and this GPU is NVIDIA RTX A4000") as refused:
+        engines.refuse_elsewhere(plan, facts, "1.7.1", "NVIDIA RTX A4000", "SM86")
+    assert refused.value.next_step.endswith("--to tensorrt --precision fp16 --batch dynamic")
+
+
+def test_without_a_gpu_a_runner_says_what_to_use(plan, monkeypatch):
+    monkeypatch.setattr(engines, "import_tensorrt", lambda package: SimpleNamespace(__version__="1.7.1"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(GammerError, match=r"runs on a GPU \(SM86\), and there is none here") as refused:
+        engines.Runner(plan)
+    assert "--backend onnx" in refused.value.next_step
+
+
+def test_full_tensorrt_builds_only_on_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "import_tensorrt", lambda package: SimpleNamespace(__version__="11.4"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(GammerError, match="there is no CUDA GPU here"):
+        engines.build_plan(tmp_path / "net.onnx", "fp32", "tensorrt")
+    with pytest.raises(GammerError, match="unknown precision 'int8'"):
+        engines.build_plan(tmp_path / "net.onnx", "int8")
+
+
+def test_shapes_of_a_profile():
+    assert engines.fits((2, 3), [-1, 3], [1, 2, 4])
+    assert not engines.fits((5, 3), [-1, 3], [1, 2, 4])
+    assert not engines.fits((2, 4), [-1, 3], [1, 2, 4])
+    assert not engines.fits((2,), [-1, 3], [1, 2, 4])
+
+
+def test_the_precision_of_an_engine_is_that_of_its_layers(plan):
+    def layer(kind):
+        return {"Name": "x", "Outputs": [{"Name": "y", "Format/Datatype": kind}]}
+
+    half = engines.engine_types(
+        json.dumps({"Layers": [layer("Row major linear FP16 format"), layer("Half"), layer("Float")]})
+    )
+    assert half == {"HALF": 2, "FLOAT": 1}
+    single = engines.engine_types(json.dumps({"Layers": [layer("Float"), layer("Int64"), "only a name"]}))
+    facts = engines.read_description(plan)
+    assert engines.refuse_other_engine(plan, facts, half) == half
+    with pytest.raises(GammerError, match=r"says fp16, and its layers' results are \{'FLOAT': 1\}"):
+        engines.refuse_other_engine(plan, facts, single)
+    with pytest.raises(GammerError, match="says fp32"):
+        engines.refuse_other_engine(plan, facts | {"precision": "fp32"}, half)
