@@ -80,14 +80,13 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA GPU here", "--device is where all rows run", "--device cpu")
     threads = arguments.threads or len(os.sched_getaffinity(0))
-    folder = Path(arguments.run)
-    files = folder if (folder / "bundle.json").exists() else folder / "export"
+    files = bundle.path if bundle.facts["files"] else bundle.path / "export"
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
     versions = {package: found for package in PACKAGES if (found := _version(package))}
     print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
     print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
-    return Place(str(folder), str(files), device, threads, float(bundle.alpha)), facts | {"versions": versions}
+    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {"versions": versions}
 
 
 def _version(package: str) -> str | None:

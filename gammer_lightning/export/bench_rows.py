@@ -1,7 +1,4 @@
-"""The rows of `gammer bench export`: what each one times, in a process of its own (`main`).
-
-Nothing heavy is imported at the head: the memory of an ONNX Runtime row is that of a program without torch.
-"""
+"""The rows of `gammer bench export`: what each one times, in a process of its own (`main`)."""
 
 import json
 import os
@@ -85,89 +82,58 @@ def torch_step(
 
 def _network(model: str, place: Place) -> tuple[Any, tuple]:
     """Return the network and random inputs for it, on the device."""
-    import torch
-
     from gammer_lightning.export.bundle import load_bundle
 
     bundle = load_bundle(place.bundle)
     magnifier, recognizer = bundle.networks()
     if model == "gam_mer":
-        size = bundle.patch_size
-        patches = _arrays({"patches": (1, 68, bundle.facts["channels"], size, size)}, place)["patches"]
-        return recognizer.to(place.device).eval(), (torch.from_numpy(patches).to(place.device),)
+        shapes = {"patches": (1, 68, bundle.facts["channels"], bundle.patch_size, bundle.patch_size)}
+        return recognizer.to(place.device), tuple(_inputs(shapes, place, place.device).values())
     frame = (1, 3, SIDE, SIDE)
-    pair = _arrays({"onset": frame, "apex": frame, "alpha": (1, 1)}, place)  # STMEMM takes alphas (A, B)
-    return magnifier.to(place.device).eval(), tuple(torch.from_numpy(x).to(place.device) for x in pair.values())
+    shapes = {"onset": frame, "apex": frame, "alpha": (1, 1)}  # STMEMM takes alphas (A, B)
+    return magnifier.to(place.device), tuple(_inputs(shapes, place, place.device).values())
 
 
-def _arrays(shapes: Mapping[str, Sequence[int]], place: Place) -> dict[str, Any]:
-    """Return random inputs, each in the range that its name stands for."""
-    import numpy as np
+def _inputs(shapes: Mapping[str, Sequence[int | str]], place: Place, device: str) -> dict[str, Any]:
+    """Return random inputs at batch 1, each in the range that its name stands for; -1 or a text is a free batch."""
+    import torch
 
-    generator = np.random.default_rng(0)
-    low = {"patches": -1.0}
-    arrays = {name: generator.uniform(low.get(name, 0.0), 1, shape) for name, shape in shapes.items()}
-    if "alpha" in arrays:
-        arrays["alpha"][...] = place.alpha
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
-
-
-def onnx_step(model: str, place: Place, provider: str, precision: str = "fp32") -> Step:
-    """Return a step in ONNX Runtime; on a GPU its inputs and outputs stay there, as they do in PyTorch."""
-    session = _session(model, place, provider, precision)
-    inputs = _arrays(_shapes(session), place)
-    if provider == "CPUExecutionProvider":
-        return lambda: session.run(None, inputs)
-    import onnxruntime
-
-    binding = session.io_binding()
-    for name, array in inputs.items():
-        binding.bind_ortvalue_input(name, onnxruntime.OrtValue.ortvalue_from_numpy(array, "cuda", 0))
-    for output in session.get_outputs():
-        binding.bind_output(output.name, "cuda")
-    return lambda: session.run_with_iobinding(binding)
+    torch.manual_seed(0)
+    sizes = {name: [max(size, 1) if isinstance(size, int) else 1 for size in shape] for name, shape in shapes.items()}
+    inputs = {name: torch.rand(size, device=device) for name, size in sizes.items()}
+    if "patches" in inputs:
+        inputs["patches"] = inputs["patches"] * 2 - 1
+    return inputs | ({"alpha": torch.full_like(inputs["alpha"], place.alpha)} if "alpha" in inputs else {})
 
 
-def onnx_cached_step(model: str, place: Place, provider: str) -> Step:
+def onnx_step(model: str, place: Place, device: str, precision: str = "fp32") -> Step:
+    """Return a step in ONNX Runtime; its inputs and outputs stay on the device, as they do in PyTorch."""
+    session = _session(model, place, device, precision)
+    inputs = _inputs(session.inputs, place, device)
+    return lambda: session(**inputs)
+
+
+def onnx_cached_step(model: str, place: Place, device: str) -> Step:
     """Return a step in ONNX Runtime that encodes one more frame and decodes it against a kept onset."""
-    encoder, decoder = (_session(f"{model}_{part}", place, provider, "fp32") for part in ("encoder", "decoder"))
-    inputs = _arrays(_shapes(decoder), place)
-    frame = {"frame": _arrays(_shapes(encoder), place)["frame"]}
-
-    def step() -> None:
-        inputs["apex_mix"] = encoder.run(None, frame)[0]
-        decoder.run(None, inputs)
-
-    return step
+    encoder, decoder = (_session(f"{model}_{part}", place, device, "fp32") for part in ("encoder", "decoder"))
+    frame, inputs = (_inputs(session.inputs, place, device) for session in (encoder, decoder))
+    return lambda: decoder(**(inputs | {"apex_mix": encoder(**frame)}))
 
 
-def _session(name: str, place: Place, provider: str, precision: str):
-    import onnxruntime
+def _session(graph: str, place: Place, device: str, precision: str):
+    import torch
 
-    from gammer_lightning.export.onnx_files import open_session
+    from gammer_lightning.export.onnx_files import Session, file_name
 
-    if provider not in onnxruntime.get_available_providers():
-        raise GammerError(f"this onnxruntime has no {provider}", "", "pip install onnxruntime-gpu in its place")
-    return open_session(_file(name, place, precision), provider, place.threads)
-
-
-def _file(name: str, place: Place, precision: str) -> Path:
-    path = Path(place.files, f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx")
+    torch.set_num_threads(place.threads)  # the session takes as many
+    path = Path(place.files, file_name(graph, precision))
     if not path.is_file():
-        wanted = "" if precision == "fp32" else f" --precision {precision}"
-        raise GammerError(f"no {path.name}", "", f"gammer export {place.bundle} --to onnx{wanted}")
-    return path
-
-
-def _shapes(session) -> dict[str, list[int]]:
-    """Return the shapes of a session's inputs at batch 1."""
-    return {one.name: [size if isinstance(size, int) else 1 for size in one.shape] for one in session.get_inputs()}
+        raise GammerError(f"no {path.name}", "", f"gammer export {place.bundle} --to onnx --precision {precision}")
+    return Session(path, device)
 
 
 def tensorrt_step(model: str, place: Place, package: str, precision: str) -> Step:
     """Return a step in TensorRT, from the plan beside the ONNX file."""
-    import torch
-
     from gammer_lightning.export.engines import Runner, import_tensorrt, plan_path, target_name
 
     import_tensorrt(package)
@@ -176,15 +142,12 @@ def tensorrt_step(model: str, place: Place, package: str, precision: str) -> Ste
         command = f"gammer export {place.bundle} --to {target_name(package)} --precision {precision}"
         raise GammerError(f"no {plan.name}", "", command)
     runner = Runner(plan)
-    shapes = {
-        name: [1 if size == -1 else size for size in shape] for name, shape in runner.description["inputs"].items()
-    }
-    inputs = {name: torch.from_numpy(array).to("cuda") for name, array in _arrays(shapes, place).items()}
+    inputs = _inputs(runner.description["inputs"], place, "cuda")
     return lambda: runner(inputs)
 
 
-def _onnx(provider: str, **settings) -> Callable[[str, Place], Step]:
-    return lambda model, place: onnx_step(model, place, provider, **settings)
+def _onnx(device: str, **settings) -> Callable[[str, Place], Step]:
+    return lambda model, place: onnx_step(model, place, device, **settings)
 
 
 def _torch(**settings) -> Callable[[str, Place], Step]:
@@ -199,14 +162,13 @@ def _no_sdpa(model: str, place: Place) -> Step:
     raise GammerError("graph attention has additive scores, no products of queries and keys")
 
 
-CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SHARED = (
     Row("PyTorch, torch.compile", "", _torch(compiled=True)),
     Row("PyTorch, bf16", "", _torch(autocast="bfloat16")),
     Row("PyTorch, fp16", "", _torch(autocast="float16")),
-    Row("ONNX Runtime, CPU", "ONNX", _onnx(CPU)),
-    Row("ONNX Runtime, CUDA", "ONNX", _onnx(CUDA)),
-    Row("ONNX Runtime, CUDA, fp16", "", _onnx(CUDA, precision="fp16")),
+    Row("ONNX Runtime, CPU", "ONNX", _onnx("cpu")),
+    Row("ONNX Runtime, CUDA", "ONNX", _onnx("cuda")),
+    Row("ONNX Runtime, CUDA, fp16", "", _onnx("cuda", precision="fp16")),
     Row("TensorRT, fp32", "TensorRT", _tensorrt("tensorrt", "fp32")),
     Row("TensorRT, fp16", "float16", _tensorrt("tensorrt", "fp16")),
     Row("TensorRT-RTX, fp32", "TensorRT", _tensorrt("tensorrt_rtx", "fp32")),
@@ -219,7 +181,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         *SHARED,
         Row("one more frame, PyTorch, onset kept", "", _torch(cached=True)),
         Row("one more frame, PyTorch bf16, onset kept", "", _torch(cached=True, autocast="bfloat16")),
-        Row("one more frame, ONNX Runtime CPU, onset kept", "", lambda *a: onnx_cached_step(*a, CPU)),
+        Row("one more frame, ONNX Runtime CPU, onset kept", "", lambda *a: onnx_cached_step(*a, "cpu")),
     ),
     "gam_mer": (Row("PyTorch eager", "PyTorch", _torch()), Row("PyTorch eager, SDPA", "", _no_sdpa), *SHARED),
 }
