@@ -1,4 +1,4 @@
-"""`gammer bench export`: rows beside the paper's Table 5, each measured in a process of its own, or a reason why not."""
+"""`gammer bench export`: rows beside the paper's Table 5, each in a process of its own, or why they cannot run."""
 
 import json
 

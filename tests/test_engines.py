@@ -12,6 +12,10 @@ import torch
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import engines
+from gammer_lightning.export.graphs import make_graphs
+from gammer_lightning.export.onnx_files import export_onnx, file_name
+from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.models.st_memm import STMEMM
 
 FACTS = {
     "format": 1,
@@ -118,3 +122,75 @@ def test_the_precision_of_an_engine_is_that_of_its_layers(plan):
         engines.refuse_other_engine(plan, facts, single)
     with pytest.raises(GammerError, match="says fp32"):
         engines.refuse_other_engine(plan, facts | {"precision": "fp32"}, half)
+
+
+@pytest.fixture(scope="module")
+def onnx_files(tmp_path_factory):
+    """Every graph at both precisions, random weights, the shapes and layers of the preset `small`."""
+    folder = tmp_path_factory.mktemp("onnx")
+    torch.manual_seed(0)
+    magnifier, recognizer = STMEMM("small"), GamMer(5)
+    for precision in engines.PRECISIONS:
+        for name, graph in make_graphs(magnifier, recognizer, precision).items():
+            export_onnx(graph, folder / file_name(name, precision), 1 if precision == "fp16" else None, {})
+    return folder
+
+
+@pytest.mark.tensorrt
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["st_memm", "st_memm_encoder", "st_memm_decoder", "gam_mer"])
+def test_tensorrt_rtx_accepts_every_graph(onnx_files, name, precision):
+    """Built for the paper's A10 without a GPU; fp32 at any batch from 1 to 2, fp16 at the fixed batch 1."""
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'tensorrt-rtx>=1.7'")
+    batch = (1, 1, 2) if precision == "fp32" else (1, 1, 1)
+    plan = engines.build_plan(onnx_files / file_name(name, precision), precision, "tensorrt_rtx", batch, "SM86")
+    assert plan.name == f"{name}.{precision}.tensorrt-rtx.plan"
+    facts = engines.read_description(plan)
+    assert (facts["precision"], facts["capability"], facts["gpu"], facts["tf32"]) == (precision, "SM86", None, False)
+    assert set(facts["multiplications"]) == {engines.PRECISIONS[precision]}
+    assert {shape[0] for shape in facts["inputs"].values()} == {-1 if precision == "fp32" else 1}
+    assert facts["onnx"] == file_name(name, precision) and facts["bytes"] == plan.stat().st_size
+
+
+@pytest.mark.tensorrt
+def test_what_tensorrt_refuses_is_quoted(onnx_files, tmp_path):
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'tensorrt-rtx>=1.7'")
+    with pytest.raises(GammerError, match=r"gam_mer\.onnx is not fp16: .* [0-9]+ in FLOAT"):
+        engines.build_plan(onnx_files / "gam_mer.onnx", "fp16", "tensorrt_rtx")
+    with pytest.raises(GammerError, match=r"does not build for SM90\n.*it knows SM75, .*SM86"):
+        engines.build_plan(onnx_files / "gam_mer.onnx", "fp32", "tensorrt_rtx", capability="SM90")
+    with pytest.raises(GammerError, match=r"refuses unknown\.onnx: node 0 \w* \(Frobnicate\)"):
+        engines.build_plan(unknown_operator(tmp_path / "unknown.onnx"), "fp32", "tensorrt_rtx")
+    with pytest.raises(GammerError, match=r"no file .*none\.onnx"):
+        engines.build_plan(tmp_path / "none.onnx", "fp32", "tensorrt_rtx")
+
+
+def unknown_operator(path):
+    """Write an ONNX file with an operator that nobody knows."""
+    import onnx
+
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 3]) for name in "xy"]
+    node = onnx.helper.make_node("Frobnicate", ["x"], ["y"], domain="nobody")
+    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)]), path)
+    return path
+
+
+@pytest.mark.gpu
+@pytest.mark.tensorrt
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="running a plan needs a CUDA GPU")
+@pytest.mark.parametrize("package", engines.REQUIREMENTS)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-4), ("fp16", 2e-2)])
+def test_a_plan_computes_what_torch_does(onnx_files, package, precision, tolerance):
+    pytest.importorskip(package, reason=f"pip install '{engines.REQUIREMENTS[package]}'")
+    runner = engines.Runner(engines.build_plan(onnx_files / file_name("gam_mer", precision), precision, package))
+    torch.manual_seed(0)
+    magnifier, recognizer = STMEMM("small"), GamMer(5)
+    graph = make_graphs(magnifier, recognizer)["gam_mer"]
+    patches = torch.rand(1, 68, 3, 16, 16) * 2 - 1
+    logits = runner({"patches": patches})["logits"].cpu()
+    torch.testing.assert_close(logits, graph(patches=patches), atol=tolerance, rtol=tolerance)
+    with pytest.raises(GammerError, match="no input 'patches'"):
+        runner({})
+    with pytest.raises(GammerError, match="the plan was built for"):
+        runner({"patches": patches[:, :60]})
