@@ -78,7 +78,7 @@ class Bundle:
             GammerError: If a file is missing or does not fit.
         """
         if not self.facts["files"]:
-            source = open_source(self.path, self.facts["magnifier"]["name"])
+            source = open_source(self.path)
             return source.magnifier.network, source.recognizer
         weights = self.file(WEIGHTS["gam_mer"])
         recognizer = GamMer(**self.facts["network"])
@@ -263,10 +263,11 @@ class Source:
 
     def _magnifier_facts(self) -> dict[str, Any]:
         return {
-            "name": self.magnifier.name,
+            "name": _public_name(self.magnifier.name),
             "fingerprint": self.magnifier.fingerprint,
             "preset": self.magnifier.network.preset,
-            "trained_with": self.config["data"]["magnifier"],
+            "trained_with": _public_name(self.config["data"]["magnifier"]),
+            "replaced": self.magnifier.name != self.config["data"]["magnifier"],
         }
 
     def _result_facts(self) -> dict[str, Any]:
@@ -281,6 +282,11 @@ class Source:
         kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
         metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
         return {key: results[key] for key in kept} | {"metrics": metrics}
+
+
+def _public_name(magnifier: str) -> str:
+    """Return a magnifier's name without the folders of this machine: bundles are given away."""
+    return Path(magnifier).name
 
 
 def open_source(path: str | Path, magnifier: str | None = None) -> Source:
