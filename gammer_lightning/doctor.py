@@ -73,9 +73,13 @@ def gpu() -> Iterator[Finding]:
 
 
 def tensorrt() -> Iterator[Finding]:
-    """Report TensorRT, an optional extra."""
+    """Report TensorRT, two optional extras."""
     found = [f"{name} {_version(name)}" for name in ("tensorrt", "tensorrt-rtx") if _version(name)]
-    advice = "" if found else "only for export to TensorRT: pip install 'gammer-lightning[tensorrt]'"
+    advice = (
+        "only for `gammer export --to tensorrt-rtx` (pip install 'gammer-lightning[tensorrt-rtx]') or "
+        "`--to tensorrt` (pip install 'gammer-lightning[tensorrt]', from NVIDIA's own index)"
+    )
+    advice = "" if found else advice
     yield Finding("TensorRT", ", ".join(found) or "none", advice, required=False)
 
 
