@@ -15,7 +15,7 @@ from gammer_lightning.export import engines
 from gammer_lightning.export.graphs import make_graphs
 from gammer_lightning.export.onnx_files import export_onnx, file_name
 from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.models.st_memm import PRESETS, STMEMM
 
 FACTS = {
     "format": 1,
@@ -126,14 +126,20 @@ def test_the_precision_of_an_engine_is_that_of_its_layers(plan):
 
 @pytest.fixture(scope="module")
 def onnx_files(tmp_path_factory):
-    """Every graph at both precisions, random weights, the shapes and layers of the preset `small`."""
+    """Every graph at both precisions: random weights, the shapes of the preset `small`, two Swin layers a block."""
     folder = tmp_path_factory.mktemp("onnx")
-    torch.manual_seed(0)
-    magnifier, recognizer = STMEMM("small"), GamMer(5)
     for precision in engines.PRECISIONS:
-        for name, graph in make_graphs(magnifier, recognizer, precision).items():
+        for name, graph in graphs(precision).items():
             export_onnx(graph, folder / file_name(name, precision), 1 if precision == "fp16" else None, {})
     return folder
+
+
+def graphs(precision="fp32"):
+    settings = {"num_classes": 5, "patch_size": 16, "channels": 3}
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "short", PRESETS["small"] | {"decoder_depths": (2,)})
+        return make_graphs(STMEMM("short"), GamMer(**settings), settings, precision)
 
 
 @pytest.mark.tensorrt
@@ -184,12 +190,9 @@ def unknown_operator(path):
 def test_a_plan_computes_what_torch_does(onnx_files, package, precision, tolerance):
     pytest.importorskip(package, reason=f"pip install '{engines.REQUIREMENTS[package]}'")
     runner = engines.Runner(engines.build_plan(onnx_files / file_name("gam_mer", precision), precision, package))
-    torch.manual_seed(0)
-    magnifier, recognizer = STMEMM("small"), GamMer(5)
-    graph = make_graphs(magnifier, recognizer)["gam_mer"]
     patches = torch.rand(1, 68, 3, 16, 16) * 2 - 1
     logits = runner({"patches": patches})["logits"].cpu()
-    torch.testing.assert_close(logits, graph(patches=patches), atol=tolerance, rtol=tolerance)
+    torch.testing.assert_close(logits, graphs()["gam_mer"](patches=patches), atol=tolerance, rtol=tolerance)
     with pytest.raises(GammerError, match="no input 'patches'"):
         runner({})
     with pytest.raises(GammerError, match="the plan was built for"):

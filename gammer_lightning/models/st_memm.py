@@ -43,7 +43,8 @@ def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype:
     """Attention mask of shifted windows, built once per feature size and shared by every layer.
 
     Returns:
-        ``(windows, WINDOW**2, WINDOW**2)``: 0 inside a region, -100 across regions.
+        ``(windows, WINDOW**2, WINDOW**2)``: 0 inside a region, -1e4 across regions: a weight of
+        exactly 0, where timm's -100 leaves 1e-44, and such denormal numbers halve a CPU's speed; fp16 holds it.
 
     Source: Liu et al., Swin Transformer, ICCV 2021, Sec. 3.2.
     """
@@ -52,7 +53,7 @@ def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype:
     )
     regions = rows[:, None] * 3 + columns
     windows = regions.unfold(0, WINDOW, WINDOW).unfold(1, WINDOW, WINDOW).reshape(-1, WINDOW * WINDOW)
-    return torch.where(windows[:, :, None] == windows[:, None, :], 0.0, -100.0).to(device, dtype)
+    return torch.where(windows[:, :, None] == windows[:, None, :], 0.0, -1e4).to(device, dtype)
 
 
 @lru_cache(maxsize=64)
@@ -112,11 +113,16 @@ class SwinLayer(SwinTransformerBlock):
     def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
         attn = self.attn
         windows = x.reshape(-1, WINDOW**2, x.shape[-1])
-        q, k, v = attn.qkv(windows).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         if attn.fused_attn:
+            q, k, v = attn.qkv(windows).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
             repeats = len(windows) // len(bias) if self.shift else 1
             out = F.scaled_dot_product_attention(q, k, v, bias.repeat(repeats, 1, 1, 1) if repeats > 1 else bias)
         else:
+            weight, offset = (parameter.unflatten(0, (3, -1)) for parameter in (attn.qkv.weight, attn.qkv.bias))
+            q, k, v = (  # one by one: onnxruntime would copy all to split them
+                F.linear(windows, weight[i], offset[i]).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+                for i in range(3)
+            )
             scores = (q * attn.scale) @ k.mT
             scores = scores.unflatten(0, (-1, len(bias))) + bias
             out = scores.flatten(0, 1).softmax(-1) @ v
