@@ -183,11 +183,12 @@ def _parse(trt: ModuleType, builder: Any, logger: Any, onnx_path: Path) -> tuple
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_path)):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        said = "; ".join(
-            f"node {e.node()} ({e.node_name() or 'unnamed'}, {e.node_operator()}): {e.desc()}" for e in errors
-        )
+        said = [
+            f"node {e.node()} {e.node_name() or 'unnamed'} ({e.node_operator()}): {' '.join(e.desc().split())}"
+            for e in errors
+        ]
         raise GammerError(
-            f"TensorRT's parser refuses {onnx_path.name}: {said or logger.last()}",
+            f"TensorRT's parser refuses {onnx_path.name}: {'; '.join(said) or logger.last()}",
             "it must know every node",
             "export it again: gammer export RUN --to onnx; if it stays, report this message",
         )
