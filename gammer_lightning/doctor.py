@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from gammer_lightning.errors import GammerError
 
 WEIGHTS = Path(__file__).parent / "weights"
-OTHER_NAMES = {"dlib-bin": "dlib", "opencv-python-headless": "opencv-python"}
-"""The same libraries as conda-forge or a build from source names them."""
+OTHER_NAMES = {"dlib-bin": "dlib", "opencv-python-headless": "opencv-python", "onnxruntime": "onnxruntime-gpu"}
+"""The same libraries as conda-forge, a build from source or the GPU's build names them."""
 DISK_GB = 5
 """Free space that the embedded demo and its caches fit in with room to spare."""
 

@@ -16,8 +16,8 @@ from exported_run import add_preset, copy_run, write_magnifier, write_run
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import bundle as bundles
-from gammer_lightning.export import load_bundle, onnx_files, parity
-from gammer_lightning.export.backends import open_backend
+from gammer_lightning.export import job, load_bundle, onnx_files, parity
+from gammer_lightning.export.backends import open_backend, torch_graphs
 from gammer_lightning.export.bundle import sha256_of
 from gammer_lightning.export.graphs import INTERFACE
 
@@ -46,6 +46,13 @@ def exported(bare):
     assert cli.main(["export", str(run), "--precision", "fp16"]) == 0
     assert sha256_of(run / "export" / "st_memm.onnx") == first
     return run
+
+
+@pytest.fixture
+def reused(exported, monkeypatch):
+    """Let exports of the same run take the files that are there already: what is exported is tested elsewhere."""
+    files = exported / "export"
+    monkeypatch.setattr(job, "export_onnx", lambda graph, path, *settings: shutil.copyfile(files / path.name, path))
 
 
 @pytest.fixture
@@ -93,17 +100,24 @@ def test_the_facts_say_how_input_is_made_and_what_was_measured(exported):
     assert facts["magnifier"]["preset"] == "tiny" and len(facts["magnifier"]["fingerprint"]) == 64
 
 
-def test_the_report_names_tolerance_and_differences(bare, tmp_path, capsys):
-    run = copy_run(bare, tmp_path / "run")
-    assert cli.main(["export", str(run), "--precision", "fp16", "--batch", "2"]) == 0
+def test_the_report_names_tolerance_and_differences(bare, reused, tmp_path, capsys):
+    assert cli.main(["export", str(copy_run(bare, tmp_path / "run")), "--precision", "fp16"]) == 0
     report = capsys.readouterr().out
-    assert "tolerance 0.02" in report and "gam_mer, batch 2" in report
-    assert "encoder + decoder against whole, batch 2" in report and "FAILED" not in report
+    assert "tolerance 0.01" in report and "gam_mer, batch 3" in report and "st_memm_decoder, batch 1" in report
+    assert "encoder + decoder against whole, batch 3" in report and "FAILED" not in report
     assert "of 10 predictions change" in report and "finite on every clip" in report
     assert "accuracy" not in report  # the exported member has trained on these clips
-    backend = open_backend(load_bundle(run), "onnx", "fp16")
+
+
+def test_a_fixed_batch_takes_no_other(bare, exported, tmp_path):
+    graph = torch_graphs(load_bundle(bare), "fp32")["st_memm_encoder"]
+    path = tmp_path / "fixed.onnx"
+    onnx_files.export_onnx(graph, path, 2, {})
+    fixed, free = onnx_files.Session(path), onnx_files.Session(exported / "export" / "st_memm_encoder.onnx")
+    frames = torch.rand(2, 3, 256, 256)
+    assert (fixed(frame=frames) - free(frame=frames)).abs().max() < 1e-5
     with pytest.raises(GammerError, match="takes batches of 2, not of 1"):
-        backend.encode(torch.zeros(1, 3, 256, 256))
+        fixed(frame=frames[:1])
 
 
 @pytest.mark.parametrize("graph", INTERFACE)
@@ -166,7 +180,7 @@ def test_backends_agree_and_a_bundle_needs_no_run(exported, tmp_path):
     assert magnified[1].min() >= 0 and magnified[1].max() <= 1 and not torch.equal(magnified[0], frames[1:])
     half = open_backend(bundle, "torch", "fp16", "cpu")
     shown = half.magnify(half.encode(frames[:1]), half.encode(frames[1:]), 6.5)
-    assert shown.dtype == torch.float32 and 0 < (shown - magnified[0]).abs().max() < 2e-2
+    assert shown.dtype == torch.float32 and 0 < (shown - magnified[0]).abs().mean() < 1e-2
 
 
 def test_a_run_that_was_not_exported_is_a_bundle_for_pytorch(bare, exported):
@@ -190,17 +204,18 @@ def test_the_card_says_where_it_comes_from_and_what_is_not_allowed(exported):
     assert "alpha 5 to 8" in card and "st_memm.fp16.onnx" in card and "microfaces" not in card
 
 
-def test_another_magnifier_takes_the_place_of_the_runs(copied, tmp_path, capsys):
+def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
-    assert cli.main(["export", str(copied), "--magnifier", str(tmp_path / "other.safetensors")]) == 0
-    bundle = load_bundle(copied)
-    assert bundle.facts["magnifier"]["name"] == "other.safetensors"
-    assert not any(name.endswith(".fp16.onnx") for name in bundle.facts["files"])  # of the other weights
+    facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
+    (tmp_path / "staged").mkdir()
+    bundles.write_bundle(copied / "export", tmp_path / "staged", facts, {})
+    assert load_bundle(copied).facts["magnifier"]["name"] == "other.safetensors"
+    assert {path.name for path in (copied / "export").iterdir()} == {"bundle.json", "MODEL_CARD.md"}
     assert "trained on frames of another magnifier" in (copied / "export" / "MODEL_CARD.md").read_text()
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_where_parity_fails_nothing_is_written(bare, tmp_path, monkeypatch, capsys, precision):
+def test_where_parity_fails_nothing_is_written(bare, reused, tmp_path, monkeypatch, capsys, precision):
     run = copy_run(bare, tmp_path / "run")
     monkeypatch.setitem(parity.TOLERANCE, precision, 0.0)
     assert cli.main(["export", str(run), "--precision", precision]) == 1
@@ -213,7 +228,7 @@ def test_a_value_that_is_not_finite_fails():
     assert not parity.Result("gam_mer", float("nan"), 1.0).holds
 
 
-def test_an_export_that_breaks_off_leaves_the_old_bundle(copied, monkeypatch, capsys):
+def test_an_export_that_breaks_off_leaves_the_old_bundle(copied, reused, monkeypatch, capsys):
     before = {path.name: sha256_of(path) for path in (copied / "export").iterdir()}
 
     def full(facts):
@@ -311,7 +326,7 @@ def test_arguments_that_are_refused(bare, capsys):
     assert "unknown magnifier" in refusal(capsys, "export", bare, "--magnifier", "nowhere")
 
 
-def test_clips_on_another_machine_are_asked_for(bare, tmp_path, monkeypatch, capsys):
+def test_clips_on_another_machine_are_asked_for(bare, reused, tmp_path, monkeypatch, capsys):
     run = copy_run(bare, tmp_path / "run")
     elsewhere = (run / "config.yaml").read_text().replace(str(bare.parent / "casme2"), "/nowhere/casme2")
     (run / "config.yaml").write_text(elsewhere)

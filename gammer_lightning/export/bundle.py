@@ -384,7 +384,7 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
 
     with FileLock(folder.parent / f".{folder.name}.lock"), replacing_folder(folder) as new:
         for path in staged.iterdir():
-            shutil.copy2(path, new / path.name)
+            shutil.copyfile(path, new / path.name)
         entries = _kept_files(folder, new, facts, files) | {
             name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size} | entry
             for name, entry in files.items()
@@ -408,5 +408,5 @@ def _kept_files(folder: Path, new: Path, facts: dict[str, Any], files: dict[str,
     hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
     kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}
     for name in kept:
-        shutil.copy2(folder / name, new / name)
+        shutil.copyfile(folder / name, new / name)
     return kept
