@@ -18,7 +18,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row
+from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import disk_errors, replacing
 from gammer_lightning.run_folder import cpu_name
 
@@ -106,6 +106,9 @@ class Child:
     def __init__(self, model: str, row: Row, place: Place, stack: ExitStack) -> None:
         self.facts: dict[str, Any] = {"model": model, "name": row.name, "published": row.published}
         self.rounds: list[list[float]] = []
+        if place.device == "cpu" and needs_gpu(row):
+            self.facts["why"] = "it runs on a CUDA GPU, and the bench was not run on one"
+            return
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
         spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
         threads = {f"{library}_NUM_THREADS": str(place.threads) for library in ("OMP", "MKL")}
@@ -196,15 +199,23 @@ def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the rows as lines of text."""
     head = f"  {'':<48}{'ms':>8}{'quartiles':>16}{'fastest-slowest':>18}{'faster':>8}{'published, A10':>20}{'MB':>7}"
-    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else f"-- {row['why']}") for row in rows)]
+    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else _missing(row)) for row in rows)]
 
 
 def _measured(row: dict[str, Any]) -> str:
     quartiles = "{:.1f}-{:.1f}".format(*row["quartiles"])
     spread = f"{row['fastest']:.1f}-{row['slowest']:.1f}"
     faster = f"{row['faster']:.2f}" if "faster" in row else ""
-    there = f"{row['published_faster']:.2f} ({row['published_ms']} ms)" if "published_ms" in row else ""
-    return f"{row['ms']:>8.1f}{quartiles:>16}{spread:>18}{faster:>8}{there:>20}{row['memory_mb']:>7.0f}"
+    return f"{row['ms']:>8.1f}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
+
+
+def _missing(row: dict[str, Any]) -> str:
+    published = _published(row)
+    return f"-- {row['why']}" + (f"; published: {published}" if published else "")
+
+
+def _published(row: dict[str, Any]) -> str:
+    return f"{row['published_faster']:.2f} ({row['published_ms']} ms)" if "published_ms" in row else ""
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
