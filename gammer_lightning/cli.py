@@ -77,7 +77,13 @@ VERBS: dict[str, Verb | TaskVerb] = {
         "upload a study's offline runs, models and summary to W&B", "sweep.sync", "add_arguments", "main"
     ),
     "sweep best": Verb("the run folder of the best row", "sweep.commands", "add_best_arguments", "best_command"),
+    "export": Verb(
+        "a finished run as ONNX and TensorRT, compared with PyTorch", "export.commands", "add_arguments", "main"
+    ),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
+    "bench export": Verb(
+        "the paper's Table 5 on this machine: a run's latency", "export.bench", "add_arguments", "main"
+    ),
 }
 
 GROUPS = (["data"], ["magnify"], ["recognize"], ["sweep"])

@@ -12,6 +12,8 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS, adjacency, nodes_of
 
 LAYERS = ("gat", "gcn")
+ABSENT = -1e4
+"""Score of a pair without an edge: its weight is exactly 0, as with minus infinity, and half precision holds it."""
 
 
 class LocalFeatureExtraction(nn.Module):
@@ -60,7 +62,7 @@ class GraphAttention(DenseGATConv):
     def _attend(self, x: Tensor, adjacency: Tensor) -> Tensor:
         source, target = x @ self.att_src[0, 0, :, :, None], x @ self.att_dst[0, 0, :, :, None]
         score = F.leaky_relu(source.mT + target, self.negative_slope, inplace=True)
-        return (score + adjacency.log()).softmax(-1)
+        return (score + adjacency.log().clamp_min(ABSENT)).softmax(-1)
 
 
 class GamMer(nn.Module):
@@ -153,8 +155,8 @@ def _nested_windows(x: Tensor) -> Tensor:
         ``(B, N, P / 8, P / 8, 2 * 2, 4 * 4 * C)``.
     """
     b, n, p, _, c = x.shape
-    x = x.reshape(b, n, p // 8, 2, 4, p // 8, 2, 4, c)
-    return x.permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(b, n, p // 8, p // 8, 4, 16 * c)
+    x = x.reshape(b, n, p // 8, 2, 4, p // 8, 2, 4 * c)  # TensorRT has no more than eight axes
+    return x.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(b, n, p // 8, p // 8, 4, 16 * c)
 
 
 def _check(layer: str, depth: int, heads: int, width: int, patch_size: int, dropout: float) -> None:

@@ -1,0 +1,96 @@
+"""`gammer bench export`: rows beside the paper's Table 5, each in a process of its own, or why they cannot run."""
+
+import json
+
+import pytest
+from fake_clips import FakeClips
+from test_recognize import fit, trainer
+
+from gammer_lightning import cli
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export import bench
+from gammer_lightning.export.bench_rows import ROWS
+from gammer_lightning.export.bundle import load_bundle
+from gammer_lightning.export.graphs import make_graphs
+from gammer_lightning.export.onnx_files import export_onnx
+from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.run_folder import RunFolder
+
+CONFIG = """
+trainer: {max_epochs: 1}
+data: {magnifier: st-memm-small, train_alphas: [5, 8], eval_alpha: 5, input: apex}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of a tiny GAM-MER."""
+    folder, data = RunFolder(tmp_path_factory.mktemp("runs") / "tiny"), FakeClips()
+    task = fit(folder.path, data, epochs=1, seeds=[0])
+    folder.figures.mkdir(exist_ok=True)
+    folder.config.write_text(CONFIG)
+    folder.save_facts(task="recognize", name="tiny", finished=True)
+    trainer(folder.path, 1).test(task, datamodule=data, verbose=False)
+    return folder.path
+
+
+def bench_export(run, *options):
+    code = cli.main(["bench", "export", str(run), "--device=cpu", "--threads=1", "--repeats=2", "--rounds=2", *options])
+    assert code == 0
+
+
+def test_the_ladder_of_a_run_of_which_half_was_exported(run, tmp_path, capsys):
+    network = load_bundle(run).facts["network"]
+    graph = make_graphs(STMEMM("small"), GamMer(**network), network)["gam_mer"]
+    export_onnx(graph, run / "export/gam_mer.onnx", 1, {})
+    bench_export(run, "--out", str(tmp_path), "--only", "Runtime, CPU", "TensorRT, fp16")
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert (report["device"], report["threads"], report["side"], report["batch"]) == ("cpu", 1, 256, 1)
+    assert report["versions"]["torch"] and report["device_name"]
+    rows = {(row["model"], row["name"]): row for row in report["rows"]}
+    assert rows["st_memm", "PyTorch eager, attention without SDPA"]["published_ms"] == 156.4
+    first, onnx = rows["gam_mer", "PyTorch eager"], rows["gam_mer", "ONNX Runtime, CPU"]
+    assert first["faster"] == 1 and onnx["faster"] == pytest.approx(first["ms"] / onnx["ms"])
+    assert onnx["fastest"] <= onnx["quartiles"][0] <= onnx["ms"] <= onnx["quartiles"][1] <= onnx["slowest"]
+    assert len(onnx["round_medians"]) == 2 and onnx["memory_mb"] > 50 and onnx["published_faster"] == 1.24
+    missing = rows["st_memm", "ONNX Runtime, CPU"]
+    assert missing["why"].startswith("no st_memm.onnx; gammer export") and missing["published_faster"] == 1.32
+    assert "on a CUDA GPU" in rows["st_memm", "TensorRT, fp16"]["why"]
+    said = capsys.readouterr().out
+    assert "256x256, batch 1" in said and "may hold preprocessing" in said and "2.90 (18.5 ms)" in said
+    assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_graph_attention_has_no_sdpa_row():
+    (row,) = (row for row in ROWS["gam_mer"] if "SDPA" in row.name)
+    with pytest.raises(GammerError, match="no products of queries"):
+        row.prepare("gam_mer", bench.Place("none", "none", "cpu", 1, 5.0))
+
+
+def test_the_papers_ratios_are_those_of_its_table():
+    rows = {m: bench.with_ratios(m, [{"published": row.published} for row in ROWS[m]]) for m in ROWS}
+    found = {m: sorted({row["published_faster"] for row in rows[m] if row["published"]}) for m in ROWS}
+    assert found == {"st_memm": [1, 1.32, 2.51, 3.56], "gam_mer": [1, 1.24, 2.12, 2.9]}
+
+
+def test_a_row_whose_process_dies_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.sys, "executable", "/bin/false")
+    rows = bench.measure("gam_mer", bench.Place("none", "none", "cpu", 1, 5.0), 1, 1, ["no such row"])
+    assert [row["why"] for row in rows] == ["its process ended with code 1"]
+    assert bench.table(rows)[1].endswith("-- its process ended with code 1")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--repeats=0"], "--repeats 0"), (["--threads=0"], "--threads 0"), (["--device=cuda"], "no CUDA GPU")],
+)
+def test_bad_input(run, options, said, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert cli.main(["bench", "export", str(run), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_run(tmp_path, capsys):
+    assert cli.main(["bench", "export", str(tmp_path / "none")]) == 2
+    assert "is not a run folder" in capsys.readouterr().err
