@@ -81,6 +81,9 @@ VERBS: dict[str, Verb | TaskVerb] = {
     "predict": Verb(
         "find, magnify and classify expressions in videos or a camera", "predict.commands", "add_arguments", "main"
     ),
+    "export": Verb(
+        "a finished run as ONNX and TensorRT, compared with PyTorch", "export.commands", "add_arguments", "main"
+    ),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
 }
 

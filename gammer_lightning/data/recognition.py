@@ -227,7 +227,7 @@ class _PatchDataset(Dataset):
         clips, positions, _ = torch.tensor(draws).T
         frames = np.stack([self._frames(*draw) for draw in draws])
         return {
-            "patches": _to_input(torch.from_numpy(frames), self.input),
+            "patches": to_input(torch.from_numpy(frames), self.input),
             "label": self.labels[clips],
             "clip": clips,
             "alpha": self.alphas[positions],
@@ -243,7 +243,7 @@ def _as_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return batch  # `__getitems__` has collated it
 
 
-def _to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
+def to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
     """Return float patches ``(B, 68, C, P, P)`` in [-1, 1] of uint8 frames ``(B, 1 or 2, 68, P, P, 3)``."""
     frames = frames.permute(0, 1, 2, 5, 3, 4).contiguous() / 255
     shown = []

@@ -12,6 +12,8 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS, adjacency, nodes_of
 
 LAYERS = ("gat", "gcn")
+ABSENT = -1e4
+"""Score of a pair without an edge: its weight is exactly 0, as with minus infinity, and half precision holds it."""
 
 
 class LocalFeatureExtraction(nn.Module):
@@ -60,7 +62,7 @@ class GraphAttention(DenseGATConv):
     def _attend(self, x: Tensor, adjacency: Tensor) -> Tensor:
         source, target = x @ self.att_src[0, 0, :, :, None], x @ self.att_dst[0, 0, :, :, None]
         score = F.leaky_relu(source.mT + target, self.negative_slope, inplace=True)
-        return (score + adjacency.log()).softmax(-1)
+        return (score + adjacency.log().clamp_min(ABSENT)).softmax(-1)
 
 
 class GamMer(nn.Module):

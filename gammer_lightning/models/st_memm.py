@@ -38,6 +38,7 @@ class Features(NamedTuple):
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # a later training may keep it for its backward
 def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Attention mask of shifted windows, built once per feature size and shared by every layer.
 
@@ -245,7 +246,7 @@ class STMEMM(nn.Module):
             raise GammerError(
                 f"unknown preset {preset!r}", f"known presets: {', '.join(PRESETS)}", "choose one of them"
             )
-        p = PRESETS[preset]
+        self.preset, p = preset, PRESETS[preset]
         dim, head_dim, mlp_ratio = p["dim"], p["head_dim"], p["mlp_ratio"]
         self.stride = p["stride"]
         self.shallow_encoder = ShallowEncoder(dim, self.stride)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -24,6 +25,9 @@ from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.storage import add_storage_argument, study_folder
 from gammer_lightning.sweep.study import Row, open_study
 from gammer_lightning.sweep.tracking import SERVICE_VARIABLE, private_settings
+
+if TYPE_CHECKING:
+    from wandb import Artifact
 
 ENDED = ("complete", "failed", "pruned")
 MARKER = "model-uploaded.json"
@@ -213,17 +217,24 @@ def log_model(upload: Upload, target: Target) -> None:
     artifact = wandb.Artifact(upload.model, "model", metadata={"row": upload.name})
     for name, path in upload.model_files.items():
         artifact.add_file(str(path), name, skip_cache=True, policy="immutable")
+    log_artifact(run, artifact, ["latest", run.best.stem], target)
+
+
+def log_artifact(run: RunFolder, artifact: "Artifact", aliases: Sequence[str], target: Target) -> None:
+    """Log an artifact of a run that is online already, and wait until W&B has it."""
+    import wandb
+
     online = wandb.init(
         entity=target.entity or None,
         project=target.project,
         id=run.facts["wandb_id"],
         resume="must",
         mode="online",
-        dir=upload.folder.resolve(),
+        dir=run.path.resolve(),
         reinit="create_new",
         settings=private_settings(),
     )
     try:
-        online.log_artifact(artifact, aliases=["latest", run.best.stem]).wait()
+        online.log_artifact(artifact, aliases=list(aliases)).wait()
     finally:
         online.finish()

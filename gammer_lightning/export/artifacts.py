@@ -1,0 +1,199 @@
+"""Bundles in W&B: logged as an artifact of their run, and runs taken back from there.
+
+The run folder stays the truth: everything here needs the network, and nothing else does.
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export.bundle import BUNDLE, Bundle, sha256_of
+from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder
+from gammer_lightning.sweep.sync import Target, Upload, check_login, log_artifact, upload_runs
+
+if TYPE_CHECKING:
+    from wandb import Artifact
+
+PREFIX = "wandb:"
+OFFLINE = ("offline", "disabled", "dryrun")
+
+
+def check_online(source: str) -> None:
+    """See that W&B can be reached, before an export that would take minutes.
+
+    Raises:
+        GammerError: If it is switched off, there is no key, or no connection.
+    """
+    taken = source.startswith(PREFIX)
+    rule = (
+        "what lies in W&B is read from there" if taken else "the bundle is uploaded to W&B; the run folder has it, too"
+    )
+    other = "copy the run folder here and give its path" if taken else f"without --upload: gammer export {source}"
+    if (mode := os.environ.get("WANDB_MODE", "online")) in OFFLINE:
+        raise GammerError(f"W&B is {mode} (WANDB_MODE)", rule, f"WANDB_MODE=online gammer export ..., or {other}")
+    try:
+        check_login()
+    except GammerError as error:
+        raise GammerError(error.what, rule, f"{error.next_step}; or {other}") from error
+
+
+def upload(run: RunFolder, bundle: Bundle) -> str:
+    """Log a bundle and its run's checkpoint as an artifact of the run, which is uploaded first if it is not there.
+
+    Aliases are ``best`` and the pooled metric, e.g. ``uf1-0.578``.
+
+    Returns:
+        A line for people.
+
+    Raises:
+        GammerError: If the run was not tracked, or W&B does not take it.
+    """
+    import wandb
+
+    name, aliases, target = artifact_name(run), artifact_aliases(bundle.facts), _target(run)
+    artifact = wandb.Artifact(name, "model", metadata={key: v for key, v in bundle.facts.items() if key != "adjacency"})
+    files = [*bundle.path.iterdir(), run.best, run.config, run.path / "results.json"]
+    for path in files:
+        artifact.add_file(str(path), path.name, skip_cache=True, policy="immutable")
+    _upload_run(run, target)
+    log_artifact(run, artifact, aliases, target)
+    return f"uploaded: {name} ({', '.join(aliases)}), {len(files)} files, linked to run {run.facts['wandb_id']}"
+
+
+def artifact_name(run: RunFolder) -> str:
+    """Return the name of a run's bundle in W&B, of the signs that it takes."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run.facts['name']}-{run.facts['wandb_id']}-export")[-128:]
+
+
+def artifact_aliases(facts: dict[str, Any]) -> list[str]:
+    """Return ``best`` and the first pooled metric with its value."""
+    metric, value = next(iter(facts["metrics"]["mean"].items()))
+    return ["best", f"{metric}-{value:.3f}"]
+
+
+def _target(run: RunFolder) -> Target:
+    """Return where the run lies in W&B: where it was taken from, else the account's own place."""
+    entity, project = run.facts.get("wandb_path", [os.environ.get("WANDB_ENTITY", ""), WANDB_PROJECT])
+    return Target(entity, project)
+
+
+def _upload_run(run: RunFolder, target: Target) -> None:
+    """Upload the run's offline records; an online run is there already."""
+    if not (run.path / "wandb").is_dir() and "wandb_path" not in run.facts:
+        raise GammerError(
+            f"{run.path} ran without W&B",
+            "the artifact is linked to its run there",
+            f"wandb artifact put --type model --name {target.project}/{artifact_name(run)} {run.path}/export",
+        )
+    if waiting := Upload("", run.path).offline:
+        upload_runs(waiting, target)
+
+
+def fetch(source: str) -> Path:
+    """Take a run from W&B: its newest model artifact with a checkpoint, its settings and results, as a run folder.
+
+    Args:
+        source: ``wandb:ENTITY/PROJECT/RUN``, RUN being the run's id.
+
+    Returns:
+        ``runs/recognize/wandb/ENTITY-PROJECT-RUN``; a folder that has the same artifact is left as it is.
+
+    Raises:
+        GammerError: If the address is malformed, W&B cannot be reached, or has no such run or no checkpoint.
+    """
+    entity, project, identity = _address(source)
+    check_online(source)
+    import wandb
+
+    path = f"{entity}/{project}/{identity}"
+    try:
+        run = wandb.Api().run(path)
+        artifact = _model(list(run.logged_artifacts()), path)
+    except (wandb.errors.Error, ValueError) as error:
+        raise GammerError(
+            f"W&B has no run {path} for you: {error}",
+            "ENTITY/PROJECT/RUN, RUN being the id in the run's address, e.g. wandb:team/gammer-lightning/1a2b3c4d",
+            "check the address, and `wandb login`",
+        ) from error
+    folder = Path("runs", "recognize", "wandb", f"{entity}-{project}-{identity}")
+    if folder.exists():
+        return _same(folder, artifact)
+    _download(artifact, folder, _env(run, artifact, [entity, project], identity))
+    print(f"{artifact.name}: taken to {folder}")
+    return folder
+
+
+def _address(source: str) -> list[str]:
+    parts = source.removeprefix(PREFIX).split("/")
+    if len(parts) != 3 or not all(re.fullmatch(r"[\w.-]+", part) for part in parts):
+        raise GammerError(
+            f"the address {source!r}",
+            "wandb:ENTITY/PROJECT/RUN, RUN being the id in the run's address",
+            "e.g. wandb:team/gammer-lightning/1a2b3c4d",
+        )
+    return parts
+
+
+def _model(artifacts: list["Artifact"], path: str) -> "Artifact":
+    models = [
+        one for one in artifacts if one.type == "model" and any(n.endswith(".ckpt") for n in one.manifest.entries)
+    ]
+    if not models:
+        raise GammerError(
+            f"the run {path} has no checkpoint in W&B",
+            "it is there once it was uploaded",
+            "where it was trained: gammer export RUN --upload, or gammer sweep sync STUDY",
+        )
+    return models[-1]
+
+
+def _same(folder: Path, artifact: "Artifact") -> Path:
+    if RunFolder(folder).facts.get("artifact") != artifact.digest:
+        raise GammerError(
+            f"{folder} holds another version of the run than W&B",
+            "nothing is overwritten",
+            f"export the one here: gammer export {folder}, or delete it and take the other",
+        )
+    return folder
+
+
+def _env(run: Any, artifact: "Artifact", path: list[str], identity: str) -> dict[str, Any]:
+    known = {key: run.config.get(key) for key in ("task", "seed", "git")}
+    facts = {"name": run.config.get("name") or run.name, "wandb_id": identity, "wandb_path": path}
+    return known | facts | {"finished": run.state == "finished", "artifact": artifact.digest}
+
+
+def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
+    """Lay an artifact's files out as a run folder, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+        taken, run = Path(artifact.download(str(Path(temporary, "taken")))), Path(temporary, "run")
+        (run / "checkpoints").mkdir(parents=True)
+        for name in ("config.yaml", "results.json"):
+            if (taken / name).is_file():
+                shutil.move(taken / name, run / name)
+        for checkpoint in taken.glob("*.ckpt"):
+            shutil.move(checkpoint, run / "checkpoints" / checkpoint.name)
+        _check_taken(taken, run)
+        (run / "env.json").write_text(json.dumps(env, indent=2) + "\n")
+        run.rename(folder)
+
+
+def _check_taken(taken: Path, run: Path) -> None:
+    """See that the checkpoint is the one that a bundle beside it was made of, and that the settings are there."""
+    said = json.loads((taken / BUNDLE).read_text())["run"] if (taken / BUNDLE).is_file() else None
+    if said and sha256_of(run / "checkpoints" / said["checkpoint"]) != said["checkpoint_sha256"]:
+        raise GammerError("the checkpoint in W&B is not the bundle's", "both are of one run", "upload it again")
+    if not (run / "config.yaml").is_file() or not yaml.safe_load((run / "config.yaml").read_text()):
+        raise GammerError(
+            "the artifact in W&B has no config.yaml",
+            "a run is rebuilt from its settings and checkpoint",
+            "upload it again: gammer export RUN --upload",
+        )

@@ -1,0 +1,406 @@
+"""The export bundle: the networks of a run, how their input is made, what they were trained on, a hash of each file."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import yaml
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+
+from gammer_lightning import __version__
+from gammer_lightning.checkpoints import load_checkpoint, load_weights
+from gammer_lightning.data.faces import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
+from gammer_lightning.errors import GammerError
+from gammer_lightning.facial_graph import adjacency, nodes_of
+from gammer_lightning.files import content_hash, replacing
+from gammer_lightning.magnifiers import load_magnifier
+from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier, load_st_memm, save_st_memm
+from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.run_folder import RunFolder, git_state, open_run
+from gammer_lightning.tasks.recognize import deployed_model
+
+FORMAT = 1
+BUNDLE = "bundle.json"
+FOLDER = "export"
+WEIGHTS = {"st_memm": "st_memm.safetensors", "gam_mer": "gam_mer.safetensors"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A run ready to be used: in five lines, ``load_bundle(path).predict(video)``.
+
+    Attributes:
+        path: The bundle's folder; the run folder where nothing was exported.
+        facts: What bundle.json says.
+    """
+
+    path: Path
+    facts: dict[str, Any]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes."""
+        return tuple(self.facts["classes"])
+
+    @property
+    def alpha(self) -> float:
+        """The magnification factor that the run was evaluated at."""
+        return self.facts["alpha"]
+
+    @property
+    def alpha_range(self) -> tuple[float, float]:
+        """Least and largest factor that GAM-MER was trained or evaluated at."""
+        return tuple(self.facts["alpha_range"])
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch, px of the 256 px crop."""
+        return self.facts["patch_size"]
+
+    @property
+    def input(self) -> str:
+        """What patches show: ``"apex"``, ``"difference"`` or ``"both"``."""
+        return self.facts["input"]
+
+    def networks(self) -> tuple[STMEMM, GamMer]:
+        """Return the magnifier and the classifier in evaluation mode, on the CPU.
+
+        Raises:
+            GammerError: If a file is missing or does not fit.
+        """
+        if not self.facts["files"]:
+            source = open_source(self.path, self.facts["magnifier"]["name"])
+            return source.magnifier.network, source.recognizer
+        weights = self.file(WEIGHTS["gam_mer"])
+        recognizer = GamMer(**self.facts["network"])
+        load_weights(recognizer, _read_weights(weights), weights)
+        return load_st_memm(str(self.file(WEIGHTS["st_memm"]))).network, recognizer.eval()
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of its files.
+
+        Raises:
+            GammerError: If the bundle has no such file.
+        """
+        path = self.path / name
+        if name not in self.facts["files"] or not path.is_file():
+            raise GammerError(
+                f"the bundle {self.path} has no {name}",
+                f"it has: {', '.join(self.facts['files']) or 'nothing exported yet'}",
+                f"{_export_command(name)}, or copy the whole folder",
+            )
+        return path
+
+    def predict(self, video: str | Path, out: str | Path | None = None, **settings: Any) -> Any:
+        """Find, magnify and classify micro-expressions in a video; as `gammer_lightning.predict.pipeline.predict`."""
+        from gammer_lightning.predict.pipeline import predict
+
+        return predict(self, video, out, **settings)
+
+
+def _export_command(name: str) -> str:
+    precision = " --precision fp16" if ".fp16." in name else ""
+    kind = "tensorrt-rtx" if ".tensorrt-rtx." in name else "tensorrt" if name.endswith(".plan") else "onnx"
+    return f"gammer export RUN --to {kind}{precision}"
+
+
+def load_bundle(path: str | Path) -> Bundle:
+    """Open a bundle folder, a run with ``export/``, or a run without one (from its checkpoint; nothing is written).
+
+    Raises:
+        GammerError: If it is neither, a file is not what bundle.json says, or the run has no finished checkpoint.
+    """
+    path = Path(path)
+    for folder in (path, path / FOLDER):
+        if (folder / BUNDLE).is_file():
+            bundle = Bundle(folder, read_facts(folder))
+            _check_files(bundle)
+            _check_fresh(bundle)
+            return bundle
+    return Bundle(path, open_source(path).facts())
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Read bundle.json.
+
+    Raises:
+        GammerError: If it is damaged, altered, or of another format.
+    """
+    path = folder / BUNDLE
+    try:
+        facts = json.loads(path.read_text())
+        intact = facts.pop("digest") == _digest(facts)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        intact = False
+    if not intact:
+        raise _changed(path, "its own digest does not fit")
+    if facts["format"] != FORMAT:
+        raise GammerError(
+            f"{path} has format {facts['format']}",
+            f"this version ({__version__}) reads format {FORMAT}",
+            "export the run again with this version: gammer export RUN",
+        )
+    return facts
+
+
+def _digest(facts: dict[str, Any]) -> str:
+    return content_hash(json.dumps(facts, sort_keys=True))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_files(bundle: Bundle) -> None:
+    """See that each file that is there is the one that was exported; some may stay behind when a bundle is moved."""
+    for name, entry in bundle.facts["files"].items():
+        path = bundle.path / name
+        if path.is_file() and sha256_of(path) != entry["sha256"]:
+            raise _changed(path, "its SHA-256 is not the one in bundle.json")
+
+
+def _changed(path: Path, why: str) -> GammerError:
+    return GammerError(
+        f"{path} was changed or damaged: {why}",
+        "a bundle is used as it was exported, or not at all",
+        "copy the bundle again, or export the run again: gammer export RUN",
+    )
+
+
+def _check_fresh(bundle: Bundle) -> None:
+    """See that a bundle inside its run is of the run's checkpoint."""
+    checkpoint = bundle.path.parent / "checkpoints" / bundle.facts["run"]["checkpoint"]
+    if checkpoint.is_file() and sha256_of(checkpoint) != bundle.facts["run"]["checkpoint_sha256"]:
+        raise GammerError(
+            f"{bundle.path} is older than {checkpoint}",
+            "a bundle holds the weights of its run",
+            f"export again: gammer export {bundle.path.parent}",
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished recognition run, its networks loaded.
+
+    Attributes:
+        run: The run folder.
+        magnifier: ST-MEMM.
+        recognizer: The member that holds out nobody.
+        recognition: What the checkpoint says of the networks and clips.
+        config: What config.yaml says.
+    """
+
+    run: RunFolder
+    magnifier: STMEMMMagnifier
+    recognizer: GamMer
+    recognition: dict[str, Any]
+    config: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what bundle.json says, with no files yet."""
+        network = self.recognition["network"] | {"regions": list(self.recognition["network"]["regions"])}
+        return {
+            "format": FORMAT,
+            "package": __version__,
+            "commit": (git_state() or {}).get("commit"),
+            "run": self._run_facts(),
+            "classes": list(self.recognition["class_names"]),
+            **self._input_facts(),
+            "nodes": list(nodes_of(network["regions"])),
+            "regions": network["regions"],
+            "graph": network["graph"],
+            "adjacency": adjacency(network["regions"], network["graph"]).astype(int).tolist(),
+            "network": network,
+            "magnifier": self._magnifier_facts(),
+            **self._result_facts(),
+            "files": {},
+        }
+
+    def _run_facts(self) -> dict[str, Any]:
+        known = self.run.facts
+        return {
+            "name": known["name"],
+            "folder": self.run.path.resolve().name,
+            "wandb_id": known.get("wandb_id"),
+            "started": known.get("started"),
+            "commit": (known.get("git") or {}).get("commit"),
+            "epochs": self.config["trainer"]["max_epochs"],
+            "checkpoint": self.run.best.name,
+            "checkpoint_sha256": sha256_of(self.run.best),
+        }
+
+    def _input_facts(self) -> dict[str, Any]:
+        data = self.config["data"]
+        used = [float(alpha) for alpha in (*data["train_alphas"], data["eval_alpha"])]
+        return {
+            "alpha": float(data["eval_alpha"]),
+            "alpha_range": [min(used), max(used)],
+            "train_alphas": [float(alpha) for alpha in data["train_alphas"]],
+            "input": data["input"],
+            "patch_size": self.recognition["network"]["patch_size"],
+            "channels": self.recognition["network"]["channels"],
+            "geometry": {
+                "crop": CROP,
+                "iod": IOD,
+                "eye_line": EYE_LINE,
+                "max_outside": MAX_OUTSIDE,
+                "landmarks": "dlib, 68 points, found once on the onset",
+                "landmark_model_sha256": MODEL_SHA256,
+                "version": GEOMETRY,
+            },
+        }
+
+    def _magnifier_facts(self) -> dict[str, Any]:
+        return {
+            "name": self.magnifier.name,
+            "fingerprint": self.magnifier.fingerprint,
+            "preset": self.magnifier.network.preset,
+            "trained_with": self.config["data"]["magnifier"],
+        }
+
+    def _result_facts(self) -> dict[str, Any]:
+        path = self.run.path / "results.json"
+        if not path.is_file():
+            raise GammerError(
+                f"{self.run.path} has no results.json",
+                "a bundle says how good its model is",
+                f"gammer recognize test {self.run.path}",
+            )
+        results = json.loads(path.read_text())
+        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
+        metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
+        return {key: results[key] for key in kept} | {"metrics": metrics}
+
+
+def open_source(path: str | Path, magnifier: str | None = None) -> Source:
+    """Load the networks of a finished recognition run.
+
+    Args:
+        path: The run folder.
+        magnifier: Name or path of the magnifier, in place of the run's own.
+
+    Raises:
+        GammerError: If it is no finished recognition run, or its magnifier is no ST-MEMM.
+    """
+    run = _finished_run(path)
+    config = yaml.safe_load(run.config.read_text())
+    name = magnifier or config["data"]["magnifier"]
+    loaded = load_magnifier(name)
+    if not isinstance(loaded, STMEMMMagnifier):
+        raise GammerError(
+            f"the magnifier {name!r} is not ST-MEMM",
+            "ST-MEMM alone is exported; " + (f"it is what {path} was trained with" if magnifier is None else ""),
+            f"gammer export {path} --magnifier st-memm-small",
+        )
+    recognizer = deployed_model(run.best)
+    return Source(run, loaded, recognizer, load_checkpoint(run.best)["recognition"], config)
+
+
+def _finished_run(path: str | Path) -> RunFolder:
+    run = open_run(path)
+    task = run.facts["task"]
+    if task != "recognize":
+        raise GammerError(
+            f"{path} is a run of `{task}`",
+            "a bundle is made of a recognition run, and of a magnifier beside it",
+            f"gammer export RECOGNITION_RUN --magnifier {path}",
+        )
+    if not run.facts["finished"] or not run.best.is_file():
+        raise GammerError(
+            f"the run {path} " + ("has no checkpoint" if run.facts["finished"] else "is not finished"),
+            "a bundle is made of the last checkpoint of a finished run",
+            f"gammer recognize fit --resume {path}",
+        )
+    return run
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise _changed(path, str(error)) from error
+
+
+def save_networks(source: Source, folder: Path) -> None:
+    """Write both networks as safetensors, so that a bundle alone can run in PyTorch and be exported again."""
+    save_st_memm(source.magnifier.network, source.magnifier.network.preset, folder / WEIGHTS["st_memm"])
+    weights = {key: value.contiguous() for key, value in source.recognizer.state_dict().items()}
+    with replacing(folder / WEIGHTS["gam_mer"]) as temporary:
+        save_file(weights, temporary, metadata={"model": "GAM-MER"})
+
+
+def is_same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two bundles' facts are of the same weights, used in the same way."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(facts: dict[str, Any]) -> dict[str, Any]:
+    own = {key: facts.get(key) for key in ("classes", "network", "input", "geometry")}
+    return own | {
+        "magnifier": facts.get("magnifier", {}).get("fingerprint"),
+        "checkpoint": facts.get("run", {}).get("checkpoint_sha256"),
+    }
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty sibling of ``folder`` that takes its place, old files and all, only if the block succeeds."""
+    with replacing(folder) as staged:
+        staged.mkdir(parents=True)
+        yield staged
+        aside = staged.with_name(staged.name + ".old")
+        if folder.exists():
+            os.replace(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[str, dict[str, Any]]) -> Bundle:
+    """Make a bundle of what lies in a staging folder, and of the old bundle's other files of the same weights.
+
+    Args:
+        folder: The bundle's folder, as it will be; other exports of it wait meanwhile.
+        staged: Folder of the new files.
+        facts: What bundle.json says, without files.
+        files: Graph, precision, batch and so on of each new file.
+    """
+    from gammer_lightning.export.card import model_card
+
+    with FileLock(folder.parent / f".{folder.name}.lock"), replacing_folder(folder) as new:
+        for path in staged.iterdir():
+            shutil.copy2(path, new / path.name)
+        entries = _kept_files(folder, new, facts, files) | {
+            name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size} | entry
+            for name, entry in files.items()
+        }
+        facts = facts | {"files": dict(sorted(entries.items()))}
+        (new / BUNDLE).write_text(json.dumps(facts | {"digest": _digest(facts)}, indent=1) + "\n")
+        (new / "MODEL_CARD.md").write_text(model_card(facts))
+    return Bundle(folder, facts)
+
+
+def _kept_files(folder: Path, new: Path, facts: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Copy the old bundle's files that are whole, of the same weights, and no plan of an ONNX file that changed."""
+    try:
+        old = read_facts(folder)
+    except GammerError:
+        return {}
+    if not is_same_model(old, facts):
+        return {}
+    others = {name: entry for name, entry in old["files"].items() if name not in files}
+    whole = {n: e for n, e in others.items() if (folder / n).is_file() and sha256_of(folder / n) == e["sha256"]}
+    hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
+    kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}
+    for name in kept:
+        shutil.copy2(folder / name, new / name)
+    return kept

@@ -1,0 +1,131 @@
+"""The model card of a bundle: what it was trained on, how it was judged, where its limits are, who allows what."""
+
+from typing import Any
+
+from gammer_lightning.data.datasets import DATASETS
+from gammer_lightning.facial_graph import REGIONS
+from gammer_lightning.results import MICROFACES_NOTE
+
+METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
+LIMITS = (
+    "One upright, frontal face, about 40 px wide or more, lit evenly; the onset is a neutral face of the same person.",
+    "Clips of a laboratory at a high frame rate (CASME II: 200 a second). At 25 to 30 frames a second a "
+    "micro-expression lasts a handful of frames, and may be missed.",
+    "Magnification shows noise, blinks and head motion larger, too; a magnified frame is no photograph of anything.",
+    "An expression is not an emotion, and a class is not what somebody feels or means. Not for decisions about people.",
+)
+LANDMARK_NOTE = (
+    "Faces are aligned with dlib's 68-point landmark model, trained on iBUG 300-W, whose licence excludes commercial "
+    "use. The model is not part of this bundle; commercial use needs another one, or iBUG's permission."
+)
+
+
+def model_card(facts: dict[str, Any]) -> str:
+    """Return MODEL_CARD.md for what bundle.json says."""
+    sections = {
+        "Use": _use(facts),
+        "Training": _training(facts),
+        "Results": _results(facts),
+        "Limits": [f"- {line}" for line in (_alpha_limit(facts), *LIMITS)],
+        "Licences": [f"- {line}" for line in _licences(facts)],
+        "Files": _files(facts["files"]),
+    }
+    body = [line for title, lines in sections.items() for line in (f"## {title}", "", *lines, "")]
+    head = f"{len(facts['classes'])} classes ({', '.join(facts['classes'])}), trained on {_datasets(facts)}"
+    return "\n".join(
+        [f"# {facts['run']['name']}: micro-expressions by motion magnification", "", f"{head}.", "", *body]
+    )
+
+
+def _datasets(facts: dict[str, Any]) -> str:
+    return ", ".join(DATASETS[name].title for name in facts["datasets"])
+
+
+def _use(facts: dict[str, Any]) -> list[str]:
+    return [
+        "```python",
+        "from gammer_lightning.export import load_bundle",
+        "",
+        'load_bundle("this/folder").predict("video.mp4", "out")',
+        "```",
+        "",
+        f"ST-MEMM (`{facts['magnifier']['preset']}`) magnifies the motion from an onset to an apex frame by alpha "
+        f"{facts['alpha']:g}; GAM-MER classifies {facts['patch_size']} px patches around {len(facts['nodes'])} of 68 "
+        f"landmarks ({', '.join(facts['regions'])}; {facts['graph']} graph) of the {_shown(facts)}.",
+    ]
+
+
+def _shown(facts: dict[str, Any]) -> str:
+    difference = "difference of the magnified apex from the onset"
+    return {"apex": "magnified apex", "difference": difference, "both": f"magnified apex and the {difference}"}[
+        facts["input"]
+    ]
+
+
+def _training(facts: dict[str, Any]) -> list[str]:
+    run, alphas = facts["run"], ", ".join(f"{alpha:g}" for alpha in facts["train_alphas"])
+    magnifier = facts["magnifier"]
+    lines = [
+        f"- Data: {facts['clips']} clips of {facts['subjects']} subjects; SHA-256 of the list of clips "
+        f"`{facts['clips_sha256']}`. The exported member has trained on all of them.",
+        f"- Input while training: alpha {alphas}. {run['epochs']} epochs, fixed beforehand.",
+        f"- Magnifier: `{magnifier['name']}`, fingerprint `{magnifier['fingerprint'][:16]}`.",
+        f"- Run `{run['name']}/{run['folder']}`, commit `{run['commit']}`; exported by gammer-lightning "
+        f"{facts['package']}, commit `{facts['commit']}`.",
+    ]
+    if magnifier["name"] != magnifier["trained_with"]:
+        lines.append(f"- **GAM-MER was trained on frames of another magnifier, `{magnifier['trained_with']}`.**")
+    return lines
+
+
+def _results(facts: dict[str, Any]) -> list[str]:
+    mean, std, seeds = (facts["metrics"][key] for key in ("mean", "std", "seeds"))
+    spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
+    rows = [f"| {METRICS.get(key, key)} | {_with_spread(mean[key], std[key])} |" for key in mean]
+    notes = ["", MICROFACES_NOTE] if "microfaces" in facts["datasets"] else []
+    return [
+        f"Protocol: {facts['protocol']}. {seeds} seed(s), {spread}.",
+        "",
+        "| | pooled over folds |",
+        "| --- | --- |",
+        *rows,
+        "",
+        "Each clip was judged by a network that had not seen its subject. The exported network has seen all clips, so "
+        "its own score on them says nothing and is not given.",
+        *notes,
+    ]
+
+
+def _with_spread(mean: float, std: float | None) -> str:
+    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+
+
+def _alpha_limit(facts: dict[str, Any]) -> str:
+    least, largest = facts["alpha_range"]
+    unused = sorted(set(REGIONS) - set(facts["regions"])) if "all" not in facts["regions"] else []
+    blind = f" It does not look at: {', '.join(unused)}." if unused else ""
+    return f"Trained and judged at alpha {least:g} to {largest:g}; beyond, nothing is known.{blind}"
+
+
+def _licences(facts: dict[str, Any]) -> list[str]:
+    licensed = [name for name in facts["datasets"] if name != "microfaces"]
+    notes = [
+        f"{DATASETS[name].title}: {DATASETS[name].get}. Research use; ask its owners about weights."
+        for name in licensed
+    ]
+    if "microfaces" in facts["datasets"]:
+        notes.append(
+            "microfaces: generated; its default portraits (scikit-image, matplotlib) are in the public domain."
+        )
+    weights = "The code and the shipped weights `st-memm-small`: Apache-2.0."
+    return [LANDMARK_NOTE, *notes, weights]
+
+
+def _files(files: dict[str, dict[str, Any]]) -> list[str]:
+    head = ["| file | graph | precision | batch | MB | SHA-256 |", "| --- | --- | --- | --- | --- | --- |"]
+    return [*head, *(_file(name, entry) for name, entry in files.items())]
+
+
+def _file(name: str, entry: dict[str, Any]) -> str:
+    cells = (name, entry["graph"], entry["precision"], entry["batch"] or "-", f"{entry['bytes'] / 1e6:.2f}")
+    return "| " + " | ".join(map(str, (*cells, f"`{entry['sha256'][:16]}`"))) + " |"

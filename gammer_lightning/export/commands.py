@@ -1,0 +1,64 @@
+"""``gammer export``: a finished run as ONNX files and TensorRT plans that are proven to say the same."""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from gammer_lightning.errors import GammerError
+
+TARGETS = ("onnx", "tensorrt", "tensorrt-rtx")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``gammer export``."""
+    parser.add_argument("run", help="folder of a finished recognition run, or wandb:ENTITY/PROJECT/RUN")
+    parser.add_argument("--magnifier", help="name, run folder or checkpoint of ST-MEMM (default: the run's own)")
+    parser.add_argument("--to", default="onnx", choices=TARGETS, help="default: %(default)s")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16"), help="default: %(default)s")
+    parser.add_argument("--batch", default="dynamic", help="dynamic, or the only batch size (default: %(default)s)")
+    parser.add_argument("--upload", action="store_true", help="log the bundle as an artifact of its run in W&B")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Export a run.
+
+    Returns:
+        The exit code: 1 where the exported graphs do not say what PyTorch says; then nothing was written.
+
+    Raises:
+        GammerError: If the run, its clips, an argument or a package is not usable.
+    """
+    batch = _batch(arguments.batch)
+    from gammer_lightning.export import artifacts, bundle
+    from gammer_lightning.export.job import Job
+    from gammer_lightning.export.onnx_files import need
+    from gammer_lightning.files import disk_errors
+
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        need(package)
+    if arguments.upload:
+        artifacts.check_online(arguments.run)
+    path = artifacts.fetch(arguments.run) if arguments.run.startswith(artifacts.PREFIX) else Path(arguments.run)
+    source = bundle.open_source(path, arguments.magnifier)
+    print(f"checkpoint: {source.run.best}, magnifier: {source.magnifier.name}")
+    folder = source.run.path / bundle.FOLDER
+    with disk_errors(folder), tempfile.TemporaryDirectory(dir=source.run.path, prefix=".export.") as staged:
+        job = Job(source, Path(staged), arguments.precision, batch)
+        if not job.run(arguments.to):
+            print(f"error: the exported graphs are not PyTorch's; {folder} is as it was", file=sys.stderr)
+            return 1
+        made = bundle.write_bundle(folder, job.staged, job.facts, job.files)
+    print(f"bundle: {folder}, {sum(entry['bytes'] for entry in made.facts['files'].values()) / 1e6:.1f} MB")
+    if arguments.upload:
+        print(artifacts.upload(source.run, made))
+    print(f"next: gammer predict {path} VIDEO")
+    return 0
+
+
+def _batch(text: str) -> int | None:
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise GammerError(f"--batch {text}", "dynamic, or a number of frames or clips from 1 on", "e.g. --batch 1")
+    return int(text)

@@ -1,0 +1,230 @@
+"""Whether exported graphs say what PyTorch says, on the run's own clips; and what half precision changes."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gammer_lightning.data.datasets import variable
+from gammer_lightning.data.faces import cut_patches
+from gammer_lightning.data.premagnify import RAW
+from gammer_lightning.data.recognition import MagnifiedClips, to_input
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export.backends import Backend, Run
+from gammer_lightning.export.bundle import Source
+from gammer_lightning.export.graphs import INTERFACE
+
+TOLERANCE = {"fp32": 1e-4, "fp16": 2e-2}
+"""Largest difference from PyTorch's float32, as a share of the output's largest value, or of 1 where that is less."""
+BATCHES = (1, 3)
+"""Batch sizes that a graph with a free batch is compared at."""
+
+
+def open_clips(source: Source) -> MagnifiedClips:
+    """Return the clips that a run was trained on, pre-magnified at its evaluation alpha.
+
+    Data sets are looked for where the run found them, then where their environment variables say.
+
+    Raises:
+        GammerError: If they are not on this machine, or not those of the checkpoint.
+    """
+    data = source.config["data"]
+    alpha = [data["eval_alpha"]]
+    roots = {name: root if root and Path(root).is_dir() else None for name, root in data["roots"].items()}
+    try:
+        clips = MagnifiedClips(**data | {"roots": roots, "alphas": alpha, "train_alphas": alpha, "num_workers": 0})
+        clips.prepare_data()
+        clips.setup()
+    except GammerError as error:
+        if absent := [name for name, root in roots.items() if not root and not os.environ.get(variable(name))]:
+            raise _absent(source, absent) from error
+        raise
+    if clips.clip_hash != source.recognition["clip_hash"]:
+        raise GammerError(
+            f"the clips in {', '.join(str(root) for root in roots.values())} are not those of {source.run.path}",
+            "an export is compared with PyTorch on the clips and labels that the run was trained with",
+            "restore the data set, or train again: gammer recognize fit",
+        )
+    return clips
+
+
+def _absent(source: Source, names: Sequence[str]) -> GammerError:
+    roots = source.config["data"]["roots"]
+    missing = ", ".join(f"{name} ({roots[name] or f'{variable(name)} is not set'})" for name in names)
+    settings = " ".join(f"{variable(name)}=/path/to/{name}" for name in names)
+    return GammerError(
+        f"the clips of {source.run.path} are not on this machine: {missing}",
+        "every export is compared with PyTorch on the run's own clips, and none is written without",
+        f"{settings} gammer export ..., with the data set copied here; `gammer data list` says how to get it",
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """One comparison.
+
+    Attributes:
+        what: Graph and batch size.
+        difference: Largest absolute difference.
+        limit: The largest that passes.
+    """
+
+    what: str
+    difference: float
+    limit: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether it passes; a value that is not finite does not."""
+        return self.difference <= self.limit
+
+    def __str__(self) -> str:
+        """Return a line of the report."""
+        verdict = "ok" if self.holds else "FAILED"
+        return f"  {self.what:<44} max |difference| {self.difference:.2e}  limit {self.limit:.2e}  {verdict}"
+
+
+def compare(
+    reference: Mapping[str, Run],
+    exported: Mapping[str, Run],
+    clips: MagnifiedClips,
+    facts: dict[str, Any],
+    precision: str,
+    batches: Sequence[int] = BATCHES,
+) -> Iterator[Result]:
+    """Compare graphs with PyTorch in float32 on real clips, and the split pair with the whole.
+
+    Args:
+        reference: The graphs in PyTorch, float32.
+        exported: The same graphs as exported.
+        clips: The run's clips.
+        facts: What bundle.json says.
+        precision: Whose tolerance counts.
+        batches: Batch sizes.
+    """
+    first = 0
+    for batch in batches:
+        chosen = [index % len(clips.clips) for index in range(first, first + batch)]
+        first += batch
+        inputs = graph_inputs(reference, clips, chosen, facts)
+        for name, (needed, _) in INTERFACE.items():
+            given = {key: inputs[key] for key in needed}
+            yield _result(f"{name}, batch {batch}", exported[name](**given), reference[name](**given), precision)
+        whole = exported["st_memm"](**{key: inputs[key] for key in INTERFACE["st_memm"][0]})
+        yield _result(f"encoder + decoder against whole, batch {batch}", _split(exported, inputs), whole, precision)
+
+
+def graph_inputs(
+    reference: Mapping[str, Run], clips: MagnifiedClips, chosen: Sequence[int], facts: dict[str, Any]
+) -> dict[str, Tensor]:
+    """Return every graph's inputs by name for some clips, alpha in turn the run's own, its least and its largest."""
+    onset, apex = crops(clips, chosen)
+    alphas = (facts["alpha"], *facts["alpha_range"])
+    return {
+        "onset": onset,
+        "apex": apex,
+        "frame": apex,
+        "alpha": torch.tensor([alphas[index % len(alphas)] for index in range(len(chosen))]),
+        "onset_mix": reference["st_memm_encoder"](frame=onset),
+        "apex_mix": reference["st_memm_encoder"](frame=apex),
+        "patches": to_input(torch.from_numpy(clips.patches[list(chosen)]), clips.hparams.input),
+    }
+
+
+def crops(clips: MagnifiedClips, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return onsets and raw apexes ``(B, 3, 256, 256)`` in [0, 1]."""
+    pairs = np.stack([clips.images(index, [RAW]) for index in chosen])
+    onset, apex = torch.from_numpy(pairs).permute(1, 0, 4, 2, 3).float() / 255
+    return onset.contiguous(), apex.contiguous()
+
+
+def _split(graphs: Mapping[str, Run], inputs: dict[str, Tensor]) -> Tensor:
+    mixes = {f"{name}_mix": graphs["st_memm_encoder"](frame=inputs[name]) for name in ("onset", "apex")}
+    return graphs["st_memm_decoder"](onset=inputs["onset"], alpha=inputs["alpha"], **mixes)
+
+
+def _result(what: str, found: Tensor, expected: Tensor, precision: str) -> Result:
+    found, expected = found.cpu(), expected.cpu()
+    difference = float((found - expected).abs().max())
+    limit = TOLERANCE[precision] * max(1.0, float(expected.abs().max()))
+    return Result(what, difference, limit)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a lower precision changes over all clips of a run.
+
+    Attributes:
+        clips: Number of clips.
+        changed: Of how many the most probable class differs.
+        probability: Largest change of a class's probability.
+        frame: Largest change of a magnified frame's pixel, of 1.
+        broken: Clips with a value that is not finite.
+    """
+
+    clips: int
+    changed: int
+    probability: float
+    frame: float
+    broken: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Return the report."""
+        return (
+            f"over all {self.clips} clips of the run, magnified, cut and classified at fp16 and at fp32:\n"
+            f"  {self.changed} of {self.clips} predictions change; largest change of a probability "
+            f"{self.probability:.4f}, of a pixel {self.frame:.4f}; "
+            + (f"NOT FINITE: {', '.join(self.broken[:5])}" if self.broken else "finite on every clip")
+        )
+
+
+def measure_change(reference: Backend, lower: Backend, clips: MagnifiedClips, alpha: float, batch: int = 1) -> Change:
+    """Magnify, cut and classify every clip of a run twice, and compare.
+
+    The deployed member has trained on these clips: what it gets right of them is no result, and is not reported.
+
+    Args:
+        reference: The bundle at fp32.
+        lower: The bundle at a lower precision.
+        clips: The run's clips.
+        alpha: Magnification factor.
+        batch: Clips at once; a graph of a fixed batch takes no fewer, so the last ones are filled up.
+    """
+    count = len(clips.clips)
+    frames, expected, found = torch.zeros(count), *torch.zeros(2, count, len(clips.class_names))
+    for first in tqdm(range(0, count, batch), desc="fp16 against fp32", unit="batch"):
+        chosen = [index % count for index in range(first, first + batch)]
+        (shown, expected[chosen]), (other, found[chosen]) = (
+            _predict(backend, clips, chosen, alpha) for backend in (reference, lower)
+        )
+        frames[chosen] = (other - shown).abs().flatten(1).amax(1)
+    finite = frames.isfinite() & found.isfinite().all(1)
+    return Change(
+        clips=count,
+        changed=int((expected.argmax(1) != found.argmax(1)).sum()),
+        probability=float((expected - found)[finite].abs().max()) if finite.any() else torch.inf,
+        frame=float(frames[finite].max()) if finite.any() else torch.inf,
+        broken=tuple(clip.key for clip, whole in zip(clips.clips, finite.tolist(), strict=True) if not whole),
+    )
+
+
+def _predict(backend: Backend, clips: MagnifiedClips, chosen: Sequence[int], alpha: float) -> tuple[Tensor, Tensor]:
+    """Return clips' magnified apexes ``(B, 3, 256, 256)`` and class probabilities ``(B, K)``, as `gammer predict`."""
+    onsets, apexes = crops(clips, chosen)
+    shown = apexes
+    if alpha != RAW:
+        shown = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
+    patches = [_cut(clips, *pair) for pair in zip(chosen, onsets, shown, strict=True)]
+    return shown, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams.input))
+
+
+def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:
+    """Return uint8 patches ``(2, 68, P, P, 3)`` of a clip's onset and magnified apex."""
+    images = (torch.stack([onset, apex]).nan_to_num() * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams.patch_size) for image in images])
