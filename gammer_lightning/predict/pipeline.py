@@ -255,7 +255,7 @@ class _Analyst:
     def _examine(self, span: Span) -> Window:
         """Spot onset and apex of a window and classify it, or say why that cannot be."""
         number, end, first = len(self.result.windows), span.shots[-1].time, span.shots[0]
-        if first.landmarks is None:
+        if first.landmarks is None or self.tracker.again(span.shots[-1], first.landmarks) is None:
             return Window(number, span.start, end, NO_FACE)
         if len(span.shots) < 2:
             return Window(number, span.start, end, "one frame")

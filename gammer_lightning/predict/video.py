@@ -177,7 +177,7 @@ class FrameFolder(Source):
 
     def _read(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
-            yield Frame(index, float(index / self.rate), read_image(path))
+            yield Frame(index, float(index / self.rate), np.array(read_image(path)))  # writable, as torch wants it
 
     def _place(self, index: int) -> str:
         return str(self.paths[index])
