@@ -41,7 +41,7 @@ SHOWN = 8
 """Windows of which the page holds pictures: those with the strongest motion."""
 HEAD_MOVES = 3.0
 """Head motion in px of the crop above which it rather than the expression may be what is strong."""
-INK, SOFT, BLUE, PALE = "#1d2329", "#626b75", "#22578f", "#a9c7e8"
+INK, SOFT, BLUE, PALE, ORANGE = "#1d2329", "#626b75", "#22578f", "#a9c7e8", "#e07b28"
 
 
 @dataclass(frozen=True, order=True)
@@ -250,7 +250,9 @@ def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, mar
     if lost:
         axes.bar(lefts[lost], [top] * len(lost), widths[lost], align="edge", color="#eceef0", label="no prediction")
     for rank, window in enumerate(marked, 1):
-        x = lefts[window.number] + widths[window.number] / 2
+        x, times = lefts[window.number] + widths[window.number] / 2, (window.onset_time, window.apex_time)
+        axes.plot(times, (0, window.strength), color=ORANGE, linewidth=1.2)
+        axes.plot(times[1], window.strength, "o", color=ORANGE, markersize=3)
         axes.annotate(str(rank), (x, window.strength), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.set_ylim(0, 1.15 * top)
     axes.set_ylabel("motion\n(grey levels)", fontsize=8, color=SOFT)

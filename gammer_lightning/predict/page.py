@@ -53,6 +53,10 @@ h2 { font-size: 1.1rem; margin: 2.5rem 0 .8rem; }
   content: ""; position: absolute; top: 0; bottom: 0; left: var(--cut); width: 2px; margin-left: -1px; background: #fff;
   box-shadow: 0 0 4px #000a; pointer-events: none;
 }
+.knob {
+  position: absolute; top: 50%; left: var(--cut); width: 2.2rem; height: 2.2rem; margin: -1.1rem; border-radius: 50%;
+  background: #fff; color: #22578f; box-shadow: 0 0 6px #0008; pointer-events: none; display: grid; place-items: center;
+}
 .pair input { position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize; }
 .pair:focus-within { outline: 2px solid var(--link); outline-offset: 2px; }
 .tag {
@@ -126,7 +130,7 @@ function choose(index) {
     label.textContent = name;
     bar.className = "bar";
     bar.appendChild(document.createElement("i")).style.width = share * 100 + "%";
-    number.textContent = Math.round(share * 100) + " %";
+    number.textContent = Math.round(share * 100) + "%";
     return [label, bar, number];
   }));
   setMode(mode);
@@ -146,6 +150,7 @@ VIEWER = Template("""<div class="viewer">
 <div class="pair" id="pair">
 <img id="original" alt="the face as filmed" src="$apex"><img id="magnified" alt="the face magnified" src="$magnified">
 <span class="tag left">original</span><span class="tag right">magnified, alpha $alpha</span>
+<span class="knob" aria-hidden="true">◂▸</span>
 <input type="range" id="cut" min="0" max="100" step="0.5" value="50" aria-label="between original and magnified">
 </div>
 <div class="modes" role="group" aria-label="moment">
@@ -164,8 +169,8 @@ $chips
 </div>""")
 EXPLAINED = (
     "Above: mean difference of onset and apex around brows, nose tip and mouth; numbers name the windows shown on this "
-    "page. The classes know no neutral face, so only windows whose motion stands out say anything, and where the head "
-    "moves (pale) it may be that which is strong."
+    "page, orange lines lead from their onset to their apex. The classes know no neutral face, so only windows whose "
+    "motion stands out say anything, and where the head moves (pale) it may be that which is strong."
 )
 
 
@@ -194,7 +199,8 @@ def _facts(result: Prediction) -> str:
     without = sum(bool(window.note) for window in result.windows)
     parts = [
         f"{result.frames} frames of {width}x{height} px in {result.seconds:.1f} s",
-        f"{len(result.windows)} windows" + (f", {without} without a prediction" if without else ""),
+        f"{len(result.windows)} window{'s' * (len(result.windows) != 1)}"
+        + (f", {without} without a prediction" if without else ""),
         result.backend,
         f"{result.speed:.1f} frames/s",
     ]
