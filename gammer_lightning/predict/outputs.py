@@ -38,17 +38,15 @@ NAMES = {
 CAPTION = 28
 """Height of the caption above the two pictures of the video, px."""
 SHOWN = 8
-"""Windows of which the page holds pictures: those with the strongest motion."""
-HEAD_MOVES = 3.0
-"""Head motion in px of the crop above which it rather than the expression may be what is strong."""
+"""Windows of which the page holds pictures: those with the strongest motion, a still head preferred."""
 INK, SOFT, BLUE, PALE, ORANGE = "#1d2329", "#626b75", "#22578f", "#a9c7e8", "#e07b28"
 
 
 @dataclass(frozen=True, order=True)
 class Example:
-    """A window with its pictures as JPEG files: onset, apex, magnified apex; ordered by strength."""
+    """A window with its pictures as JPEG files: onset, apex, magnified apex; ordered by prominence."""
 
-    strength: float
+    prominence: tuple[bool, float]
     order: int
     window: Window
     pictures: tuple[bytes, bytes, bytes]
@@ -86,9 +84,10 @@ class Recorder:
 
     def window(self, window: Window, onset: np.ndarray, apex: np.ndarray, magnified: np.ndarray) -> None:
         """Keep a window's pictures, uint8 ``(256, 256, 3)``, if it is among the strongest so far."""
-        if len(self.examples) == SHOWN and window.strength <= self.examples[0].strength:
+        again = any(example.window.apex == window.apex for example in self.examples)  # in the window before
+        if again or (len(self.examples) == SHOWN and window.prominence <= self.examples[0].prominence):
             return
-        example = Example(window.strength, -window.number, window, tuple(map(_jpeg, (onset, apex, magnified))))
+        example = Example(window.prominence, -window.number, window, tuple(map(_jpeg, (onset, apex, magnified))))
         (heapq.heappush if len(self.examples) < SHOWN else heapq.heapreplace)(self.examples, example)
 
     def frame(self, shot: Shot, original: np.ndarray, magnified: np.ndarray, window: Window | None) -> None:
@@ -241,7 +240,7 @@ def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, mar
     widths, lefts = np.diff(edges), edges[:-1]
     kinds = {"head still": BLUE, "head moves": PALE}
     for (label, colour), moves in zip(kinds.items(), (False, True), strict=True):
-        chosen = [i for i, w in enumerate(windows) if not w.note and ((w.head_motion or 0) > HEAD_MOVES) == moves]
+        chosen = [i for i, w in enumerate(windows) if not w.note and w.head_moves == moves]
         heights = [windows[i].strength for i in chosen]
         if chosen:
             axes.bar(lefts[chosen], heights, widths[chosen], align="edge", color=colour, label=label)

@@ -78,7 +78,7 @@ button:focus-visible { outline: 2px solid var(--link); outline-offset: 1px; }
 .strip button { padding: .35rem; text-align: left; font-size: .82rem; line-height: 1.35; background: var(--sheet); }
 .strip img { width: 100%; aspect-ratio: 1; border-radius: .25rem; display: block; margin-bottom: .3rem; }
 .strip b { font-weight: 600; } .strip span { color: var(--soft); display: block; }
-figure { margin: 0; }
+figure { margin: 0; } figcaption { margin-top: .5rem; max-width: 60rem; }
 figure img { display: block; max-width: 100%; height: auto; background: #fff; border: 1px solid var(--rule);
   border-radius: .6rem; }
 .notes { padding-left: 1.1rem; overflow-wrap: anywhere; }

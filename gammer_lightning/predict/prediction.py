@@ -6,6 +6,10 @@ from pathlib import Path
 import numpy as np
 
 
+HEAD_MOVES = 3.0
+"""Head motion in px of the crop above which it rather than the expression may be what is strong."""
+
+
 @dataclass(frozen=True)
 class Window:
     """What was found in one window.
@@ -38,6 +42,16 @@ class Window:
     head_motion: float | None = None
     landmarks: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+
+    @property
+    def head_moves(self) -> bool:
+        """Whether the head moved more than landmarks jitter."""
+        return (self.head_motion or 0) > HEAD_MOVES
+
+    @property
+    def prominence(self) -> tuple[bool, float]:
+        """What windows with a prediction are ranked by: those with a still head first, then by strength."""
+        return not self.head_moves, self.strength
 
 
 @dataclass
@@ -74,8 +88,8 @@ class Prediction:
 
     @property
     def strongest(self) -> Window | None:
-        """The window with the strongest motion; None if no window shows a face."""
-        return max((w for w in self.windows if not w.note), key=lambda window: window.strength, default=None)
+        """The window with the strongest motion, a still head preferred; None if no window shows a face."""
+        return max((w for w in self.windows if not w.note), key=lambda window: window.prominence, default=None)
 
     def name(self, window: Window) -> str:
         """Return the name of a window's most probable class."""
