@@ -15,8 +15,8 @@ from packaging.requirements import Requirement
 from gammer_lightning.errors import GammerError
 
 WEIGHTS = Path(__file__).parent / "weights"
-OTHER_NAMES = {"dlib-bin": "dlib", "opencv-python-headless": "opencv-python"}
-"""The same libraries as conda-forge or a build from source names them."""
+OTHER_NAMES = {"dlib-bin": "dlib", "opencv-python-headless": "opencv-python", "onnxruntime": "onnxruntime-gpu"}
+"""The same libraries as conda-forge, a build from source or the GPU's build names them."""
 DISK_GB = 5
 """Free space that the embedded demo and its caches fit in with room to spare."""
 
@@ -73,9 +73,13 @@ def gpu() -> Iterator[Finding]:
 
 
 def tensorrt() -> Iterator[Finding]:
-    """Report TensorRT, an optional extra."""
+    """Report TensorRT, two optional extras."""
     found = [f"{name} {_version(name)}" for name in ("tensorrt", "tensorrt-rtx") if _version(name)]
-    advice = "" if found else "only for export to TensorRT: pip install 'gammer-lightning[tensorrt]'"
+    advice = (
+        "only for `gammer export --to tensorrt-rtx` (pip install 'gammer-lightning[tensorrt-rtx]') or "
+        "`--to tensorrt` (pip install 'gammer-lightning[tensorrt]', from NVIDIA's own index)"
+    )
+    advice = "" if found else advice
     yield Finding("TensorRT", ", ".join(found) or "none", advice, required=False)
 
 

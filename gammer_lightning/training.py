@@ -31,7 +31,6 @@ RUN_VARIABLE = "GAMMER_RUN_FOLDER"
 # Lightning warns about its own use of torch, and advertises packages, in every run.
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation clips
-warnings.filterwarnings("ignore", message=".*torch.jit.script. is deprecated")  # torch-geometric's import
 logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda log: "Tip:" not in log.getMessage())
 
 

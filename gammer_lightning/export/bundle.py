@@ -78,7 +78,7 @@ class Bundle:
             GammerError: If a file is missing or does not fit.
         """
         if not self.facts["files"]:
-            source = open_source(self.path, self.facts["magnifier"]["name"])
+            source = open_source(self.path)
             return source.magnifier.network, source.recognizer
         weights = self.file(WEIGHTS["gam_mer"])
         recognizer = GamMer(**self.facts["network"])
@@ -263,10 +263,11 @@ class Source:
 
     def _magnifier_facts(self) -> dict[str, Any]:
         return {
-            "name": self.magnifier.name,
+            "name": _public_name(self.magnifier.name),
             "fingerprint": self.magnifier.fingerprint,
             "preset": self.magnifier.network.preset,
-            "trained_with": self.config["data"]["magnifier"],
+            "trained_with": _public_name(self.config["data"]["magnifier"]),
+            "replaced": self.magnifier.name != self.config["data"]["magnifier"],
         }
 
     def _result_facts(self) -> dict[str, Any]:
@@ -281,6 +282,11 @@ class Source:
         kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
         metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
         return {key: results[key] for key in kept} | {"metrics": metrics}
+
+
+def _public_name(magnifier: str) -> str:
+    """Return a magnifier's name without the folders of this machine: bundles are given away."""
+    return Path(magnifier).name
 
 
 def open_source(path: str | Path, magnifier: str | None = None) -> Source:
@@ -378,7 +384,7 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
 
     with FileLock(folder.parent / f".{folder.name}.lock"), replacing_folder(folder) as new:
         for path in staged.iterdir():
-            shutil.copy2(path, new / path.name)
+            shutil.copyfile(path, new / path.name)
         entries = _kept_files(folder, new, facts, files) | {
             name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size} | entry
             for name, entry in files.items()
@@ -402,5 +408,5 @@ def _kept_files(folder: Path, new: Path, facts: dict[str, Any], files: dict[str,
     hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
     kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}
     for name in kept:
-        shutil.copy2(folder / name, new / name)
+        shutil.copyfile(folder / name, new / name)
     return kept

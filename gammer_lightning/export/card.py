@@ -73,7 +73,7 @@ def _training(facts: dict[str, Any]) -> list[str]:
         f"- Run `{run['name']}/{run['folder']}`, commit `{run['commit']}`; exported by gammer-lightning "
         f"{facts['package']}, commit `{facts['commit']}`.",
     ]
-    if magnifier["name"] != magnifier["trained_with"]:
+    if magnifier["replaced"]:
         lines.append(f"- **GAM-MER was trained on frames of another magnifier, `{magnifier['trained_with']}`.**")
     return lines
 

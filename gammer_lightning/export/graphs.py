@@ -76,7 +76,7 @@ class Decoder(nn.Module):
 
 
 class Magnifier(nn.Module):
-    """ST-MEMM as a whole: both frames encoded, then decoded."""
+    """ST-MEMM as a whole: both frames encoded in one batch, then decoded."""
 
     def __init__(self, network: STMEMM):
         super().__init__()
@@ -84,7 +84,8 @@ class Magnifier(nn.Module):
 
     def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:
         """Magnify pairs ``(B, 3, 256, 256)`` in [0, 1] at ``(B,)`` factors."""
-        return self.decoder(onset, self.encoder(onset), self.encoder(apex), alpha)
+        onset_mix, apex_mix = self.encoder(torch.stack([onset, apex]).flatten(0, 1)).unflatten(0, (2, -1))
+        return self.decoder(onset, onset_mix, apex_mix, alpha)
 
 
 class Classifier(nn.Module):

@@ -1,0 +1,385 @@
+"""`gammer export`: ONNX files that say what PyTorch says, in a bundle that nothing changes unnoticed."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import yaml
+from exported_run import add_preset, copy_run, write_magnifier, write_run
+
+from gammer_lightning import cli
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export import bundle as bundles
+from gammer_lightning.export import job, load_bundle, onnx_files, parity
+from gammer_lightning.export.backends import open_backend, torch_graphs
+from gammer_lightning.export.bundle import sha256_of
+from gammer_lightning.export.graphs import INTERFACE
+
+HALF, SINGLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+
+
+@pytest.fixture(scope="module", autouse=True)
+def presets():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        add_preset(monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """Return a finished run that nothing was exported of."""
+    return write_run(tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def exported(bare):
+    """Return the run exported twice: at fp32, then at fp16."""
+    run = copy_run(bare, bare.parent / "exported")
+    assert cli.main(["export", str(run)]) == 0
+    first = sha256_of(run / "export" / "st_memm.onnx")
+    assert cli.main(["export", str(run), "--precision", "fp16"]) == 0
+    assert sha256_of(run / "export" / "st_memm.onnx") == first
+    return run
+
+
+@pytest.fixture
+def reused(exported, monkeypatch):
+    """Let exports of the same run take the files that are there already: what is exported is tested elsewhere."""
+    files = exported / "export"
+    monkeypatch.setattr(job, "export_onnx", lambda graph, path, *settings: shutil.copyfile(files / path.name, path))
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    """Return a copy of the exported run to spoil."""
+    return copy_run(exported, tmp_path / "run")
+
+
+def refusal(capsys, *words):
+    """Return what a command says that refuses."""
+    assert cli.main([str(word) for word in words]) == 2
+    return capsys.readouterr().err
+
+
+def change(folder, **facts):
+    """Rewrite bundle.json as if it had been exported so."""
+    facts = bundles.read_facts(folder) | facts
+    (folder / "bundle.json").write_text(json.dumps(facts | {"digest": bundles._digest(facts)}))
+
+
+def test_the_bundle_has_every_graph_at_both_precisions_with_its_hash(exported):
+    folder = exported / "export"
+    bundle = load_bundle(exported)
+    names = {f"{graph}{ending}" for graph in INTERFACE for ending in (".onnx", ".fp16.onnx")}
+    assert set(bundle.facts["files"]) == names | {"st_memm.safetensors", "gam_mer.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {*bundle.facts["files"], "bundle.json", "MODEL_CARD.md"}
+    for name, entry in bundle.facts["files"].items():
+        assert entry["sha256"] == sha256_of(folder / name) and entry["bytes"] == (folder / name).stat().st_size
+    entry = bundle.facts["files"]["gam_mer.fp16.onnx"]
+    assert (entry["graph"], entry["precision"], entry["batch"], entry["opset"]) == ("gam_mer", "fp16", "dynamic", 18)
+    assert not list(exported.glob(".export.*tmp*")) and not list(exported.glob("*.old"))
+
+
+def test_the_facts_say_how_input_is_made_and_what_was_measured(exported):
+    bundle = load_bundle(exported / "export")
+    results = json.loads((exported / "results.json").read_text())
+    facts = bundle.facts
+    assert bundle.class_names == ("happiness", "surprise", "disgust", "repression", "others")
+    assert (bundle.alpha, bundle.alpha_range, bundle.patch_size, bundle.input) == (5, (5, 8), 8, "apex")
+    assert facts["geometry"]["crop"] == 256 and len(facts["geometry"]["landmark_model_sha256"]) == 64
+    assert np.shape(facts["adjacency"]) == (36, 36) and len(facts["nodes"]) == 36
+    assert facts["metrics"] == {"mean": results["mean"], "std": results["std"], "seeds": 2}
+    assert facts["datasets"] == ["casme2"] and facts["clips_sha256"] == results["clips_sha256"]
+    assert facts["run"]["checkpoint_sha256"] == sha256_of(exported / "checkpoints" / "last.ckpt")
+    assert facts["magnifier"]["preset"] == "tiny" and len(facts["magnifier"]["fingerprint"]) == 64
+
+
+def test_the_report_names_tolerance_and_differences(bare, reused, tmp_path, capsys):
+    assert cli.main(["export", str(copy_run(bare, tmp_path / "run")), "--precision", "fp16"]) == 0
+    report = capsys.readouterr().out
+    assert "tolerance 0.01" in report and "gam_mer, batch 3" in report and "st_memm_decoder, batch 1" in report
+    assert "encoder + decoder against whole, batch 3" in report and "FAILED" not in report
+    assert "of 10 predictions change" in report and "finite on every clip" in report
+    assert "accuracy" not in report  # the exported member has trained on these clips
+
+
+def test_a_fixed_batch_takes_no_other(bare, exported, tmp_path):
+    graph = torch_graphs(load_bundle(bare), "fp32")["st_memm_encoder"]
+    path = tmp_path / "fixed.onnx"
+    onnx_files.export_onnx(graph, path, 2, {})
+    fixed, free = onnx_files.Session(path), onnx_files.Session(exported / "export" / "st_memm_encoder.onnx")
+    frames = torch.rand(2, 3, 256, 256)
+    assert (fixed(frame=frames) - free(frame=frames)).abs().max() < 1e-5
+    with pytest.raises(GammerError, match="takes batches of 2, not of 1"):
+        fixed(frame=frames[:1])
+
+
+@pytest.mark.parametrize("graph", INTERFACE)
+def test_an_onnx_file_describes_itself_and_no_machine(exported, graph):
+    path = exported / "export" / f"{graph}.onnx"
+    model = onnx.load(path)
+    assert model.opset_import[0].version == onnx_files.OPSET == 18
+    facts, shapes = onnx_files.describe(path)
+    bundle = load_bundle(exported)
+    assert facts["classes"] == list(bundle.class_names) and facts["alpha_range"] == [5, 8]
+    assert facts["geometry"] == bundle.facts["geometry"] and facts["adjacency"] == bundle.facts["adjacency"]
+    assert facts["commit"] == bundle.facts["commit"]
+    inputs, output = INTERFACE[graph]
+    assert facts["exported"]["graph"] == graph and tuple(shapes) == (*inputs, output)
+    assert all(node.type.tensor_type.elem_type == SINGLE for node in (*model.graph.input, *model.graph.output))
+    content = path.read_bytes()
+    assert b"site-packages" not in content and str(Path.cwd()).encode() not in content
+    assert str(exported.parent).encode() not in content and facts["magnifier"]["name"] == "tiny.safetensors"
+
+
+@pytest.mark.parametrize("graph", INTERFACE)
+def test_half_precision_is_half_inside(exported, graph):
+    model = onnx.load(exported / "export" / f"{graph}.fp16.onnx")
+    sizes = {HALF: 0, SINGLE: 0}
+    for tensor in model.graph.initializer:
+        if tensor.data_type in sizes:
+            sizes[tensor.data_type] += int(np.prod(tensor.dims))
+    assert sizes[HALF] > 50 * sizes[SINGLE]
+    assert all(node.type.tensor_type.elem_type == SINGLE for node in (*model.graph.input, *model.graph.output))
+    types = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Conv", "Gemm")]
+    assert products and {types[node.output[0]] for node in products if node.output[0] in types} == {HALF}
+    for node in (node for node in model.graph.node if node.op_type == "GridSample"):
+        assert {types.get(name, SINGLE) for name in (*node.input, *node.output)} == {SINGLE}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_one_mask_serves_all_shifted_windows(exported, precision):
+    for name in ("st_memm", "st_memm_decoder"):
+        ending = ".onnx" if precision == "fp32" else f".{precision}.onnx"
+        model = onnx.load(exported / "export" / f"{name}{ending}")
+        masks = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) == 64**3]
+        assert len(masks) == 1
+
+
+def test_backends_agree_and_a_bundle_needs_no_run(exported, tmp_path):
+    alone = shutil.copytree(exported / "export", tmp_path / "alone")
+    bundle = load_bundle(alone)
+    eager, session = open_backend(bundle), open_backend(bundle, "onnx", device="cpu")
+    assert (eager.name, session.name) == ("torch fp32 (cpu)", "onnx fp32 (CPUExecutionProvider)")
+    frames = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(3))
+    patches = torch.rand(3, 68, 3, 8, 8) * 2 - 1
+    magnified, classes = [], []
+    for backend in (eager, session):
+        onset, apex = backend.encode(frames[:1]), backend.encode(frames[1:])
+        magnified.append(backend.magnify(onset, apex, 6.5))
+        classes.append(backend.classify(patches))
+    assert (magnified[0] - magnified[1]).abs().max() < 1e-4 and (classes[0] - classes[1]).abs().max() < 1e-5
+    assert classes[1].shape == (3, 5) and torch.allclose(classes[1].sum(1), torch.ones(3))
+    assert magnified[1].min() >= 0 and magnified[1].max() <= 1 and not torch.equal(magnified[0], frames[1:])
+    half = open_backend(bundle, "torch", "fp16", "cpu")
+    shown = half.magnify(half.encode(frames[:1]), half.encode(frames[1:]), 6.5)
+    assert shown.dtype == torch.float32 and 0 < (shown - magnified[0]).abs().mean() < 1e-2
+
+
+def test_a_run_that_was_not_exported_is_a_bundle_for_pytorch(bare, exported):
+    fresh, old = load_bundle(bare), load_bundle(exported)
+    assert fresh.facts["files"] == {} and not (bare / "export").exists()
+    assert {key: fresh.facts[key] for key in ("classes", "alpha", "network")} == {
+        key: old.facts[key] for key in ("classes", "alpha", "network")
+    }
+    patches = torch.rand(2, 68, 3, 8, 8)
+    assert torch.equal(open_backend(fresh).classify(patches), open_backend(old).classify(patches))
+    with pytest.raises(GammerError, match=r"has no st_memm_encoder\.onnx"):
+        open_backend(fresh, "onnx")
+
+
+def test_the_card_says_where_it_comes_from_and_what_is_not_allowed(exported):
+    card = (exported / "export" / "MODEL_CARD.md").read_text()
+    results = json.loads((exported / "results.json").read_text())
+    for words in ("CASME II", "leave one subject out", "iBUG 300-W", "excludes commercial use", "licence agreement"):
+        assert words in card
+    assert f"{results['mean']['uf1']:.3f} ± {results['std']['uf1']:.3f}" in card
+    assert "alpha 5 to 8" in card and "st_memm.fp16.onnx" in card and "microfaces" not in card
+
+
+def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
+    write_magnifier(tmp_path / "other.safetensors", seed=1)
+    facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
+    (tmp_path / "staged").mkdir()
+    bundles.write_bundle(copied / "export", tmp_path / "staged", facts, {})
+    assert load_bundle(copied).facts["magnifier"]["name"] == "other.safetensors"
+    assert {path.name for path in (copied / "export").iterdir()} == {"bundle.json", "MODEL_CARD.md"}
+    assert "trained on frames of another magnifier" in (copied / "export" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_where_parity_fails_nothing_is_written(bare, reused, tmp_path, monkeypatch, capsys, precision):
+    run = copy_run(bare, tmp_path / "run")
+    monkeypatch.setitem(parity.TOLERANCE, precision, 0.0)
+    assert cli.main(["export", str(run), "--precision", precision]) == 1
+    output = capsys.readouterr()
+    assert "FAILED" in output.out and "st_memm, batch 1" in output.out and "are not PyTorch's" in output.err
+    assert {path.name for path in run.iterdir()} == {path.name for path in bare.iterdir()}
+
+
+def test_a_value_that_is_not_finite_fails():
+    assert not parity.Result("gam_mer", float("nan"), 1.0).holds
+
+
+def test_an_export_that_breaks_off_leaves_the_old_bundle(copied, reused, monkeypatch, capsys):
+    before = {path.name: sha256_of(path) for path in (copied / "export").iterdir()}
+
+    def full(facts):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gammer_lightning.export.card.model_card", full)
+    assert "No space left on device" in refusal(capsys, "export", copied)
+    assert {path.name: sha256_of(path) for path in (copied / "export").iterdir()} == before
+    load_bundle(copied)
+
+
+@pytest.mark.parametrize("name", ["gam_mer.onnx", "st_memm.safetensors", "bundle.json"])
+def test_a_changed_file_is_noticed(copied, name):
+    path = copied / "export" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(GammerError, match=rf"{name} was changed or damaged"):
+        load_bundle(copied)
+
+
+def test_a_file_left_behind_is_missed_where_it_is_needed(copied):
+    (copied / "export" / "gam_mer.onnx").unlink()
+    bundle = load_bundle(copied)
+    with pytest.raises(GammerError, match=r"has no gam_mer\.onnx") as refused:
+        open_backend(bundle, "onnx")
+    assert "gammer export RUN --to onnx" in refused.value.next_step
+    open_backend(bundle, "onnx", "fp16")
+
+
+def test_onnx_of_another_model_is_refused(copied, tmp_path):
+    folder = copied / "export"
+    files = bundles.read_facts(folder)["files"]
+
+    def with_file(name, content):
+        (folder / name).write_bytes(content)
+        change(folder, files=files | {name: files[name] | {"sha256": sha256_of(folder / name)}})
+        with pytest.raises(GammerError, match="is of another model") as refused:
+            open_backend(load_bundle(folder), "onnx")
+        return str(refused.value)
+
+    original = (folder / "gam_mer.onnx").read_bytes()
+    assert "it is gam_mer at fp16" in with_file("gam_mer.onnx", (folder / "gam_mer.fp16.onnx").read_bytes())
+    assert "it is st_memm at fp32" in with_file("gam_mer.onnx", (folder / "st_memm.onnx").read_bytes())
+    foreign = onnx.load(folder / "st_memm.onnx")
+    del foreign.metadata_props[:]
+    assert "not of this project" in with_file("gam_mer.onnx", foreign.SerializeToString())
+    (folder / "gam_mer.onnx").write_bytes(original)
+    change(folder, files=files, classes=["other", "names"])
+    with pytest.raises(GammerError, match="another run's"):
+        open_backend(load_bundle(folder), "onnx")
+
+
+def test_a_checkpoint_newer_than_the_bundle_is_noticed(copied):
+    with (copied / "checkpoints" / "last.ckpt").open("ab") as file:
+        file.write(b" ")
+    with pytest.raises(GammerError, match="is older than"):
+        load_bundle(copied)
+
+
+def test_a_newer_format_is_refused(copied):
+    change(copied / "export", format=2)
+    with pytest.raises(GammerError, match="has format 2"):
+        load_bundle(copied)
+
+
+def test_runs_that_cannot_be_exported(bare, tmp_path, capsys):
+    assert "is not a run folder" in refusal(capsys, "export", tmp_path)
+    run = copy_run(bare, tmp_path / "run")
+    facts = json.loads((run / "env.json").read_text())
+
+    def with_facts(**changed):
+        (run / "env.json").write_text(json.dumps(facts | changed))
+        return refusal(capsys, "export", run)
+
+    assert "is not finished" in (said := with_facts(finished=False)) and f"gammer recognize fit --resume {run}" in said
+    said = with_facts(task="magnify")
+    assert "is a run of `magnify`" in said and f"gammer export RECOGNITION_RUN --magnifier {run}" in said
+    with_facts(finished=False)
+    (run / "env.json").write_text(json.dumps(facts))
+    (run / "results.json").unlink()
+    assert f"gammer recognize test {run}" in refusal(capsys, "export", run)
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
+    assert "cannot be read" in refusal(capsys, "export", run)
+    (run / "checkpoints" / "last.ckpt").unlink()
+    assert "has no checkpoint" in refusal(capsys, "export", run)
+    with pytest.raises(GammerError, match="has no checkpoint"):
+        load_bundle(run)
+
+
+def test_arguments_that_are_refused(bare, capsys):
+    for batch in ("0", "-1", "many", "1.5"):
+        assert f"--batch {batch}" in refusal(capsys, "export", bare, "--batch", batch)
+    assert "is not ST-MEMM" in refusal(capsys, "export", bare, "--magnifier", "eulerian")
+    assert "unknown magnifier" in refusal(capsys, "export", bare, "--magnifier", "nowhere")
+
+
+def test_clips_on_another_machine_are_asked_for(bare, reused, tmp_path, monkeypatch, capsys):
+    run = copy_run(bare, tmp_path / "run")
+    elsewhere = (run / "config.yaml").read_text().replace(str(bare.parent / "casme2"), "/nowhere/casme2")
+    (run / "config.yaml").write_text(elsewhere)
+    said = refusal(capsys, "export", run)
+    assert "are not on this machine: casme2 (/nowhere/casme2)" in said
+    assert "GAMMER_CASME2=/path/to/casme2 gammer export" in said and not (run / "export").exists()
+    monkeypatch.setenv("GAMMER_CASME2", str(bare.parent / "casme2"))
+    assert cli.main(["export", str(run)]) == 0
+
+
+def test_other_clips_than_the_runs_are_refused(bare, tmp_path, capsys):
+    run = copy_run(bare, tmp_path / "run")
+    others = shutil.copytree(bare.parent / "casme2", tmp_path / "others")
+    shutil.rmtree(others / "Cropped" / "sub02")
+    rows = yaml.safe_load((run / "config.yaml").read_text())
+    rows["data"]["class_set"] = "three"
+    (run / "config.yaml").write_text(yaml.safe_dump(rows))
+    assert "are not those of" in refusal(capsys, "export", run)
+
+
+def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    said = refusal(capsys, "export", bare)
+    assert "the package onnxruntime cannot be imported" in said
+    assert "next: pip install -c constraints.txt onnxruntime" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("keras",), "backend 'keras'"),
+        (("torch", "int8"), "precision 'int8'"),
+        (("torch", "fp32", "tpu"), "device 'tpu'"),
+    ],
+)
+def test_backends_that_there_are_not(exported, settings, words):
+    with pytest.raises(GammerError, match=words):
+        open_backend(load_bundle(exported), *settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_session_never_falls_back_to_the_cpu_in_silence(exported):
+    with pytest.raises(GammerError, match="no CUDA"):
+        open_backend(load_bundle(exported), "onnx", "fp32", "cuda")
+    with pytest.raises(GammerError, match="onnxruntime has no CUDA here"):
+        onnx_files.Session(exported / "export" / "gam_mer.onnx", "cuda")
+
+
+def test_predicting_is_the_pipelines(exported, monkeypatch):
+    calls = []
+    pipeline = SimpleNamespace(predict=lambda *given, **settings: calls.append((given, settings)))
+    monkeypatch.setitem(sys.modules, "gammer_lightning.predict", SimpleNamespace(pipeline=pipeline))
+    monkeypatch.setitem(sys.modules, "gammer_lightning.predict.pipeline", pipeline)
+    bundle = load_bundle(exported)
+    bundle.predict("video.mp4", "out", alpha=7)
+    assert calls == [((bundle, "video.mp4", "out"), {"alpha": 7})]

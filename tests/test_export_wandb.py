@@ -1,0 +1,176 @@
+"""`gammer export --upload` and `gammer export wandb:...`; W&B's server was not reached, but an imitation of it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import wandb
+from exported_run import add_preset, write_run
+from fake_wandb import ENTITY, fake_wandb
+
+from gammer_lightning import cli
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export import artifacts
+from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder, open_run
+
+EXPORT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import pytest
+from exported_run import add_preset
+from gammer_lightning import cli
+add_preset(pytest.MonkeyPatch())
+sys.exit(cli.main(["export", *sys.argv[2:]]))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def presets():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        add_preset(monkeypatch)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory):
+    """Return a finished run that W&B recorded offline."""
+    return write_run(tmp_path_factory.mktemp("tracked"), wandb="offline")
+
+
+def export(*words, url="http://127.0.0.1:1", key="a" * 40, mode=None):
+    """Run the command in a process of its own, as W&B settles mode and key once a process."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("WANDB_MODE", "WANDB_SERVICE")}
+    environment |= {"WANDB_BASE_URL": url} | ({"WANDB_API_KEY": key} if key else {})
+    environment |= {"WANDB_MODE": mode} if mode else {}
+    command = [sys.executable, "-c", EXPORT, str(Path(__file__).parent), *map(str, words)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_the_bundle_is_logged_as_an_artifact_of_its_run(tracked, tmp_path):
+    run = shutil.copytree(tracked, tmp_path / "run")
+    identity = open_run(run).facts["wandb_id"]
+    with fake_wandb() as server:
+        result = export(run, "--upload", url=server.url)
+    assert result.returncode == 0, result.stderr
+    assert set(server.runs) == {identity}  # the offline records went there first
+    (logged,) = [one for one in server.artifacts.values() if one["artifactTypeName"] == "model"]
+    assert logged["runName"] == identity and logged["state"] == "COMMITTED"
+    metric = json.loads((run / "results.json").read_text())["mean"]["uf1"]
+    assert {"best", f"uf1-{metric:.3f}"} <= {alias["alias"] for alias in logged["aliases"]}
+    names = {Path(path).name for path in server.files if path.startswith(f"artifacts/{logged['id']}")}
+    bundle = {path.name for path in (run / "export").iterdir()}
+    assert names == bundle | {"last.ckpt", "config.yaml", "results.json"}
+    assert f"linked to run {identity}" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"key": ""}, "there is no W&B key"),
+        ({"mode": "offline"}, "W&B is offline (WANDB_MODE)"),
+        pytest.param({}, "W&B cannot be reached", marks=pytest.mark.slow),
+    ],
+)
+def test_without_wandb_both_ways_are_refused_before_anything_is_done(tracked, settings, words):
+    before = sorted(tracked.rglob("*"))
+    up, down = export(tracked, "--upload", **settings), export("wandb:someone/project/1a2b3c4d", **settings)
+    assert (up.returncode, down.returncode) == (2, 2)
+    assert words in up.stderr and words in down.stderr
+    assert f"without --upload: gammer export {tracked}" in up.stderr
+    assert "copy the run folder here" in down.stderr
+    assert sorted(tracked.rglob("*")) == before
+
+
+def test_a_run_without_wandb_has_nothing_to_be_linked_to(tracked, tmp_path):
+    run = shutil.copytree(tracked, tmp_path / "run", ignore=shutil.ignore_patterns("wandb"))
+    target = artifacts._target(open_run(run))
+    with pytest.raises(GammerError, match="ran without W&B") as refused:
+        artifacts._upload_run(open_run(run), target)
+    assert "wandb artifact put --type model" in refused.value.next_step
+
+
+def taken_from(run, files, monkeypatch, **facts):
+    """Let W&B have a run with an artifact of some files of ``run``."""
+
+    def download(root):
+        for path in files:
+            Path(root).mkdir(exist_ok=True)
+            shutil.copy(path, root)
+        return root
+
+    entries = {path.name: None for path in files}
+    older = SimpleNamespace(type="job", manifest=SimpleNamespace(entries={"a.ckpt": None}))
+    model = SimpleNamespace(
+        type="model", name="bundle:v0", digest="abc", manifest=SimpleNamespace(entries=entries), download=download
+    )
+    known = json.loads((run / "env.json").read_text())
+    config = {"task": known["task"], "seed": 0, "git": None, "name": known["name"]}
+    there = SimpleNamespace(config=config, name="x", state="finished", logged_artifacts=lambda: [older, model])
+    there.__dict__.update(facts)
+
+    def find(path):
+        if path != "team/project/1a2b3c4d":
+            raise wandb.errors.CommError("could not find run")
+        return there
+
+    monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(run=find))
+    monkeypatch.setattr(artifacts, "check_login", lambda: None)
+    monkeypatch.delenv("WANDB_MODE")
+    return model
+
+
+@pytest.fixture
+def files(tracked):
+    """Return what an uploaded run consists of."""
+    return [tracked / "checkpoints" / "last.ckpt", tracked / "config.yaml", tracked / "results.json"]
+
+
+def test_a_run_is_taken_from_wandb_and_exported(tracked, files, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = taken_from(tracked, files, monkeypatch)
+    assert cli.main(["export", "wandb:team/project/1a2b3c4d"]) == 0
+    folder = Path("runs/recognize/wandb/team-project-1a2b3c4d")
+    assert f"next: gammer predict {folder} VIDEO" in capsys.readouterr().out
+    assert (folder / "export" / "gam_mer.onnx").is_file()
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == files[0].read_bytes()
+    run = open_run(folder, "recognize")
+    assert run.facts["wandb_id"] == "1a2b3c4d" and artifacts._target(run) == artifacts.Target("team", "project")
+    assert artifacts.fetch("wandb:team/project/1a2b3c4d") == folder  # what is here already is not taken again
+    model.digest = "def"
+    with pytest.raises(GammerError, match="another version of the run"):
+        artifacts.fetch("wandb:team/project/1a2b3c4d")
+
+
+def test_what_wandb_does_not_have(tracked, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    taken_from(tracked, files, monkeypatch)
+    with pytest.raises(GammerError, match="has no run team/project/other"):
+        artifacts.fetch("wandb:team/project/other")
+    for address in ("wandb:run", "wandb:a/b/c/d", "wandb:a//c", "wandb:a/b/c d"):
+        with pytest.raises(GammerError, match="the address"):
+            artifacts.fetch(address)
+
+
+def test_an_artifact_without_checkpoint_or_settings_is_refused(tracked, files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    taken_from(tracked, files[1:], monkeypatch)
+    with pytest.raises(GammerError, match="has no checkpoint in W&B"):
+        artifacts.fetch("wandb:team/project/1a2b3c4d")
+    monkeypatch.setenv("WANDB_MODE", "online")
+    taken_from(tracked, files[:1], monkeypatch)
+    with pytest.raises(GammerError, match=r"has no config\.yaml"):
+        artifacts.fetch("wandb:team/project/1a2b3c4d")
+    assert not list(Path("runs/recognize/wandb").iterdir())
+
+
+def test_names_and_places(tracked):
+    run = open_run(tracked)
+    assert artifacts.artifact_name(run) == f"recognize-{run.facts['wandb_id']}-export"
+    long = SimpleNamespace(facts={"name": "β" * 200, "wandb_id": "1a2b3c4d"})
+    assert len(wandb.Artifact(artifacts.artifact_name(long), "model").name) <= 128
+    assert artifacts._target(RunFolder(tracked)) == artifacts.Target("", WANDB_PROJECT) and ENTITY
