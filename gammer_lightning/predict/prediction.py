@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-
 HEAD_MOVES = 3.0
 """Head motion in px of the crop above which it rather than the expression may be what is strong."""
 
