@@ -27,6 +27,7 @@ from gammer_lightning.data.faces import (
     OutsideError,
     cut_patches,
     place_face,
+    predictor,
 )
 from gammer_lightning.data.premagnify import RAW
 from gammer_lightning.data.recognition import to_input
@@ -138,6 +139,7 @@ def predict(
         pool = stack.enter_context(ThreadPoolExecutor(workers))
         result = Prediction(source.name, tuple(bundle.class_names), alpha, engine.name)
         _warn_of_alpha(bundle, result)
+        predictor()  # takes a second to load, which is no frame's fault
         recorder = stack.enter_context(Recorder(out, source, result)) if out is not None else None
         analyst = _Analyst(engine, bundle, result, Tracker(source.name, face), recorder, pool)
         frames = stack.enter_context(closing(_counted(source, result, limit, progress)))
