@@ -85,6 +85,9 @@ VERBS: dict[str, Verb | TaskVerb] = {
         "a finished run as ONNX and TensorRT, compared with PyTorch", "export.commands", "add_arguments", "main"
     ),
     "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
+    "bench export": Verb(
+        "the paper's Table 5 on this machine: a run's latency", "export.bench", "add_arguments", "main"
+    ),
 }
 
 GROUPS = (["data"], ["magnify"], ["recognize"], ["sweep"])

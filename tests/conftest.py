@@ -17,7 +17,15 @@ def few_threads_and_no_account(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path_factory.getbasetemp() / "wandb"))
 
 
-LONG = ("test_notebooks", "test_wandb", "test_sweep_postgres", "test_sweep_run", "test_sweep_kill", "test_magnify")
+LONG = (
+    "test_notebooks",
+    "test_wandb",
+    "test_sweep_postgres",
+    "test_sweep_run",
+    "test_sweep_kill",
+    "test_magnify",
+    "test_engines",
+)
 
 
 def pytest_collection_modifyitems(items):

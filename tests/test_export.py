@@ -82,7 +82,7 @@ def test_the_bundle_has_every_graph_at_both_precisions_with_its_hash(exported):
     for name, entry in bundle.facts["files"].items():
         assert entry["sha256"] == sha256_of(folder / name) and entry["bytes"] == (folder / name).stat().st_size
     entry = bundle.facts["files"]["gam_mer.fp16.onnx"]
-    assert (entry["graph"], entry["precision"], entry["batch"], entry["opset"]) == ("gam_mer", "fp16", "dynamic", 18)
+    assert (entry["graph"], entry["precision"], entry["batch"], entry["opset"]) == ("gam_mer", "fp16", "dynamic", 20)
     assert not list(exported.glob(".export.*tmp*")) and not list(exported.glob("*.old"))
 
 
@@ -124,7 +124,7 @@ def test_a_fixed_batch_takes_no_other(bare, exported, tmp_path):
 def test_an_onnx_file_describes_itself_and_no_machine(exported, graph):
     path = exported / "export" / f"{graph}.onnx"
     model = onnx.load(path)
-    assert model.opset_import[0].version == onnx_files.OPSET == 18
+    assert model.opset_import[0].version == onnx_files.OPSET == 20
     facts, shapes = onnx_files.describe(path)
     bundle = load_bundle(exported)
     assert facts["classes"] == list(bundle.class_names) and facts["alpha_range"] == [5, 8]

@@ -20,7 +20,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.export.graphs import Graph
 from gammer_lightning.files import replacing
 
-OPSET = 18
+OPSET = 20
 """From 23 on SDPA becomes the Attention op, which TensorRT parses and then fails to build."""
 INSTALL = {"onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"}
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}

@@ -155,8 +155,8 @@ def _nested_windows(x: Tensor) -> Tensor:
         ``(B, N, P / 8, P / 8, 2 * 2, 4 * 4 * C)``.
     """
     b, n, p, _, c = x.shape
-    x = x.reshape(b, n, p // 8, 2, 4, p // 8, 2, 4, c)
-    return x.permute(0, 1, 2, 5, 3, 6, 4, 7, 8).reshape(b, n, p // 8, p // 8, 4, 16 * c)
+    x = x.reshape(b, n, p // 8, 2, 4, p // 8, 2, 4 * c)  # TensorRT has no more than eight axes
+    return x.permute(0, 1, 2, 5, 3, 6, 4, 7).reshape(b, n, p // 8, p // 8, 4, 16 * c)
 
 
 def _check(layer: str, depth: int, heads: int, width: int, patch_size: int, dropout: float) -> None:

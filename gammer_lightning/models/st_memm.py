@@ -43,7 +43,8 @@ def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype:
     """Attention mask of shifted windows, built once per feature size and shared by every layer.
 
     Returns:
-        ``(windows, WINDOW**2, WINDOW**2)``: 0 inside a region, -100 across regions.
+        ``(windows, WINDOW**2, WINDOW**2)``: 0 inside a region, -1e4 across regions: a weight of
+        exactly 0, where timm's -100 leaves 1e-44, and such denormal numbers halve a CPU's speed; fp16 holds it.
 
     Source: Liu et al., Swin Transformer, ICCV 2021, Sec. 3.2.
     """
@@ -52,11 +53,41 @@ def shift_mask(height: int, width: int, shift: int, device: torch.device, dtype:
     )
     regions = rows[:, None] * 3 + columns
     windows = regions.unfold(0, WINDOW, WINDOW).unfold(1, WINDOW, WINDOW).reshape(-1, WINDOW * WINDOW)
-    return torch.where(windows[:, :, None] == windows[:, None, :], 0.0, -100.0).to(device, dtype)
+    return torch.where(windows[:, :, None] == windows[:, None, :], 0.0, -1e4).to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def reordering(height: int, width: int, before: int | None, after: int | None, device: torch.device) -> Tensor:
+    """Index that takes tokens from the order of one layer's windows to that of the next one's, shift and all.
+
+    Args:
+        height: Height of the features, a multiple of the window.
+        width: Width of the features, likewise.
+        before: Shift of the windows in whose order the tokens are; None: row by row.
+        after: Shift of the windows in whose order they shall be; None: row by row.
+        device: Where the index lies.
+
+    Returns:
+        ``(height * width,)``.
+    """
+    tokens = torch.arange(height * width).view(height, width)
+
+    def order(shift: int | None) -> Tensor:
+        if shift is None:
+            return tokens.flatten()
+        windows = tokens.roll((-shift, -shift), (0, 1)).unfold(0, WINDOW, WINDOW).unfold(1, WINDOW, WINDOW)
+        return windows.reshape(-1)
+
+    return order(before).argsort()[order(after)].to(device)
 
 
 class SwinLayer(SwinTransformerBlock):
-    """timm's Swin layer on ``(B, H, W, C)`` of any size that is a multiple of the window, with a cached mask."""
+    """timm's Swin layer with its weights, on tokens ``(B, H * W, C)`` that already are in the order of its windows.
+
+    All but the attention treats each token alone, so tokens stay in that order, and one copy between two layers does
+    what timm does in six: undo the shift and the windows of one, and make those of the other.
+    """
 
     def __init__(self, dim: int, head_dim: int, mlp_ratio: float, shift: int) -> None:
         super().__init__(
@@ -70,13 +101,54 @@ class SwinLayer(SwinTransformerBlock):
             dynamic_mask=True,
             mlp_ratio=mlp_ratio,
         )
-        self.attn.fused_attn = True  # timm leaves it off for Swin; 1.45 times faster frames on a CPU
+        self.shift = shift
+        self.attn.fused_attn = True  # timm leaves it off for Swin; 1.3 times faster frames on a CPU
+        self._bias: tuple[object, Tensor] | None = None
 
-    def get_attn_mask(self, x: Tensor | None = None, device=None, dtype=None) -> Tensor | None:
-        """The cached mask of ``x``'s size; None without a shift."""
-        if not any(self.shift_size) or x is None:
-            return None
-        return shift_mask(x.shape[1], x.shape[2], self.shift_size[0], x.device, x.dtype)
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+        """Refine the tokens of features of a height and width."""
+        x = self._attend(self.norm1(x), self.bias(height, width, x.dtype)).add_(x)
+        return self.mlp(self.norm2(x)).add_(x)
+
+    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        attn = self.attn
+        windows = x.reshape(-1, WINDOW**2, x.shape[-1])
+        if attn.fused_attn:
+            q, k, v = attn.qkv(windows).unflatten(-1, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+            repeats = len(windows) // len(bias) if self.shift else 1
+            out = F.scaled_dot_product_attention(q, k, v, bias.repeat(repeats, 1, 1, 1) if repeats > 1 else bias)
+        else:
+            weight, offset = (parameter.unflatten(0, (3, -1)) for parameter in (attn.qkv.weight, attn.qkv.bias))
+            q, k, v = (  # one by one: onnxruntime would copy all to split them
+                F.linear(windows, weight[i], offset[i]).unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
+                for i in range(3)
+            )
+            scores = (q * attn.scale) @ k.mT
+            scores = scores.unflatten(0, (-1, len(bias))) + bias
+            out = scores.flatten(0, 1).softmax(-1) @ v
+        return attn.proj(out.transpose(1, 2).reshape(x.shape))
+
+    def bias(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
+        """What is added to the scores: bias of relative positions, and the mask of shifted windows.
+
+        Without gradients it is kept until the weights change, the size or the type.
+
+        Returns:
+            ``(windows or 1, heads, WINDOW**2, WINDOW**2)``.
+        """
+        table = self.attn.relative_position_bias_table
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or table.is_inference():
+            return self._make_bias(height, width, dtype)
+        key = (table.data_ptr(), table._version, height, width, dtype)
+        if self._bias is None or self._bias[0] != key:
+            self._bias = key, self._make_bias(height, width, dtype)
+        return self._bias[1]
+
+    def _make_bias(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
+        bias = self.attn._get_rel_pos_bias().to(dtype)
+        if not self.shift:
+            return bias
+        return bias + shift_mask(height, width, self.shift, bias.device, dtype)[:, None]
 
 
 class RSTB(nn.Module):
@@ -87,14 +159,20 @@ class RSTB(nn.Module):
 
     def __init__(self, dim: int, head_dim: int, depth: int, mlp_ratio: float) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            *(SwinLayer(dim, head_dim, mlp_ratio, shift=WINDOW // 2 * (i % 2)) for i in range(depth))
+        self.layers = nn.ModuleList(
+            SwinLayer(dim, head_dim, mlp_ratio, shift=WINDOW // 2 * (i % 2)) for i in range(depth)
         )
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Refine features of shape ``(B, C, H, W)``; H and W are multiples of the window."""
-        return x + self.conv(self.layers(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2))
+        height, width = x.shape[-2:]
+        tokens, order = x.permute(0, 2, 3, 1).flatten(1, 2), None
+        for layer in self.layers:
+            tokens = tokens.index_select(1, reordering(height, width, order, layer.shift, x.device))
+            tokens, order = layer(tokens, height, width), layer.shift
+        tokens = tokens.index_select(1, reordering(height, width, order, None, x.device))
+        return x + self.conv(tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2))
 
 
 class ShallowEncoder(nn.Module):
@@ -200,10 +278,10 @@ class Reconstruction(nn.Module):
             The frame ``(B, 3, H, W)`` and the displacement ``(B, 2, H, W)`` in px: frame(p) shows onset(p - it).
         """
         gate = torch.tanh(alpha)[:, None, None, None]
-        displacement = gate * F.interpolate(self.displacement(features) * 8, onset.shape[-2:], mode="bilinear")
-        still = (displacement == 0).all(1, keepdim=True)  # not resampled, so that alpha = 0 is exact
-        moved = torch.where(still, onset, warp(onset, displacement))
-        painted = F.relu(self.conv_transpose(features))
+        coarse = (self.displacement(features) * 8).contiguous()  # two channels: faster than channels last
+        displacement = gate * F.interpolate(coarse, onset.shape[-2:], mode="bilinear")
+        moved = torch.where(gate == 0, onset, warp(onset, displacement))  # not resampled, so that alpha = 0 is exact
+        painted = F.relu(self.conv_transpose(features), inplace=True)
         both = torch.cat([painted, moved.to(painted, memory_format=torch.channels_last)], 1)
         return moved + gate * self.conv(both), displacement
 
@@ -271,6 +349,12 @@ class STMEMM(nn.Module):
         deep = self.deep_encoder(shallow)
         return Features(frame, deep, self.mix(torch.cat([shallow, deep], 1)))
 
+    def encode_pair(self, onset: Tensor, apex: Tensor) -> tuple[Features, Features]:
+        """Encode onsets and apexes ``(B, 3, H, W)`` in one pass: half as many and larger steps."""
+        both = self.encode(torch.cat([onset, apex]))
+        first, second = zip(*(part.chunk(2) for part in both), strict=True)
+        return Features(*first), Features(*second)
+
     def decode(self, onset: Features, apex: Features, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Magnify an encoded pair.
 
@@ -302,7 +386,7 @@ class STMEMM(nn.Module):
         Returns:
             ``(A, B, 3, H, W)``, not clamped.
         """
-        frames, _ = self.decode(self.encode(onset), self.encode(apex), alpha)
+        frames, _ = self.decode(*self.encode_pair(onset, apex), alpha)
         return frames[..., : onset.shape[-2], : onset.shape[-1]]
 
 

@@ -1,0 +1,246 @@
+"""``gammer bench export``: the paper's Table 5 on this machine.
+
+Each row is a process of its own (`bench_rows`), so that memory and threads are its own. All are made ready first and
+then run in turn, several rounds of some steps each, so that a drift of the machine meets all rows alike and shows.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row
+from gammer_lightning.files import disk_errors, replacing
+from gammer_lightning.run_folder import cpu_name
+
+PUBLISHED = {
+    "st_memm": {"PyTorch": 156.4, "ONNX": 118.3, "TensorRT": 62.2, "float16": 43.9},
+    "gam_mer": {"PyTorch": 53.7, "ONNX": 43.2, "TensorRT": 25.3, "float16": 18.5},
+}
+"""The paper's Table 5, ms on an A10; neither resolution nor batch are given there."""
+TITLES = {
+    "st_memm": f"ST-MEMM: a pair at one alpha, {SIDE}x{SIDE}, batch 1",
+    "gam_mer": "GAM-MER: one clip's patches, batch 1 (the paper's number may hold preprocessing, too; ours does not)",
+}
+PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer bench export``."""
+    parser.add_argument("run", help="run folder of `gammer recognize fit`, or its export/ folder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
+    parser.add_argument("--threads", type=int, help="threads of every row (default: the cores this process may use)")
+    parser.add_argument("--repeats", type=int, default=20, help="timed steps in a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds over all rows (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="only the first row and those that match")
+    parser.add_argument("--out", type=Path, help="folder of bench.json and latency.png (default: RUN/export)")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Measure, print a table for each network, and write bench.json and latency.png.
+
+    Raises:
+        GammerError: The run has no finished checkpoint, or a number is not positive.
+    """
+    for name in ("threads", "repeats", "rounds"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise GammerError(f"--{name} {value}", "1 or more", f"e.g. --{name} 2")
+    place, facts = _place(arguments)
+    rows = []
+    for model in ROWS:
+        measured = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
+        rows += with_ratios(model, measured)
+        print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]))
+    out = arguments.out or Path(place.files)
+    report = facts | {"side": SIDE, "batch": 1, "rounds": arguments.rounds, "repeats": arguments.repeats, "rows": rows}
+    with disk_errors(out):
+        with replacing(out / "bench.json") as temporary:
+            temporary.write_text(json.dumps(report, indent=1) + "\n")
+        draw(report, out / "latency.png")
+    print(f"{out}/bench.json, {out}/latency.png")
+
+
+def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:
+    """Return where all rows run, and what is said about it; print the same."""
+    import torch
+
+    from gammer_lightning.export.bundle import load_bundle
+
+    bundle = load_bundle(arguments.run)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise GammerError("there is no CUDA GPU here", "--device is where all rows run", "--device cpu")
+    threads = arguments.threads or len(os.sched_getaffinity(0))
+    files = bundle.path if bundle.facts["files"] else bundle.path / "export"
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
+    versions = {package: found for package in PACKAGES if (found := _version(package))}
+    print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
+    print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
+    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {"versions": versions}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+class Child:
+    """The process of one row: made ready at once, then asked for steps.
+
+    Attributes:
+        facts: What the row is: its network, name, column of Table 5; its memory, or why it cannot run.
+    """
+
+    def __init__(self, model: str, row: Row, place: Place, stack: ExitStack) -> None:
+        self.facts: dict[str, Any] = {"model": model, "name": row.name, "published": row.published}
+        self.rounds: list[list[float]] = []
+        self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
+        spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
+        threads = {f"{library}_NUM_THREADS": str(place.threads) for library in ("OMP", "MKL")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "gammer_lightning.export.bench_rows", spec],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        stack.callback(self._end)
+        self.facts |= self._reply()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is ready for steps."""
+        return "why" not in self.facts
+
+    def run(self, steps: int) -> None:
+        """Time some steps."""
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        reply = self._reply()
+        self.rounds += [reply["times"]] if "times" in reply else []
+        self.facts |= {"why": reply["why"]} if "why" in reply else {}
+
+    def _reply(self) -> dict[str, Any]:
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        code = self._process.wait()
+        self._log.seek(0)
+        last = [line for line in self._log.read().splitlines() if line.strip()][-1:]
+        return {"why": f"its process ended with code {code}{': ' if last else ''}{''.join(last)[:200]}"}
+
+    def _end(self) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+def measure(model: str, place: Place, rounds: int, repeats: int, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Measure the rows of a network in turn.
+
+    Args:
+        model: ``st_memm`` or ``gam_mer``.
+        place: Where they run.
+        rounds: Rounds over all rows.
+        repeats: Timed steps of a row in a round.
+        only: Words; the first row and those whose name holds one of them are run, all where there is none.
+
+    Returns:
+        For each row its name, column of Table 5 and either ``why`` it cannot run, or median, quartiles, fastest and
+        slowest in ms, the median of each round, and its peak memory in MB.
+    """
+    first, *others = ROWS[model]
+    chosen = [row for row in others if not only or any(word.lower() in row.name.lower() for word in only)]
+    with ExitStack() as stack:
+        children = [Child(model, row, place, stack) for row in (first, *chosen)]
+        for _ in range(rounds):
+            for child in children:
+                if child.runs:
+                    child.run(repeats)
+        return [child.facts | (summary(child.rounds) if child.runs else {}) for child in children]
+
+
+def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Summarise the times of all rounds."""
+    times = [time for one in rounds for time in one]
+    low, middle, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    spread = {"ms": middle, "quartiles": [low, high], "fastest": min(times), "slowest": max(times)}
+    return spread | {"round_medians": [median(one) for one in rounds]}
+
+
+def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add how many times faster than the first row each is, here and in the paper."""
+    published, first = PUBLISHED[model], rows[0].get("ms")
+    complete = []
+    for row in rows:
+        here = {"faster": first / row["ms"]} if first and "ms" in row else {}
+        column = row["published"]
+        there = {"published_ms": published[column]} if column else {}
+        there |= {"published_faster": round(published["PyTorch"] / published[column], 2)} if column else {}
+        complete.append(row | here | there)
+    return complete
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the rows as lines of text."""
+    head = f"  {'':<48}{'ms':>8}{'quartiles':>16}{'fastest-slowest':>18}{'faster':>8}{'published, A10':>20}{'MB':>7}"
+    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else f"-- {row['why']}") for row in rows)]
+
+
+def _measured(row: dict[str, Any]) -> str:
+    quartiles = "{:.1f}-{:.1f}".format(*row["quartiles"])
+    spread = f"{row['fastest']:.1f}-{row['slowest']:.1f}"
+    faster = f"{row['faster']:.2f}" if "faster" in row else ""
+    there = f"{row['published_faster']:.2f} ({row['published_ms']} ms)" if "published_ms" in row else ""
+    return f"{row['ms']:>8.1f}{quartiles:>16}{spread:>18}{faster:>8}{there:>20}{row['memory_mb']:>7.0f}"
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Draw the medians with their quartiles, and the published times where a row has one."""
+    from matplotlib.figure import Figure
+
+    models = list(TITLES)
+    measured = [[row for row in report["rows"] if row["model"] == model and "ms" in row] for model in models]
+    heights = [max(len(rows), 1) for rows in measured]
+    figure = Figure(figsize=(8, 1.6 + 0.42 * sum(heights)), layout="constrained")
+    for axes, model, rows in zip(figure.subplots(2, height_ratios=heights), models, measured, strict=True):
+        _bars(axes, rows)
+        axes.set_title(TITLES[model].split(" (")[0], fontsize=9, loc="left")
+    figure.suptitle(f"{report['device_name']}, {report['threads']} threads", fontsize=10)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _bars(axes, rows: Sequence[dict[str, Any]]) -> None:
+    from matplotlib.ticker import NullLocator
+
+    places = range(len(rows))
+    low, high = ([abs(row["ms"] - row["quartiles"][side]) for row in rows] for side in (0, 1))
+    axes.barh(places, [row["ms"] for row in rows], 0.6, xerr=(low, high), color="#22578f", label="here, quartiles")
+    published = [(place, row["published_ms"]) for place, row in enumerate(rows) if "published_ms" in row]
+    axes.scatter([ms for _, ms in published], [place for place, _ in published], marker="|", s=150, color="#d1622b",
+                 label="published, A10", zorder=3)  # fmt: skip
+    for place, row in enumerate(rows):
+        axes.text(
+            row["quartiles"][1], place, f"  {row['ms']:.1f} ms, {row.get('faster', 1):.2f}x", va="center", fontsize=7
+        )
+    axes.set_yticks(places, [row["name"] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.margins(x=0.2)
+    axes.set_xlabel("ms", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    if rows:
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
