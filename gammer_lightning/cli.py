@@ -58,6 +58,7 @@ VERBS: dict[str, Verb | TaskVerb] = {
     ),
     "magnify fit": TaskVerb("train the magnifier ST-MEMM on motion pairs", "magnify", "fit"),
     "magnify test": TaskVerb("sub-pixel and noise protocol of a magnifier run", "magnify", "test"),
+    "magnify video": Verb("magnify a video's frames, of any size", "predict.magnify", "add_arguments", "main"),
     "recognize fit": TaskVerb("train and evaluate GAM-MER over subject folds", "recognize", "fit"),
     "recognize test": TaskVerb("evaluate a recognition run again", "recognize", "test"),
     "recognize table": Verb(
@@ -77,6 +78,9 @@ VERBS: dict[str, Verb | TaskVerb] = {
         "upload a study's offline runs, models and summary to W&B", "sweep.sync", "add_arguments", "main"
     ),
     "sweep best": Verb("the run folder of the best row", "sweep.commands", "add_best_arguments", "best_command"),
+    "predict": Verb(
+        "find, magnify and classify expressions in videos or a camera", "predict.commands", "add_arguments", "main"
+    ),
     "export": Verb(
         "a finished run as ONNX and TensorRT, compared with PyTorch", "export.commands", "add_arguments", "main"
     ),

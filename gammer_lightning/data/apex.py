@@ -1,7 +1,7 @@
 """Apex spotting, for clips in which no apex is annotated."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,27 +79,44 @@ def spot_apex(clip: Clip) -> int:
     numbers = _between(clip)
     first, last = (read_image(clip.frame(number)) for number in (clip.onset, numbers[-1]))
     face = find_face(first, str(clip.frame(clip.onset)), clip.cropped)
-    mask = _mask(face.landmarks)
-    onset, offset = (_seen(frame, face)[mask] for frame in (first, last))
+    mask = expression_mask(face.landmarks)
+    onset, offset = (seen(frame, face)[mask] for frame in (first, last))
+    frames = (seen(read_image(clip.frame(number)), face)[mask] for number in numbers)
+    return numbers[int(smoothed(apex_course(onset, offset, frames), SMOOTHING).argmax())]
+
+
+def apex_course(onset: np.ndarray, offset: np.ndarray, frames: Iterable[np.ndarray]) -> list[float]:
+    """Return how much like an apex each frame is, as `spot_apex` says.
+
+    Args:
+        onset: What is seen of the onset, ``(n,)`` in grey levels.
+        offset: The same of the offset.
+        frames: The same of the frames after the onset, in order.
+    """
     before, course = onset, []
-    for number in numbers:
-        now = _seen(read_image(clip.frame(number)), face)[mask]
+    for now in frames:
         from_onset, from_offset, from_before = (np.abs(now - frame).mean() for frame in (onset, offset, before))
         course.append((from_onset + from_offset + 1) / (from_before + 1))
         before = now
-    padded = np.pad(course, SMOOTHING // 2, mode="edge")
-    return numbers[int(np.convolve(padded, np.full(SMOOTHING, 1 / SMOOTHING), "valid").argmax())]
+    return course
 
 
-def _mask(landmarks: np.ndarray) -> np.ndarray:
+def smoothed(course: Sequence[float], frames: int) -> np.ndarray:
+    """Return the running mean over an odd number of frames, the ends repeated."""
+    padded = np.pad(course, frames // 2, mode="edge")
+    return np.convolve(padded, np.full(frames, 1 / frames), "valid")
+
+
+def expression_mask(landmarks: np.ndarray) -> np.ndarray:
+    """Return where brows, nose tip and mouth are in the crop, bool ``(256, 256)``."""
     mask = np.zeros((CROP, CROP), np.uint8)
     for x, y in landmarks[list(nodes_of(PAPER_REGIONS))].round().astype(int).tolist():
         cv2.circle(mask, (x, y), RADIUS, 1, -1)
     return mask.astype(bool)
 
 
-def _seen(frame: np.ndarray, face: Face) -> np.ndarray:
-    """Return the crop's grey levels, blurred, at mean 0: a lamp's flicker is no motion."""
+def seen(frame: np.ndarray, face: Face) -> np.ndarray:
+    """Return the crop's grey levels ``(256, 256)``, blurred, at mean 0: a lamp's flicker is no motion."""
     grey = cv2.cvtColor(crop(frame, face), cv2.COLOR_RGB2GRAY).astype(np.float32)
     blurred = cv2.GaussianBlur(grey, (0, 0), BLUR)
     return blurred - blurred.mean()

@@ -93,6 +93,18 @@ def predictor() -> dlib.shape_predictor:
     return dlib.shape_predictor(str(find_landmark_model()))
 
 
+class NoFaceError(GammerError):
+    """No face is in a frame."""
+
+
+class SeveralFacesError(GammerError):
+    """Several faces are in a frame, and none is prominent."""
+
+
+class OutsideError(GammerError):
+    """Too little of a face is in its frame."""
+
+
 def find_face(onset: np.ndarray, where: str, cropped: bool = False) -> Face:
     """Find the face of an onset frame.
 
@@ -104,15 +116,46 @@ def find_face(onset: np.ndarray, where: str, cropped: bool = False) -> Face:
     Raises:
         GammerError: If no face, no single prominent face, or too little of the face is in the frame.
     """
-    landmarks, detected = _find_landmarks(np.ascontiguousarray(onset), where, cropped)
+    landmarks, detected = find_landmarks(np.ascontiguousarray(onset), where, cropped)
+    return place_face(landmarks, onset.shape[:2], where, detected)
+
+
+def place_face(landmarks: np.ndarray, size: tuple[int, int], where: str, detected: bool = True) -> Face:
+    """Return the crop that a frame's landmarks ask for.
+
+    Args:
+        landmarks: The 68 landmarks in the frame, ``(68, 2)`` as (x, y), px.
+        size: Height and width of the frame in px.
+        where: The file or clip, for the message.
+        detected: Passed on.
+
+    Raises:
+        OutsideError: If too little of the face is in the frame.
+    """
     matrix = _eyes_to_crop(landmarks)
-    _check_inside(matrix, onset.shape[:2], where)
+    _check_inside(matrix, size, where)
     mapped = landmarks @ matrix[:, :2].T + matrix[:, 2]
     return Face(matrix, mapped.astype(np.float32), detected)
 
 
-def _find_landmarks(image: np.ndarray, where: str, cropped: bool) -> tuple[np.ndarray, bool]:
-    """Return the landmarks in the frame ``(68, 2)``, px, and whether their face was detected."""
+def find_landmarks(
+    image: np.ndarray, where: str, cropped: bool = False, near: np.ndarray | None = None
+) -> tuple[np.ndarray, bool]:
+    """Find the landmarks of a frame's face.
+
+    Args:
+        image: uint8 RGB ``(H, W, 3)``, contiguous.
+        where: The file or clip, for the message.
+        cropped: Whether the frame is a tight crop of a face, in which it need not be detected.
+        near: Of several faces take the one nearest this point (x, y), px; None: the largest, if it is prominent.
+
+    Returns:
+        The landmarks in the frame ``(68, 2)``, px, and whether their face was detected.
+
+    Raises:
+        NoFaceError: If there is none.
+        SeveralFacesError: If there are several, and none is prominent.
+    """
     height, width = image.shape[:2]
     pad, boxes = 0, detector()(image, 0)
     if not boxes:
@@ -120,21 +163,28 @@ def _find_landmarks(image: np.ndarray, where: str, cropped: bool) -> tuple[np.nd
         image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         boxes, _, _ = detector().run(image, 1, SURE)
     detected = bool(boxes) or not cropped
-    box = _prominent(boxes, where) if detected else dlib.rectangle(pad, pad, pad + width, pad + height)
+    if not detected:
+        box = dlib.rectangle(pad, pad, pad + width, pad + height)
+    else:
+        box = _prominent(boxes, where) if near is None or not boxes else _nearest(boxes, near + pad)
     shape = predictor()(image, box)
     return np.array([(point.x, point.y) for point in shape.parts()], np.float64) - pad, detected
 
 
+def _nearest(boxes: list[dlib.rectangle], point: np.ndarray) -> dlib.rectangle:
+    return min(boxes, key=lambda box: np.hypot(box.center().x - point[0], box.center().y - point[1]))
+
+
 def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:
     if not boxes:
-        raise GammerError(
+        raise NoFaceError(
             f"no face found in {where}",
             "the onset shows one upright frontal face, about 40 px wide or more",
             "look at the frame; crop it with more margin, turn it upright, or delete the clip's row",
         )
     largest, *rest = sorted(boxes, key=lambda box: box.area(), reverse=True)
     if rest and largest.area() < 2 * rest[0].area():
-        raise GammerError(
+        raise SeveralFacesError(
             f"{len(boxes)} faces found in {where}, {largest.width()} and {rest[0].width()} px wide",
             "of several faces the largest is used only if its area is twice that of the second or more",
             "crop the clip to the face that is meant",
@@ -154,7 +204,7 @@ def _check_inside(matrix: np.ndarray, size: tuple[int, int], where: str) -> None
     inside = cv2.warpAffine(np.ones(size, np.float32), matrix, (CROP, CROP), flags=cv2.INTER_NEAREST)
     outside = 1 - float(inside.mean())
     if outside > MAX_OUTSIDE:
-        raise GammerError(
+        raise OutsideError(
             f"{outside:.0%} of the face crop lies outside {where}",
             f"at most {MAX_OUTSIDE:.0%} may; up to there the border is replicated",
             "use frames with more margin around the face",

@@ -1,0 +1,134 @@
+"""`gammer magnify video`: magnification alone, of whole frames of any size, one after the other."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import replacing
+from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier
+from gammer_lightning.magnifiers.st_memm import SHIPPED, STMEMMMagnifier
+from gammer_lightning.predict.video import Frame, VideoWriter, open_source
+
+MODES = ("onset", "dynamic")
+CONTAINERS = (".mp4", ".mov", ".mkv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `gammer magnify video`."""
+    parser.add_argument("input", metavar="IN", help="video, folder of frames, or number of a camera")
+    parser.add_argument("output", metavar="OUT", type=Path, help="the video to write: .mp4, .mov or .mkv, H.264")
+    parser.add_argument("--alpha", type=float, default=10.0, help="magnification factor (default: 10)")
+    parser.add_argument(
+        "--mode", choices=MODES, default="onset", help="each frame against the first (default) or the one before"
+    )
+    parser.add_argument("--magnifier", default=SHIPPED, help=f"name, run folder or checkpoint (default: {SHIPPED})")
+    parser.add_argument("--fps", type=float, default=200.0, help="frames a second of a folder (default: 200)")
+    parser.add_argument("--limit", type=float, metavar="S", help="stop after S seconds of the input, e.g. of a camera")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `gammer magnify video`."""
+    (alpha,) = check_alphas([args.alpha])
+    _check_output(args.input, args.output)
+    magnifier = load_magnifier(args.magnifier)
+    if torch.cuda.is_available():
+        magnifier = magnifier.cuda()
+    count, stopped, size = 0, False, (0, 0)
+    with open_source(args.input, args.fps) as source, _replacing(args.output) as path:
+        bar = tqdm(total=source.total, desc=source.name, unit="frame")
+        with VideoWriter(path, source.rate, source.clock) as writer, bar, closing(source.frames()) as frames:
+            try:
+                for frame in magnified(_until(frames, args.limit), magnifier, alpha, args.mode):
+                    writer.write(frame.image, frame.time)
+                    count, size = count + 1, frame.image.shape[1::-1]
+                    bar.update()
+            except KeyboardInterrupt:
+                if not count:
+                    raise
+                stopped = True
+    print(f"{args.output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {args.mode}; sound is left out")
+    if odd := [side for side in size if side % 2]:
+        print(f"  note: H.264 has even sides, so the last row or column is repeated once ({odd[0]} is odd)")
+    for note in source.notes:
+        print(f"  note: {note}")
+    if stopped:
+        print("  note: stopped by Ctrl-C; what was done until then plays", file=sys.stderr)
+    return 130 if stopped else 0
+
+
+def _check_output(given: str, output: Path) -> None:
+    if output.suffix.lower() not in CONTAINERS:
+        raise GammerError(
+            f"the output is {output}", f"it is a video of kind {', '.join(CONTAINERS)}", "e.g. magnified.mp4"
+        )
+    if output.resolve() == Path(given).resolve():
+        raise GammerError(f"{output} is the input", "the output is another file", "choose another name")
+
+
+def _replacing(output: Path):
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        (probe := output.with_name(f".{output.name}.probe")).touch()
+        probe.unlink()
+    except OSError as error:
+        raise GammerError(
+            f"cannot write to {output.parent}: {error.strerror or error}",
+            "the output's folder can be written",
+            "choose another place",
+        ) from error
+    return replacing(output)
+
+
+def _until(frames: Iterator[Frame], limit: float | None) -> Iterator[Frame]:
+    for frame in frames:
+        if limit is not None and frame.time >= limit:
+            return
+        yield frame
+
+
+@torch.inference_mode()
+def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode: str = "onset") -> Iterator[Frame]:
+    """Magnify a stream frame for frame; each frame is encoded once, and no more than two are in memory.
+
+    Args:
+        frames: Frames of any one size, 32 px or more a side.
+        magnifier: As `load_magnifier` returns it.
+        alpha: Magnification factor.
+        mode: ``"onset"``: against the first frame, which does not drift; ``"dynamic"``: against the one before.
+
+    Yields:
+        The magnified frames; the first one against itself.
+    """
+    device = next((tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()]), "cpu")
+    reference = None
+    for frame in frames:
+        pixels = torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
+        now = _encode(magnifier, pixels)
+        reference = now if reference is None else reference
+        image = _decode(magnifier, reference, now, alpha)[..., : pixels.shape[-2], : pixels.shape[-1]]
+        reference = now if mode == "dynamic" else reference
+        yield frame._replace(image=_to_pixels(image))
+
+
+def _encode(magnifier: Magnifier, pixels: Tensor) -> Any:
+    return magnifier.network.encode(pixels) if isinstance(magnifier, STMEMMMagnifier) else pixels
+
+
+def _decode(magnifier: Magnifier, first: Any, second: Any, alpha: float) -> Tensor:
+    """Return the frame ``(1, 3, H', W')``, padded where the features are."""
+    if isinstance(magnifier, STMEMMMagnifier):
+        return magnifier.network.decode(first, second, first.frame.new_tensor([[alpha]]))[0][0]
+    return magnifier(first, second, [alpha])[0]
+
+
+def _to_pixels(frame: Tensor) -> np.ndarray:
+    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

@@ -1,0 +1,283 @@
+"""What a prediction leaves in its folder: numbers, a video, a timeline and a page, all made while frames stream by."""
+
+import csv
+import heapq
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gammer_lightning.data.faces import CROP
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import replacing
+from gammer_lightning.predict.page import page
+from gammer_lightning.predict.prediction import Prediction, Window
+from gammer_lightning.predict.tracking import Shot
+from gammer_lightning.predict.video import Source, VideoWriter
+
+if TYPE_CHECKING:
+    from gammer_lightning.export.bundle import Bundle
+
+NAMES = {
+    "json": "predictions.json",
+    "csv": "predictions.csv",
+    "video": "magnified.mp4",
+    "timeline": "timeline.png",
+    "page": "index.html",
+}
+CAPTION = 28
+"""Height of the caption above the two pictures of the video, px."""
+SHOWN = 8
+"""Windows of which the page holds pictures: those with the strongest motion, a still head preferred."""
+INK, SOFT, BLUE, PALE, ORANGE = "#1d2329", "#626b75", "#22578f", "#a9c7e8", "#e07b28"
+
+
+@dataclass(frozen=True, order=True)
+class Example:
+    """A window with its pictures as JPEG files: onset, apex, magnified apex; ordered by prominence."""
+
+    prominence: tuple[bool, float]
+    order: int
+    window: Window
+    pictures: tuple[bytes, bytes, bytes]
+
+
+class Recorder:
+    """Writes the outputs of one input; a context manager.
+
+    The video gets its name only in `finish`, so a run that fails leaves no half of one.
+
+    Args:
+        out: Folder, made if it is missing.
+        source: The input.
+        result: What is found; filled by others.
+
+    Raises:
+        GammerError: If the folder cannot be written.
+    """
+
+    def __init__(self, out: str | Path, source: Source, result: Prediction):
+        self.out, self.source, self.result = Path(out), source, result
+        self.examples: list[Example] = []
+        self.writer: VideoWriter | None = None
+        self.start = 0.0
+        self.stack = ExitStack()
+        with _writing(self.out):
+            self.out.mkdir(parents=True, exist_ok=True)
+            TemporaryFile(dir=self.out).close()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stack.__exit__(kind, error, trace)
+
+    def window(self, window: Window, onset: np.ndarray, apex: np.ndarray, magnified: np.ndarray) -> None:
+        """Keep a window's pictures, uint8 ``(256, 256, 3)``, if it is among the strongest so far."""
+        again = any(example.window.apex == window.apex for example in self.examples)  # in the window before
+        if again or (len(self.examples) == SHOWN and window.prominence <= self.examples[0].prominence):
+            return
+        example = Example(window.prominence, -window.number, window, tuple(map(_jpeg, (onset, apex, magnified))))
+        (heapq.heappush if len(self.examples) < SHOWN else heapq.heapreplace)(self.examples, example)
+
+    def frame(self, shot: Shot, original: np.ndarray, magnified: np.ndarray, window: Window | None) -> None:
+        """Add a frame to the video, uint8 ``(256, 256, 3)`` as it is and magnified."""
+        with _writing(self.out):
+            if self.writer is None:
+                self._open(shot.time)
+            picture = np.concatenate([original, magnified], 1)
+            self.writer.write(np.concatenate([self._caption(shot, window), picture]), shot.time - self.start)
+
+    def _open(self, start: float) -> None:
+        self.start = start
+        path = self.stack.enter_context(replacing(self.out / NAMES["video"]))
+        self.writer = self.stack.enter_context(VideoWriter(path, self.source.rate, self.source.clock))
+        self.result.paths["video"] = self.out / NAMES["video"]
+
+    def _caption(self, shot: Shot, window: Window | None) -> np.ndarray:
+        bar = np.full((CAPTION, 2 * CROP, 3), 20, np.uint8)
+        _write(bar, 8, f"{shot.time:.2f} s", (200, 205, 210))
+        if window is None or window.note:
+            _write(bar, CROP + 8, window.note if window else f"alpha {self.result.alpha:g}", (160, 165, 170))
+            return bar
+        share = float(window.probabilities.max())
+        text = f"alpha {self.result.alpha:g}   {self.result.name(window)} {share:.0%}"
+        _write(bar, CROP + 8, text, (240, 242, 244))
+        return bar
+
+    def finish(self, bundle: "Bundle") -> None:
+        """Close the video and write the numbers, the timeline and the page."""
+        with _writing(self.out):
+            self.stack.close()
+            result, paths = self.result, {name: self.out / NAMES[name] for name in ("json", "csv", "timeline", "page")}
+            result.paths |= paths
+            timeline = _png(draw_timeline(result, [example.window for example in self._best()]))
+            for path, content in (
+                (paths["json"], (json.dumps(as_json(result, bundle), indent=1) + "\n").encode()),
+                (paths["timeline"], timeline),
+                (paths["page"], page(result, self._best(), timeline).encode()),
+            ):
+                with replacing(path) as temporary:
+                    temporary.write_bytes(content)
+            with replacing(paths["csv"]) as temporary, temporary.open("w", newline="") as file:
+                csv.writer(file).writerows(as_rows(result))
+
+    def _best(self) -> list[Example]:
+        return sorted(self.examples, reverse=True)
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise GammerError(
+            f"cannot write to {out}: {error.strerror or error}",
+            "predictions go into a folder that can be written",
+            "free some space, mend its permissions, or choose another folder with --out DIR",
+        ) from error
+
+
+def _write(bar: np.ndarray, x: int, text: str, colour: tuple[int, int, int]) -> None:
+    cv2.putText(bar, text, (x, 19), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+def as_json(result: Prediction, bundle: "Bundle") -> dict:
+    """Return all that is known as plain data: times in s, landmarks in px of the upright frame."""
+    height, width = result.size
+    return {
+        "format": 1,
+        "input": result.input,
+        "frames": result.frames,
+        "seconds": round(result.seconds, 6),
+        "size": [width, height],
+        "alpha": result.alpha,
+        "backend": result.backend,
+        "frames_per_second": round(result.speed, 2),
+        "stopped": result.stopped,
+        "notes": result.notes,
+        "classes": list(result.class_names),
+        "bundle": {"path": str(bundle.path), "commit": bundle.facts.get("commit")},
+        "windows": [_window_json(window, result.class_names) for window in result.windows],
+    }
+
+
+def _window_json(window: Window, names: Sequence[str]) -> dict:
+    times = {"window": window.number, "start": round(window.start, 6), "end": round(window.end, 6)}
+    if window.note:
+        return times | {"note": window.note}
+    shares = dict(zip(names, np.round(window.probabilities, 6).tolist(), strict=True))
+    return times | {
+        "onset": {"frame": window.onset, "time": round(window.onset_time, 6)},
+        "apex": {"frame": window.apex, "time": round(window.apex_time, 6)},
+        "strength": round(window.strength, 4),
+        "head_motion": window.head_motion and round(window.head_motion, 3),
+        "class": max(shares, key=shares.get),
+        "probabilities": shares,
+        "landmarks": window.landmarks.round(2).tolist(),
+    }
+
+
+def as_rows(result: Prediction) -> Iterator[list]:
+    """Yield the table's head and one row for each window."""
+    facts = ("onset_frame", "onset_s", "apex_frame", "apex_s", "strength", "head_motion", "class")
+    points = [f"{axis}{index}" for index in range(68) for axis in "xy"]
+    yield ["window", "start_s", "end_s", "note", *facts, *(f"p_{name}" for name in result.class_names), *points]
+    for window in result.windows:
+        row = [window.number, round(window.start, 6), round(window.end, 6), window.note]
+        if window.note:
+            yield row + [""] * (len(facts) + len(result.class_names) + len(points))
+            continue
+        moved = "" if window.head_motion is None else round(window.head_motion, 3)
+        row += [window.onset, round(window.onset_time, 6), window.apex, round(window.apex_time, 6)]
+        row += [round(window.strength, 4), moved, result.name(window)]
+        yield row + np.round(window.probabilities, 6).tolist() + window.landmarks.round(2).ravel().tolist()
+
+
+def draw_timeline(result: Prediction, marked: Sequence[Window]) -> Figure:
+    """Draw the strength of motion and the class probabilities over time.
+
+    Args:
+        result: The prediction.
+        marked: Windows that are numbered from 1, as the page does.
+    """
+    names = result.class_names
+    figure = Figure(figsize=(10, 2.6 + 0.25 * len(names)), layout="constrained")
+    above, below = figure.subplots(2, sharex=True, height_ratios=(1.6, 0.25 + 0.25 * len(names)))
+    edges = _edges(result.windows)
+    _draw_strength(above, result.windows, edges, marked)
+    _draw_shares(figure, below, result.windows, edges, names)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    above.set_title(f"{result.input}, alpha {result.alpha:g}", loc="left", fontsize=10, color=INK)
+    return figure
+
+
+def _edges(windows: Sequence[Window]) -> np.ndarray:
+    """Return where the windows' middles are parted, ``(n + 1,)`` in s."""
+    middles = np.array([(window.start + window.end) / 2 for window in windows]) if windows else np.zeros(1)
+    between = (middles[1:] + middles[:-1]) / 2
+    start = windows[0].start if windows else 0.0
+    end = max(windows[-1].end, start + 1e-3) if windows else 1.0
+    return np.array([start, *between, end])
+
+
+def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, marked: Sequence[Window]) -> None:
+    widths, lefts = np.diff(edges), edges[:-1]
+    kinds = {"head still": BLUE, "head moves": PALE}
+    for (label, colour), moves in zip(kinds.items(), (False, True), strict=True):
+        chosen = [i for i, w in enumerate(windows) if not w.note and w.head_moves == moves]
+        heights = [windows[i].strength for i in chosen]
+        if chosen:
+            axes.bar(lefts[chosen], heights, widths[chosen], align="edge", color=colour, label=label)
+    top = max((w.strength for w in windows if not w.note), default=1.0) or 1.0
+    lost = [i for i, window in enumerate(windows) if window.note]
+    if lost:
+        axes.bar(lefts[lost], [top] * len(lost), widths[lost], align="edge", color="#eceef0", label="no prediction")
+    for rank, window in enumerate(marked, 1):
+        x, times = lefts[window.number] + widths[window.number] / 2, (window.onset_time, window.apex_time)
+        axes.plot(times, (0, window.strength), color=ORANGE, linewidth=1.2)
+        axes.plot(times[1], window.strength, "o", color=ORANGE, markersize=3)
+        axes.annotate(str(rank), (x, window.strength), (0, 2), textcoords="offset points", ha="center", fontsize=8)
+    axes.set_ylim(0, 1.15 * top)
+    axes.set_ylabel("motion\n(grey levels)", fontsize=8, color=SOFT)
+    axes.tick_params(labelsize=8)
+    if windows:
+        figure_legend = {"fontsize": 8, "frameon": False, "ncols": 3, "loc": "lower right"}
+        axes.legend(bbox_to_anchor=(1, 1), borderaxespad=0.2, **figure_legend)
+
+
+def _draw_shares(
+    figure: Figure, axes: Axes, windows: Sequence[Window], edges: np.ndarray, names: Sequence[str]
+) -> None:
+    unknown = np.full(len(names), np.nan)
+    shares = np.array([unknown if window.note else window.probabilities for window in windows] or [unknown])
+    mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), shares.T, cmap="Blues", vmin=0, vmax=1)
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_facecolor("#eceef0")
+    axes.set_xlabel("s", fontsize=8)
+    axes.tick_params(labelsize=8)
+    bar = figure.colorbar(mesh, ax=axes, pad=0.01, aspect=12)
+    bar.set_label("probability", fontsize=8, color=SOFT)
+    bar.ax.tick_params(labelsize=8)
+
+
+def _png(figure: Figure) -> bytes:
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=150)
+    return png.getvalue()

@@ -1,0 +1,402 @@
+"""Prediction on a video: windows are cut, onset and apex spotted, magnified, classified; one pass, bounded memory."""
+
+import math
+import sys
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from gammer_lightning.data.apex import expression_mask, seen
+from gammer_lightning.data.faces import (
+    CROP,
+    EYE_LINE,
+    IOD,
+    Face,
+    NoFaceError,
+    OutsideError,
+    cut_patches,
+    place_face,
+    predictor,
+)
+from gammer_lightning.data.premagnify import RAW
+from gammer_lightning.data.recognition import to_input
+from gammer_lightning.errors import GammerError
+from gammer_lightning.magnifiers import check_alphas
+from gammer_lightning.predict.outputs import Recorder
+from gammer_lightning.predict.prediction import Prediction, Window
+from gammer_lightning.predict.spotting import Span, spans, spot
+from gammer_lightning.predict.tracking import Shot, Tracker, head_motion
+from gammer_lightning.predict.video import Frame, Source, open_source
+
+if TYPE_CHECKING:
+    from gammer_lightning.export.bundle import Bundle
+
+STEADY = 2.0
+"""Distance in px of the crop within which both eyes may lie from their places before a new transform is taken.
+
+Landmarks jitter by about 1 px: a new transform for every window would make the picture of a still head tremble.
+"""
+WORKERS = 8
+"""Most frames that are magnified at once on a CPU."""
+IN_FLIGHT = 2 * WORKERS
+"""Frames that may wait for the video while no window bounds them."""
+NO_FACE = "no face"
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A window's onset: its face, its crop uint8 ``(256, 256, 3)`` and its features, computed once."""
+
+    face: Face
+    crop: np.ndarray
+    features: Any
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Onset and apex of a window."""
+
+    reference: _Reference
+    onset: Shot
+    apex: Shot
+    strength: float
+    head_motion: float | None
+
+
+def predict(
+    bundle: "Bundle",
+    input: str | Path,
+    out: str | Path | None = None,
+    *,
+    alpha: float | None = None,
+    backend: str = "torch",
+    precision: str = "fp32",
+    device: str | None = None,
+    window: float = 0.5,
+    hop: float | None = None,
+    onset: int | None = None,
+    apex: int | None = None,
+    face: tuple[float, float] | None = None,
+    fps: float = 200.0,
+    limit: float | None = None,
+    progress: bool = False,
+) -> Prediction:
+    """Spot, magnify and classify the expressions of a video's face.
+
+    From a bundle folder or a finished run::
+
+        from gammer_lightning.export.bundle import load_bundle
+        prediction = load_bundle("runs/recognize/NAME/ID").predict("video.mp4", out="predictions")
+        for window in prediction.windows:
+            if not window.note:
+                print(window.start, prediction.name(window), window.probabilities)
+
+    Memory does not grow with the length of the input, apart from about 1 kB for each window's numbers.
+
+    Args:
+        bundle: Networks and facts, as `load_bundle` returns them.
+        input: Path of a video or a folder of images, or the number of a camera.
+        out: Folder for predictions.json, predictions.csv, magnified.mp4, timeline.png and index.html; None writes
+            nothing, and magnifies only the apexes.
+        alpha: Magnification factor; 1 classifies the raw apex. None: the bundle's.
+        backend: ``"torch"``, ``"onnx"`` or ``"tensorrt"``.
+        precision: ``"fp32"`` or ``"fp16"``.
+        device: As the backend takes it; None: the best there is.
+        window: Seconds of a window. The longest micro-expressions last 0.5 s.
+        hop: Seconds between the starts of windows, at most ``window``; None: half of it.
+        onset: Place of the onset frame in the input, from 0, together with ``apex``: one window, nothing is spotted.
+        apex: Place of the apex frame, after the onset.
+        face: A point (x, y) in px on the face that is meant, where there are several.
+        fps: Frames a second of a folder.
+        limit: Stop after this many seconds of the input, e.g. of a camera.
+        progress: Whether to draw a progress bar.
+
+    Raises:
+        GammerError: A setting or the input is not usable, the input shows no face or several faces, or the output
+            cannot be written.
+    """
+    from gammer_lightning.export.backends import open_backend
+
+    alpha = _check_alpha(bundle.alpha if alpha is None else alpha)
+    hop = window / 2 if hop is None else hop
+    _check_settings(window, hop, onset, apex, limit)
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(input, fps))
+        threads = stack.enter_context(_one_thread())
+        engine = open_backend(bundle, backend, precision, device)
+        workers = min(threads, WORKERS) if engine.device.type == "cpu" else 1
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        result = Prediction(source.name, tuple(bundle.class_names), alpha, engine.name)
+        _warn_of_alpha(bundle, result)
+        predictor()  # takes a second to load, which is no frame's fault
+        recorder = stack.enter_context(Recorder(out, source, result)) if out is not None else None
+        analyst = _Analyst(engine, bundle, result, Tracker(source.name, face), recorder, pool)
+        frames = stack.enter_context(closing(_counted(source, result, limit, progress)))
+        try:
+            if onset is None:
+                analyst.slide(frames, window, hop)
+            else:
+                analyst.anchor(frames, onset, apex)
+        except KeyboardInterrupt:
+            result.stopped = True
+            result.notes.append("stopped by Ctrl-C")
+        analyst.show()
+        result.notes += source.notes
+        _check_result(result)
+        if recorder:
+            recorder.finish(bundle)
+    return result
+
+
+def _check_alpha(alpha: float) -> float:
+    (alpha,) = check_alphas([alpha])
+    return alpha
+
+
+def _check_settings(window: float, hop: float, onset: int | None, apex: int | None, limit: float | None) -> None:
+    rules = (
+        (0 < hop <= window < math.inf, f"windows of {window} s every {hop} s", "0 < hop <= window, so that none is "
+         "left out", "--window 0.5 --hop 0.25"),
+        ((onset is None) == (apex is None), f"onset {onset} and apex {apex}", "both are given or none",
+         "--onset 12 --apex 40"),
+        (onset is None or apex is None or 0 <= onset < apex, f"onset {onset} and apex {apex}",
+         "frames are counted from 0, and the apex comes after the onset", "--onset 12 --apex 40"),
+        (limit is None or limit > 0, f"a limit of {limit} s", "a positive number of seconds", "--limit 60"),
+    )  # fmt: skip
+    for holds, what, rule, example in rules:
+        if not holds:
+            raise GammerError(what, rule, f"e.g. {example}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[int]:
+    """Let PyTorch use one thread for each operation meanwhile; yield how many it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _warn_of_alpha(bundle: "Bundle", result: Prediction) -> None:
+    least, largest = bundle.alpha_range
+    if result.alpha != RAW and not least <= result.alpha <= largest:
+        note = f"alpha {result.alpha:g} is outside {least:g} to {largest:g}, the alphas this model was made with"
+        result.notes.append(note)
+        print(f"warning: {note}", file=sys.stderr)
+
+
+def _counted(source: Source, result: Prediction, limit: float | None, progress: bool) -> Iterator[Frame]:
+    """Yield the frames up to the limit, count them, and draw the bar."""
+    started = monotonic()
+    with tqdm(total=source.total, desc=source.name, unit="frame", disable=not progress) as bar:
+        for frame in source.frames():
+            if limit is not None and frame.time >= limit:
+                break
+            result.frames, result.seconds, result.size = frame.index + 1, frame.time, frame.image.shape[:2]
+            yield frame
+            bar.update()
+            result.speed = (frame.index + 1) / (monotonic() - started)
+
+
+def _check_result(result: Prediction) -> None:
+    if result.stopped:
+        return
+    if result.frames == 1:
+        raise GammerError(
+            f"{result.input} has one frame", "an onset and an apex are two", "give a video, or a folder of images"
+        )
+    if all(window.note for window in result.windows):
+        notes = ", ".join(sorted({window.note for window in result.windows}))
+        raise GammerError(
+            f"no face found in {result.input}: of {len(result.windows)} windows none can be used ({notes})",
+            "it shows one upright frontal face, about 40 px wide or more, with some margin",
+            "look at it; turn it upright, or crop it to the face",
+        )
+
+
+class _Analyst:
+    """Turns frames into windows with predictions, and into magnified frames.
+
+    Frames are magnified in a pool while the next window is read and spotted: on a CPU several frames at once, each on
+    one thread, are faster than one frame on all.
+    """
+
+    def __init__(
+        self,
+        engine: Any,
+        bundle: "Bundle",
+        result: Prediction,
+        tracker: Tracker,
+        recorder: Recorder | None,
+        pool: Executor,
+    ):
+        self.engine, self.bundle, self.result, self.tracker = engine, bundle, result, tracker
+        self.recorder, self.pool = recorder, pool
+        self.face: Face | None = None
+        self.pending: deque[tuple[Shot, Window | None, Future]] = deque()
+
+    def slide(self, frames: Iterator[Frame], length: float, hop: float) -> None:
+        """Predict sliding windows, and show each frame in the window in whose middle it is."""
+        for span in spans(frames, self.tracker, length, hop):
+            found = self._examine(span)
+            reference, apexes = (None, []) if isinstance(found, Window) else (found.reference, [found.apex])
+            shown = span.shown if self.recorder else []
+            needed = {shot.index: shot for shot in (*apexes, *shown)}
+            jobs = {index: self._submit(shot, reference) for index, shot in needed.items()}
+            self.show()
+            when = len(self.result.windows), span.start, span.shots[-1].time
+            window = found if isinstance(found, Window) else self._classify(when, found, jobs[found.apex.index])
+            self.result.windows.append(window)
+            self.pending.extend((shot, window, jobs[shot.index]) for shot in shown)
+
+    def anchor(self, frames: Iterator[Frame], onset: int, apex: int) -> None:
+        """Predict the one window from a given onset to a given apex, and show all frames from the onset on.
+
+        Raises:
+            GammerError: If the onset shows no face, or the frames end before the apex.
+        """
+        window, first, reference = None, None, None
+        for frame in frames:
+            if frame.index < onset:
+                continue
+            shot = self.tracker.keep(frame, self.tracker.search(frame) if frame.index == onset else None)
+            if frame.index == onset:
+                first, reference = shot, self._refer(shot, self._landmarks_of(shot))
+            job = self._submit(shot, reference)
+            if frame.index == apex:
+                pair = _Pair(reference, first, shot, *self._compare(reference, first, shot))
+                window = self._classify((0, first.time, shot.time), pair, job)
+                self.result.windows.append(window)
+            self.pending.append((shot, window, job))
+            self.show(leave=IN_FLIGHT)
+            if frame.index >= apex and self.recorder is None:
+                return
+        if self.result.frames <= apex:
+            raise GammerError(
+                f"apex {apex}, but {self.result.input} has {self.result.frames} frames",
+                f"frames are counted from 0, here to {self.result.frames - 1}",
+                "give smaller numbers for --onset and --apex",
+            )
+
+    def show(self, leave: int = 0) -> None:
+        """Write the frames that wait, in order, except the last ``leave``."""
+        while len(self.pending) > leave:
+            shot, window, job = self.pending.popleft()
+            pictures = job.result()
+            if self.recorder:
+                self.recorder.frame(shot, *pictures, window)
+
+    def _landmarks_of(self, onset: Shot) -> np.ndarray:
+        if onset.landmarks is None:
+            raise NoFaceError(
+                f"no face found in {self.result.input}, frame {onset.index}",
+                "the onset shows one upright frontal face, about 40 px wide or more",
+                "give another --onset, or leave --onset and --apex out",
+            )
+        return onset.landmarks
+
+    def _compare(self, reference: _Reference, onset: Shot, apex: Shot) -> tuple[float, float | None]:
+        """Return strength and head motion of a given pair."""
+        mask = expression_mask(reference.face.landmarks)
+        first, second = (seen(shot.image, shot.within(reference.face))[mask] for shot in (onset, apex))
+        after = self.tracker.again(apex, onset.landmarks)
+        return float(np.abs(second - first).mean()), None if after is None else head_motion(onset.landmarks, after)
+
+    def _examine(self, span: Span) -> _Pair | Window:
+        """Spot onset and apex of a window, or say why that cannot be."""
+        first, nothing = span.shots[0], partial(Window, len(self.result.windows), span.start, span.shots[-1].time)
+        if first.landmarks is None or self.tracker.again(span.shots[-1], first.landmarks) is None:
+            return nothing(NO_FACE)
+        if len(span.shots) < 2:
+            return nothing("one frame")
+        try:
+            onset, apex, strength = self._spot(span, place_face(first.landmarks, first.size, self.result.input))
+            landmarks = first.landmarks if onset is first else self.tracker.again(onset, first.landmarks)
+            after = self.tracker.again(apex, first.landmarks)
+            if landmarks is None or after is None:
+                return nothing(NO_FACE)
+            reference = self._refer(onset, landmarks)
+        except OutsideError:
+            return nothing("face at the border")
+        return _Pair(reference, replace(onset, landmarks=landmarks), apex, strength, head_motion(landmarks, after))
+
+    def _spot(self, span: Span, face: Face) -> tuple[Shot, Shot, float]:
+        mask = expression_mask(face.landmarks)
+        views = np.stack([seen(shot.image, shot.within(face))[mask] for shot in span.shots])
+        onset, apex, strength = spot(views, np.array([shot.time for shot in span.shots]))
+        return span.shots[onset], span.shots[apex], strength
+
+    def _refer(self, onset: Shot, landmarks: np.ndarray) -> _Reference:
+        """Freeze the geometry on the onset, and encode it."""
+        self.face = self._steady(landmarks, onset.size)
+        crop = onset.crop(self.face)
+        features = None if self.result.alpha == RAW else self.engine.encode(_to_float(crop))
+        return _Reference(self.face, crop, features)
+
+    def _steady(self, landmarks: np.ndarray, size: tuple[int, int]) -> Face:
+        """Keep the transform of the window before if the eyes are still nearly at their places."""
+        face = place_face(landmarks, size, self.result.input)
+        if self.face is None:
+            return face
+        mapped = landmarks @ self.face.matrix[:, :2].T + self.face.matrix[:, 2]
+        eyes = np.stack([mapped[36:42].mean(0), mapped[42:48].mean(0)])
+        places = np.array([[(CROP - IOD) / 2, EYE_LINE], [(CROP + IOD) / 2, EYE_LINE]])
+        if np.linalg.norm(eyes - places, axis=1).max() > STEADY:
+            return face
+        return Face(self.face.matrix, mapped.astype(np.float32))
+
+    def _classify(self, when: tuple[int, float, float], pair: _Pair, job: Future) -> Window:
+        crop, magnified = job.result()
+        images = (magnified,) if self.bundle.input == "apex" else (pair.reference.crop, magnified)
+        landmarks, size = pair.reference.face.landmarks, self.bundle.patch_size
+        patches = np.stack([cut_patches(image, landmarks, size) for image in images])
+        shown = to_input(torch.from_numpy(patches[None]), self.bundle.input)
+        probabilities = self.engine.classify(shown)[0].numpy()
+        window = Window(
+            *when, "", pair.onset.index, pair.apex.index, pair.onset.time, pair.apex.time, pair.strength,
+            pair.head_motion, pair.onset.landmarks.astype(np.float32), probabilities,
+        )  # fmt: skip
+        if self.recorder:
+            self.recorder.window(window, pair.reference.crop, crop, magnified)
+        return window
+
+    def _submit(self, shot: Shot, reference: _Reference | None) -> Future:
+        if reference is None:
+            return self.pool.submit(self._render, shot, self.face or _whole(shot.size), None)
+        return self.pool.submit(self._render, shot, reference.face, reference.features)
+
+    def _render(self, shot: Shot, face: Face, features: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return a frame's crop, and the same magnified against an onset's features, uint8 ``(256, 256, 3)``."""
+        crop = shot.crop(face)
+        if features is None:
+            return crop, crop
+        magnified = self.engine.magnify(features, self.engine.encode(_to_float(crop)), self.result.alpha)
+        return crop, _to_pixels(magnified)
+
+
+def _to_float(crop: np.ndarray) -> Tensor:
+    return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
+
+
+def _to_pixels(frame: Tensor) -> np.ndarray:
+    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+
+
+def _whole(size: tuple[int, int]) -> Face:
+    """Return the middle square of a frame as if it were a face: what is shown before one was seen."""
+    (height, width), scale = size, CROP / min(size)
+    shift = CROP / 2 - scale * np.array([[width / 2], [height / 2]])
+    return Face(np.hstack([scale * np.eye(2), shift]), np.zeros((68, 2), np.float32), detected=False)

@@ -1,0 +1,95 @@
+"""What a prediction on a video says."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+HEAD_MOVES = 3.0
+"""Head motion in px of the crop above which it rather than the expression may be what is strong."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was found in one window.
+
+    Attributes:
+        number: From 0.
+        start: Seconds from the first frame of the input.
+        end: The same, of its last frame.
+        note: Why it has no prediction, e.g. ``"no face"``; empty where it has one, as then is all below.
+        onset: Place of the onset frame in the input, from 0.
+        apex: The same of the apex frame.
+        onset_time: Seconds from the first frame.
+        apex_time: The same of the apex.
+        strength: Mean absolute difference of onset and apex around brows, nose tip and mouth, grey levels. The classes
+            know no neutral face: a window says something only where this stands out.
+        head_motion: How far the head moved from onset to apex, px of the crop; the landmarks' jitter is about 1.
+        landmarks: The 68 landmarks on the onset, float32 ``(68, 2)`` as (x, y), px of the upright frame.
+        probabilities: Of each class, float32 ``(K,)``.
+    """
+
+    number: int
+    start: float
+    end: float
+    note: str = ""
+    onset: int | None = None
+    apex: int | None = None
+    onset_time: float | None = None
+    apex_time: float | None = None
+    strength: float | None = None
+    head_motion: float | None = None
+    landmarks: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+    @property
+    def head_moves(self) -> bool:
+        """Whether the head moved more than landmarks jitter."""
+        return (self.head_motion or 0) > HEAD_MOVES
+
+    @property
+    def prominence(self) -> tuple[bool, float]:
+        """What windows with a prediction are ranked by: those with a still head first, then by strength."""
+        return not self.head_moves, self.strength
+
+
+@dataclass
+class Prediction:
+    """What `predict` returns.
+
+    Attributes:
+        input: Name of the input.
+        class_names: The K classes.
+        windows: In order.
+        frames: Number of frames read.
+        seconds: Time of the last frame from the first, s.
+        size: Height and width of a frame, px.
+        alpha: Magnification factor.
+        backend: What computed it.
+        speed: Frames a second, from the first frame to the last.
+        stopped: Whether it was stopped by Ctrl-C.
+        notes: What was unusual, a sentence each.
+        paths: Files written, by name: json, csv, video, timeline, page.
+    """
+
+    input: str
+    class_names: tuple[str, ...]
+    alpha: float
+    backend: str
+    windows: list[Window] = field(default_factory=list)
+    frames: int = 0
+    seconds: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    speed: float = 0.0
+    stopped: bool = False
+    notes: list[str] = field(default_factory=list)
+    paths: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def strongest(self) -> Window | None:
+        """The window with the strongest motion, a still head preferred; None if no window shows a face."""
+        return max((w for w in self.windows if not w.note), key=lambda window: window.prominence, default=None)
+
+    def name(self, window: Window) -> str:
+        """Return the name of a window's most probable class."""
+        return self.class_names[int(window.probabilities.argmax())]
