@@ -85,8 +85,13 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
     versions = {package: found for package in PACKAGES if (found := _version(package))}
     print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"the machine is busy (load {load:.1f}): times and ratios are not to be trusted, least of all on the CPU")
     print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
-    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {"versions": versions}
+    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {
+        "versions": versions,
+        "load": load,
+    }
 
 
 def _version(package: str) -> str | None:
@@ -107,7 +112,7 @@ class Child:
         self.facts: dict[str, Any] = {"model": model, "name": row.name, "published": row.published}
         self.rounds: list[list[float]] = []
         if place.device == "cpu" and needs_gpu(row):
-            self.facts["why"] = "it runs on a CUDA GPU, and the bench was not run on one"
+            self.facts["why"] = "needs --device cuda"
             return
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
         spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
