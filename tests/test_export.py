@@ -211,6 +211,18 @@ def test_the_card_says_where_it_comes_from_and_what_is_not_allowed(exported):
     assert "This protocol leaks" in leaky and "had not seen its subject" not in leaky and MICROFACES_NOTE in leaky
 
 
+def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, capsys):
+    folder, plans = copied / "export", ("gam_mer.fp32.tensorrt-rtx.plan", "st_memm.fp32.tensorrt-rtx.plan")
+    files = bundles.read_facts(folder)["files"]
+    for name, onnx_sha256 in zip(plans, (files["gam_mer.onnx"]["sha256"], "older"), strict=True):
+        (folder / name).write_bytes(b"plan")
+        files[name] = files["gam_mer.onnx"] | {"sha256": sha256_of(folder / name), "onnx_sha256": onnx_sha256}
+    change(folder, files=files)
+    assert cli.main(["export", str(copied)]) == 0
+    assert (folder / plans[0]).is_file() and not (folder / plans[1]).exists()
+    assert f"of an ONNX file that is new: {plans[1]}\n" in capsys.readouterr().out
+
+
 def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
     facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
