@@ -7,8 +7,14 @@ from fake_clips import FakeClips
 from test_recognize import fit, trainer
 
 from gammer_lightning import cli
+from gammer_lightning.errors import GammerError
 from gammer_lightning.export import bench
 from gammer_lightning.export.bench_rows import ROWS
+from gammer_lightning.export.bundle import load_bundle
+from gammer_lightning.export.graphs import make_graphs
+from gammer_lightning.export.onnx_files import export_onnx
+from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.models.st_memm import STMEMM
 from gammer_lightning.run_folder import RunFolder
 
 CONFIG = """
@@ -19,7 +25,7 @@ data: {magnifier: st-memm-small, train_alphas: [5, 8], eval_alpha: 5, input: ape
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run of a tiny GAM-MER, not exported."""
+    """A finished run of a tiny GAM-MER."""
     folder, data = RunFolder(tmp_path_factory.mktemp("runs") / "tiny"), FakeClips()
     task = fit(folder.path, data, epochs=1, seeds=[0])
     folder.figures.mkdir(exist_ok=True)
@@ -34,26 +40,32 @@ def bench_export(run, *options):
     assert code == 0
 
 
-def test_the_ladder_of_a_run_that_was_not_exported(run, tmp_path, capsys):
-    bench_export(run, "--out", str(tmp_path), "--only", "SDPA", "ONNX Runtime, C", "TensorRT, fp16")
+def test_the_ladder_of_a_run_of_which_half_was_exported(run, tmp_path, capsys):
+    network = load_bundle(run).facts["network"]
+    graph = make_graphs(STMEMM("small"), GamMer(**network), network)["gam_mer"]
+    export_onnx(graph, run / "export/gam_mer.onnx", 1, {})
+    bench_export(run, "--out", str(tmp_path), "--only", "Runtime, CPU", "TensorRT, fp16")
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (report["device"], report["threads"], report["side"], report["batch"]) == ("cpu", 1, 256, 1)
-    assert report["versions"]["torch"] and report["device_name"]
+    assert report["versions"]["torch"] and report["load"] >= 0 and report["device_name"]
     rows = {(row["model"], row["name"]): row for row in report["rows"]}
-    first = rows["st_memm", "PyTorch eager, attention without SDPA"]
-    assert first["faster"] == 1 and first["published_ms"] == 156.4
-    sdpa = rows["st_memm", "PyTorch eager, SDPA"]
-    assert sdpa["faster"] == pytest.approx(first["ms"] / sdpa["ms"])
-    assert sdpa["fastest"] <= sdpa["quartiles"][0] <= sdpa["ms"] <= sdpa["quartiles"][1] <= sdpa["slowest"]
-    assert len(sdpa["round_medians"]) == 2 and sdpa["memory_mb"] > 50
-    for model, faster in (("st_memm", 1.32), ("gam_mer", 1.24)):
-        onnx = rows[model, "ONNX Runtime, CPU"]
-        assert onnx["why"].startswith(f"no {model}.onnx; gammer export") and onnx["published_faster"] == faster
-        assert "on a CUDA GPU" in rows[model, "TensorRT, fp16"]["why"]
-    assert "products of queries" in rows["gam_mer", "PyTorch eager, SDPA"]["why"]
+    assert rows["st_memm", "PyTorch eager, attention without SDPA"]["published_ms"] == 156.4
+    first, onnx = rows["gam_mer", "PyTorch eager"], rows["gam_mer", "ONNX Runtime, CPU"]
+    assert first["faster"] == 1 and onnx["faster"] == pytest.approx(first["ms"] / onnx["ms"])
+    assert onnx["fastest"] <= onnx["quartiles"][0] <= onnx["ms"] <= onnx["quartiles"][1] <= onnx["slowest"]
+    assert len(onnx["round_medians"]) == 2 and onnx["memory_mb"] > 50 and onnx["published_faster"] == 1.24
+    missing = rows["st_memm", "ONNX Runtime, CPU"]
+    assert missing["why"].startswith("no st_memm.onnx; gammer export") and missing["published_faster"] == 1.32
+    assert rows["st_memm", "TensorRT, fp16"]["why"] == "needs --device cuda"
     said = capsys.readouterr().out
     assert "256x256, batch 1" in said and "may hold preprocessing" in said and "2.90 (18.5 ms)" in said
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_graph_attention_has_no_sdpa_row():
+    (row,) = (row for row in ROWS["gam_mer"] if "SDPA" in row.name)
+    with pytest.raises(GammerError, match="no products of queries"):
+        row.prepare("gam_mer", bench.Place("none", "none", "cpu", 1, 5.0))
 
 
 def test_the_papers_ratios_are_those_of_its_table():

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from timm.models.swin_transformer import SwinTransformerBlock
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.st_memm import STMEMM, Manipulator, shift_mask, warp
+from gammer_lightning.models.st_memm import STMEMM, Manipulator, SwinLayer, reordering, shift_mask, warp
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,23 @@ def test_shift_mask_separates_what_the_roll_brought_together():
     assert mask.shape == (4, 64, 64)
     assert not mask[0].any()  # an inner window has one region
     assert len(mask[3].unique(dim=0)) == 4  # the last corner has four
-    assert set(mask.unique().tolist()) == {-100.0, 0.0}
+    assert set(mask.unique().tolist()) == {-1e4, 0.0}
+
+
+def test_attention_is_timms_on_shifted_windows_and_its_kept_bias_follows_the_weights():
+    torch.manual_seed(0)
+    layer = SwinLayer(8, 4, 2.0, shift=4).eval()
+    x = torch.randn(2, 16, 24, 8)
+    rows, shifted = reordering(16, 24, 4, None, x.device), reordering(16, 24, None, 4, x.device)
+    for _ in range(2):
+        with torch.inference_mode():
+            expected = SwinTransformerBlock.forward(layer, x)
+            for fused in (True, False):
+                layer.attn.fused_attn = fused
+                out = layer(x.flatten(1, 2)[:, shifted], 16, 24)[:, rows]
+                torch.testing.assert_close(out.view_as(x), expected, atol=1e-5, rtol=0)
+        with torch.no_grad():
+            layer.attn.relative_position_bias_table.normal_()
 
 
 def test_warp_moves_content_along_the_displacement():

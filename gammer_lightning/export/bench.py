@@ -18,7 +18,7 @@ from statistics import median, quantiles
 from typing import Any
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row
+from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import disk_errors, replacing
 from gammer_lightning.run_folder import cpu_name
 
@@ -85,8 +85,13 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
     versions = {package: found for package in PACKAGES if (found := _version(package))}
     print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"the machine is busy (load {load:.1f}): times and ratios are not to be trusted, least of all on the CPU")
     print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
-    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {"versions": versions}
+    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {
+        "versions": versions,
+        "load": load,
+    }
 
 
 def _version(package: str) -> str | None:
@@ -106,6 +111,9 @@ class Child:
     def __init__(self, model: str, row: Row, place: Place, stack: ExitStack) -> None:
         self.facts: dict[str, Any] = {"model": model, "name": row.name, "published": row.published}
         self.rounds: list[list[float]] = []
+        if place.device == "cpu" and needs_gpu(row):
+            self.facts["why"] = "needs --device cuda"
+            return
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
         spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
         threads = {f"{library}_NUM_THREADS": str(place.threads) for library in ("OMP", "MKL")}
@@ -196,15 +204,23 @@ def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the rows as lines of text."""
     head = f"  {'':<48}{'ms':>8}{'quartiles':>16}{'fastest-slowest':>18}{'faster':>8}{'published, A10':>20}{'MB':>7}"
-    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else f"-- {row['why']}") for row in rows)]
+    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else _missing(row)) for row in rows)]
 
 
 def _measured(row: dict[str, Any]) -> str:
     quartiles = "{:.1f}-{:.1f}".format(*row["quartiles"])
     spread = f"{row['fastest']:.1f}-{row['slowest']:.1f}"
     faster = f"{row['faster']:.2f}" if "faster" in row else ""
-    there = f"{row['published_faster']:.2f} ({row['published_ms']} ms)" if "published_ms" in row else ""
-    return f"{row['ms']:>8.1f}{quartiles:>16}{spread:>18}{faster:>8}{there:>20}{row['memory_mb']:>7.0f}"
+    return f"{row['ms']:>8.1f}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
+
+
+def _missing(row: dict[str, Any]) -> str:
+    published = _published(row)
+    return f"-- {row['why']}" + (f"; published: {published}" if published else "")
+
+
+def _published(row: dict[str, Any]) -> str:
+    return f"{row['published_faster']:.2f} ({row['published_ms']} ms)" if "published_ms" in row else ""
 
 
 def draw(report: dict[str, Any], path: Path) -> None:

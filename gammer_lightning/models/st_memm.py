@@ -103,7 +103,7 @@ class SwinLayer(SwinTransformerBlock):
         )
         self.shift = shift
         self.attn.fused_attn = True  # timm leaves it off for Swin; 1.3 times faster frames on a CPU
-        self._bias: tuple[object, Tensor] | None = None
+        self._bias: tuple[tuple, Tensor] | None = None
 
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """Refine the tokens of features of a height and width."""
@@ -131,7 +131,7 @@ class SwinLayer(SwinTransformerBlock):
     def bias(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
         """What is added to the scores: bias of relative positions, and the mask of shifted windows.
 
-        Without gradients it is kept until the weights change, the size or the type.
+        Without gradients it is kept until the weights, the size or the type change, or `train` or `eval` is called.
 
         Returns:
             ``(windows or 1, heads, WINDOW**2, WINDOW**2)``.
@@ -139,10 +139,15 @@ class SwinLayer(SwinTransformerBlock):
         table = self.attn.relative_position_bias_table
         if torch.is_grad_enabled() or torch.compiler.is_compiling() or table.is_inference():
             return self._make_bias(height, width, dtype)
-        key = (table.data_ptr(), table._version, height, width, dtype)
+        key = (table.data_ptr(), table._version, table.device, height, width, dtype)
         if self._bias is None or self._bias[0] != key:
             self._bias = key, self._make_bias(height, width, dtype)
         return self._bias[1]
+
+    def train(self, mode: bool = True) -> "SwinLayer":
+        """Forget the bias that is kept, too: what writes through ``weight.data`` leaves no trace."""
+        self._bias = None
+        return super().train(mode)
 
     def _make_bias(self, height: int, width: int, dtype: torch.dtype) -> Tensor:
         bias = self.attn._get_rel_pos_bias().to(dtype)
