@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,10 @@ from gammer_lightning.export import bundle as bundles
 from gammer_lightning.export import job, load_bundle, onnx_files, parity
 from gammer_lightning.export.backends import open_backend, torch_graphs
 from gammer_lightning.export.bundle import sha256_of
+from gammer_lightning.export.card import model_card
 from gammer_lightning.export.graphs import INTERFACE
+from gammer_lightning.protocol import PROTOCOLS
+from gammer_lightning.results import MICROFACES_NOTE
 
 HALF, SINGLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 
@@ -202,6 +206,21 @@ def test_the_card_says_where_it_comes_from_and_what_is_not_allowed(exported):
         assert words in card
     assert f"{results['mean']['uf1']:.3f} ± {results['std']['uf1']:.3f}" in card
     assert "alpha 5 to 8" in card and "st_memm.fp16.onnx" in card and "microfaces" not in card
+    facts = load_bundle(exported).facts
+    leaky = model_card(facts | {"protocol": PROTOCOLS["paper_holdout"], "datasets": ["microfaces"]})
+    assert "This protocol leaks" in leaky and "had not seen its subject" not in leaky and MICROFACES_NOTE in leaky
+
+
+def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, capsys):
+    folder, plans = copied / "export", ("gam_mer.fp32.tensorrt-rtx.plan", "st_memm.fp32.tensorrt-rtx.plan")
+    files = bundles.read_facts(folder)["files"]
+    for name, onnx_sha256 in zip(plans, (files["gam_mer.onnx"]["sha256"], "older"), strict=True):
+        (folder / name).write_bytes(b"plan")
+        files[name] = files["gam_mer.onnx"] | {"sha256": sha256_of(folder / name), "onnx_sha256": onnx_sha256}
+    change(folder, files=files)
+    assert cli.main(["export", str(copied)]) == 0
+    assert (folder / plans[0]).is_file() and not (folder / plans[1]).exists()
+    assert f"of an ONNX file that is new: {plans[1]}\n" in capsys.readouterr().out
 
 
 def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
@@ -221,11 +240,34 @@ def test_where_parity_fails_nothing_is_written(bare, reused, tmp_path, monkeypat
     assert cli.main(["export", str(run), "--precision", precision]) == 1
     output = capsys.readouterr()
     assert "FAILED" in output.out and "st_memm, batch 1" in output.out and "are not PyTorch's" in output.err
+    assert f"onnxruntime {precision}: st_memm, batch 1" in output.err and "FAILED" in output.err
     assert {path.name for path in run.iterdir()} == {path.name for path in bare.iterdir()}
 
 
-def test_a_value_that_is_not_finite_fails():
+def test_a_value_that_is_not_finite_fails(bare, reused, tmp_path, monkeypatch, capsys):
     assert not parity.Result("gam_mer", float("nan"), 1.0).holds
+    monkeypatch.setattr(job, "measure_change", lambda *given: parity.Change(10, 0, 0.0, 0.0, ("casme2/01/EP03_01",)))
+    assert cli.main(["export", str(copy_run(bare, tmp_path / "run")), "--precision", "fp16"]) == 1
+    assert "onnxruntime fp16: not finite on casme2/01/EP03_01" in capsys.readouterr().err
+
+
+def test_changes_of_predictions_are_counted_clip_by_clip(exported, bare):
+    source = bundles.open_source(bare)
+    clips = parity.open_clips(source)
+    eager = open_backend(load_bundle(exported))
+    same = parity.measure_change(eager, eager, clips, 5.0, batch=4)  # 10 clips in batches of 4
+    assert (same.clips, same.changed, same.probability, same.frame, same.broken) == (10, 0, 0.0, 0.0, ())
+
+    def spoilt(patches):
+        logits = eager.graphs["gam_mer"](patches=patches)
+        spoilt.seen += 1
+        return logits.flip(1) if spoilt.seen == 1 else logits * (torch.nan if spoilt.seen == 2 else 1)
+
+    spoilt.seen = 0
+    other = replace(eager, graphs={**eager.graphs, "gam_mer": spoilt})
+    change = parity.measure_change(eager, other, clips, 5.0)
+    assert change.changed >= 1 and change.probability > 0 and change.broken == (clips.clips[1].key,)
+    assert "NOT FINITE" in str(change)
 
 
 def test_an_export_that_breaks_off_leaves_the_old_bundle(copied, reused, monkeypatch, capsys):

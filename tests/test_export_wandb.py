@@ -27,7 +27,7 @@ from exported_run import add_preset
 from gammer_lightning import cli
 from gammer_lightning.export.job import Job
 add_preset(pytest.MonkeyPatch())
-Job.run = lambda self, target: True
+Job.run = lambda self, target: []
 sys.exit(sum([cli.main(["export", *words.split()]) for words in sys.argv[2:]]))
 """
 """Exports weights and card only: what else there is in a bundle is tested elsewhere."""
@@ -144,7 +144,7 @@ def files(tracked):
 
 def test_a_run_is_taken_from_wandb_and_exported(tracked, files, monkeypatch, capsys):
     model = taken_from(tracked, files, monkeypatch)
-    monkeypatch.setattr(Job, "run", lambda self, target: True)
+    monkeypatch.setattr(Job, "run", lambda self, target: [])
     assert cli.main(["export", "wandb:team/project/1a2b3c4d"]) == 0
     folder = Path("runs/recognize/wandb/team-project-1a2b3c4d")
     assert f"next: gammer predict {folder} VIDEO" in capsys.readouterr().out

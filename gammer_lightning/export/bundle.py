@@ -395,6 +395,14 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
     return Bundle(folder, facts)
 
 
+def file_names(folder: Path) -> set[str]:
+    """Return the names of a bundle's files; none where there is no bundle that can be read."""
+    try:
+        return set(read_facts(folder)["files"])
+    except GammerError:
+        return set()
+
+
 def _kept_files(folder: Path, new: Path, facts: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Copy the old bundle's files that are whole, of the same weights, and no plan of an ONNX file that changed."""
     try:

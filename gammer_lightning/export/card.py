@@ -4,11 +4,12 @@ from typing import Any
 
 from gammer_lightning.data.datasets import DATASETS
 from gammer_lightning.facial_graph import REGIONS
+from gammer_lightning.protocol import LEAKY, PROTOCOLS
 from gammer_lightning.results import MICROFACES_NOTE
 
 METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
 LIMITS = (
-    "One upright, frontal face, about 40 px wide or more, lit evenly; the onset is a neutral face of the same person.",
+    "One upright, frontal face, about 40 px wide or more; the onset shows the same face before it moves.",
     "Clips of a laboratory at a high frame rate (CASME II: 200 a second). At 25 to 30 frames a second a "
     "micro-expression lasts a handful of frames, and may be missed.",
     "Magnification shows noise, blinks and head motion larger, too; a magnified frame is no photograph of anything.",
@@ -18,6 +19,12 @@ LANDMARK_NOTE = (
     "Faces are aligned with dlib's 68-point landmark model, trained on iBUG 300-W, whose licence excludes commercial "
     "use. The model is not part of this bundle; commercial use needs another one, or iBUG's permission."
 )
+
+JUDGED_NOTE = (
+    "Each clip was judged by a network that had not seen its subject. The exported network has seen all clips, so its "
+    "own score on them says nothing and is not given."
+)
+LEAKY_NOTE = "**This protocol leaks: each clip was judged by a network that had trained on it at other alphas.**"
 
 
 def model_card(facts: dict[str, Any]) -> str:
@@ -90,8 +97,7 @@ def _results(facts: dict[str, Any]) -> list[str]:
         "| --- | --- |",
         *rows,
         "",
-        "Each clip was judged by a network that had not seen its subject. The exported network has seen all clips, so "
-        "its own score on them says nothing and is not given.",
+        LEAKY_NOTE if facts["protocol"] == PROTOCOLS[LEAKY] else JUDGED_NOTE,
         *notes,
     ]
 
@@ -114,9 +120,7 @@ def _licences(facts: dict[str, Any]) -> list[str]:
         for name in licensed
     ]
     if "microfaces" in facts["datasets"]:
-        notes.append(
-            "microfaces: generated; its default portraits (scikit-image, matplotlib) are in the public domain."
-        )
+        notes.append("microfaces: generated; its two default portraits are in the public domain, others need not be.")
     weights = "The code and the shipped weights `st-memm-small`: Apache-2.0."
     return [LANDMARK_NOTE, *notes, weights]
 

@@ -45,10 +45,14 @@ def main(arguments: argparse.Namespace) -> int:
     folder = source.run.path / bundle.FOLDER
     with disk_errors(folder), tempfile.TemporaryDirectory(dir=source.run.path, prefix=".export.") as staged:
         job = Job(source, Path(staged), arguments.precision, batch)
-        if not job.run(arguments.to):
-            print(f"error: the exported graphs are not PyTorch's; {folder} is as it was", file=sys.stderr)
+        if failures := job.run(arguments.to):
+            lines = [f"error: the exported graphs are not PyTorch's; {folder} is as it was", *failures]
+            print("\n  ".join(lines), file=sys.stderr)
             return 1
+        before = bundle.file_names(folder)
         made = bundle.write_bundle(folder, job.staged, job.facts, job.files)
+    if gone := before - set(made.facts["files"]):
+        print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(gone))}")
     print(f"bundle: {folder}, {sum(entry['bytes'] for entry in made.facts['files'].values()) / 1e6:.1f} MB")
     if arguments.upload:
         print(artifacts.upload(source.run, made))

@@ -36,17 +36,18 @@ class Job:
         save_networks(source, staged)
         self.files = {name: _entry(graph, "fp32", None) for graph, name in WEIGHTS.items()}
 
-    def run(self, target: str) -> bool:
-        """Write and prove ONNX files, then plans if they are wanted; return whether all holds."""
+    def run(self, target: str) -> list[str]:
+        """Write and prove ONNX files, then plans if they are wanted; return what does not hold."""
         if target != "onnx":
             from gammer_lightning.export.engines import import_tensorrt
 
             import_tensorrt(target.replace("-", "_"))  # before minutes of work, not after
         onnx = {name: self._write_onnx(name) for name in self.graphs}
         sessions = {name: Session(path) for name, path in onnx.items()}
-        if not self._prove(sessions, f"onnxruntime {self.precision}", "cpu"):
-            return False
-        return target == "onnx" or self._prove_plans(self._build_plans(onnx, target), target)
+        failures = self._prove(sessions, f"onnxruntime {self.precision}", "cpu")
+        if failures or target == "onnx":
+            return failures
+        return self._prove_plans(self._build_plans(onnx, target), target)
 
     def _write_onnx(self, name: str) -> Path:
         started, path = time.monotonic(), self.staged / file_name(name, self.precision)
@@ -60,20 +61,20 @@ class Job:
         self.files[path.name] = entry
         print(f"{path.name:<40} {path.stat().st_size / 1e6:7.2f} MB  {time.monotonic() - started:5.1f} s", flush=True)
 
-    def _prove(self, graphs: Mapping[str, Run], name: str, device: str) -> bool:
-        """Print the comparison with PyTorch, and below fp32 the change over all clips; return whether it holds."""
+    def _prove(self, graphs: Mapping[str, Run], name: str, device: str) -> list[str]:
+        """Print the comparison with PyTorch, and below fp32 the change over all clips; return what does not hold."""
         tolerance = TOLERANCE[self.precision]
         print(f"{name} against PyTorch fp32 on clips of the run, tolerance {tolerance:g} of the largest value or of 1:")
-        failed = 0
+        failures = []
         for result in compare(self.reference, graphs, self.clips, self.facts, self.precision, self.batches):
-            print(result, flush=True)
-            failed += not result.holds
-        if failed or self.precision == "fp32":
-            return not failed
+            print(f"  {result}", flush=True)
+            failures += [] if result.holds else [f"{name}: {result}"]
+        if failures or self.precision == "fp32":
+            return failures
         backends = _backend(self.reference, "cpu"), _backend(graphs, device)
         change = measure_change(*backends, self.clips, self.facts["alpha"], self.batch or 1)
         print(change)
-        return not change.broken
+        return [f"{name}: not finite on {', '.join(change.broken)}"] if change.broken else []
 
     def _build_plans(self, onnx: Mapping[str, Path], target: str) -> dict[str, Path]:
         """Build a TensorRT plan from each ONNX file."""
@@ -89,11 +90,11 @@ class Job:
             self.files[plans[name].with_name(plans[name].name + ".json").name] = entry
         return plans
 
-    def _prove_plans(self, plans: Mapping[str, Path], target: str) -> bool:
-        """Compare plans with PyTorch where there is a GPU to run them."""
+    def _prove_plans(self, plans: Mapping[str, Path], target: str) -> list[str]:
+        """Compare plans with PyTorch where there is a GPU to run them; return what does not hold."""
         if not torch.cuda.is_available():
             print(f"{target}: plans are built; they were not run, for which an NVIDIA GPU is needed")
-            return True
+            return []
         from gammer_lightning.export.engines import Runner
 
         graphs = {name: runner_graph(Runner(path), INTERFACE[name][1]) for name, path in plans.items()}

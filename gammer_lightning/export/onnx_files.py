@@ -23,7 +23,9 @@ from gammer_lightning.files import replacing
 OPSET = 20
 """From 23 on SDPA becomes the Attention op, which TensorRT parses and then fails to build."""
 INSTALL = {"onnxruntime-gpu": "pip uninstall -y onnxruntime && pip install onnxruntime-gpu"}
-PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+NO_TF32 = {"CUDAExecutionProvider": {"use_tf32": "0"}, "CPUExecutionProvider": {}}
+"""fp32 is meant: onnxruntime's own setting on a GPU rounds products to TF32."""
 
 
 def need(module: str) -> ModuleType:
@@ -163,10 +165,12 @@ class Session:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         self.path, self.device = path, device
-        if device == "cuda" and "CUDAExecutionProvider" not in ort.get_available_providers():
+        if device == "cuda" and PROVIDERS["cuda"] not in ort.get_available_providers():
             raise _no_cuda(ort.get_available_providers())
         try:
-            self.session = ort.InferenceSession(path, options, providers=PROVIDERS[device])
+            self.session = ort.InferenceSession(
+                path, options, providers=[(PROVIDERS[device], NO_TF32[PROVIDERS[device]])]
+            )
         except Exception as error:  # onnxruntime's classes derive from Exception only
             raise GammerError(
                 f"onnxruntime cannot open {path}: {str(error).splitlines()[0]}",
@@ -174,7 +178,7 @@ class Session:
                 "export again: gammer export RUN --to onnx",
             ) from error
         self.provider = self.session.get_providers()[0]
-        if self.provider != PROVIDERS[device][0]:  # onnxruntime itself falls back with a line in its log
+        if self.provider != PROVIDERS[device]:  # onnxruntime itself falls back with a line in its log
             raise _no_cuda(self.session.get_providers())
 
     @property
@@ -205,6 +209,7 @@ class Session:
         if self.device == "cuda":
             torch.cuda.current_stream().synchronize()  # onnxruntime has a stream of its own
         self.session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
         return output
 
     def _check_batch(self, inputs: dict[str, Tensor]) -> None:

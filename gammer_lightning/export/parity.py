@@ -87,7 +87,7 @@ class Result:
     def __str__(self) -> str:
         """Return a line of the report."""
         verdict = "ok" if self.holds else "FAILED"
-        return f"  {self.what:<44} max |difference| {self.difference:.2e}  limit {self.limit:.2e}  {verdict}"
+        return f"{self.what:<44} max |difference| {self.difference:.2e}  limit {self.limit:.2e}  {verdict}"
 
 
 def compare(
