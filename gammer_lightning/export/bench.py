@@ -224,39 +224,35 @@ def _published(row: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Draw the medians with their quartiles, and the published times where a row has one."""
+    """Draw how many times faster than the first row each is, and the paper's ratio where it has one."""
     from matplotlib.figure import Figure
 
     models = list(TITLES)
-    measured = [[row for row in report["rows"] if row["model"] == model and "ms" in row] for model in models]
+    measured = [[row for row in report["rows"] if row["model"] == model and "faster" in row] for model in models]
     heights = [max(len(rows), 1) for rows in measured]
-    figure = Figure(figsize=(8, 1.6 + 0.42 * sum(heights)), layout="constrained")
+    figure = Figure(figsize=(8, 1.8 + 0.4 * sum(heights)), layout="constrained")
     for axes, model, rows in zip(figure.subplots(2, height_ratios=heights), models, measured, strict=True):
         _bars(axes, rows)
         axes.set_title(TITLES[model].split(" (")[0], fontsize=9, loc="left")
-    figure.suptitle(f"{report['device_name']}, {report['threads']} threads", fontsize=10)
+    axes.set_xlabel("times faster than the first row", fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", fontsize=7, frameon=False, ncols=2)
+    figure.suptitle(f"{report['device_name']}, threads: {report['threads']}", fontsize=10, x=0.01, ha="left")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
 
 def _bars(axes, rows: Sequence[dict[str, Any]]) -> None:
-    from matplotlib.ticker import NullLocator
-
-    places = range(len(rows))
-    low, high = ([abs(row["ms"] - row["quartiles"][side]) for row in rows] for side in (0, 1))
-    axes.barh(places, [row["ms"] for row in rows], 0.6, xerr=(low, high), color="#22578f", label="here, quartiles")
-    published = [(place, row["published_ms"]) for place, row in enumerate(rows) if "published_ms" in row]
-    axes.scatter([ms for _, ms in published], [place for place, _ in published], marker="|", s=150, color="#d1622b",
-                 label="published, A10", zorder=3)  # fmt: skip
+    places, ratios = range(len(rows)), [row["faster"] for row in rows]
+    ends = [[row["faster"] * row["ms"] / row["quartiles"][side] for row in rows] for side in (1, 0)]
+    errors = [[abs(end - ratio) for end, ratio in zip(side, ratios, strict=True)] for side in ends]
+    axes.barh(places, ratios, 0.6, xerr=errors, color="#22578f", ecolor="#808080", label="here, quartiles")
+    published = [(place, row["published_faster"]) for place, row in enumerate(rows) if "published_faster" in row]
+    there = [[ratio for _, ratio in published], [place for place, _ in published]]
+    axes.scatter(*there, marker="|", s=250, linewidths=2, color="#d1622b", label="published, A10", zorder=3)
     for place, row in enumerate(rows):
-        axes.text(
-            row["quartiles"][1], place, f"  {row['ms']:.1f} ms, {row.get('faster', 1):.2f}x", va="center", fontsize=7
-        )
+        axes.text(ends[1][place], place, f"  {row['ms']:.3g} ms", va="center", fontsize=7)
     axes.set_yticks(places, [row["name"] for row in rows], fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
     axes.invert_yaxis()
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.margins(x=0.2)
-    axes.set_xlabel("ms", fontsize=8)
+    axes.margins(x=0.15)
     axes.spines[["top", "right"]].set_visible(False)
-    if rows:
-        axes.legend(fontsize=7, frameon=False, loc="lower right")
