@@ -143,6 +143,7 @@ def predict(
         recorder = stack.enter_context(Recorder(out, source, result)) if out is not None else None
         analyst = _Analyst(engine, bundle, result, Tracker(source.name, face), recorder, pool)
         frames = stack.enter_context(closing(_counted(source, result, limit, progress)))
+        started = monotonic()
         try:
             if onset is None:
                 analyst.slide(frames, window, hop)
@@ -152,6 +153,7 @@ def predict(
             result.stopped = True
             result.notes.append("stopped by Ctrl-C")
         analyst.show()
+        result.speed = result.frames / (monotonic() - started)
         result.notes += source.notes
         _check_result(result)
         if recorder:
@@ -200,7 +202,6 @@ def _warn_of_alpha(bundle: "Bundle", result: Prediction) -> None:
 
 def _counted(source: Source, result: Prediction, limit: float | None, progress: bool) -> Iterator[Frame]:
     """Yield the frames up to the limit, count them, and draw the bar."""
-    started = monotonic()
     with tqdm(total=source.total, desc=source.name, unit="frame", disable=not progress) as bar:
         for frame in source.frames():
             if limit is not None and frame.time >= limit:
@@ -208,7 +209,6 @@ def _counted(source: Source, result: Prediction, limit: float | None, progress: 
             result.frames, result.seconds, result.size = frame.index + 1, frame.time, frame.image.shape[:2]
             yield frame
             bar.update()
-            result.speed = (frame.index + 1) / (monotonic() - started)
 
 
 def _check_result(result: Prediction) -> None:

@@ -66,7 +66,7 @@ class Prediction:
         size: Height and width of a frame, px.
         alpha: Magnification factor.
         backend: What computed it.
-        speed: Frames a second, from the first frame to the last.
+        speed: Frames a second, until the last one was magnified.
         stopped: Whether it was stopped by Ctrl-C.
         notes: What was unusual, a sentence each.
         paths: Files written, by name: json, csv, video, timeline, page.
