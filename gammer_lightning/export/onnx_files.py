@@ -164,6 +164,7 @@ class Session:
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # or it keeps the cores from what follows
         self.path, self.device = path, device
         if device == "cuda" and PROVIDERS["cuda"] not in ort.get_available_providers():
             raise _no_cuda(ort.get_available_providers())
