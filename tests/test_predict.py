@@ -3,14 +3,13 @@
 import csv
 import json
 import re
-import shutil
-import subprocess
 import weakref
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from browser import browse
 from face_videos import CLASSES, face_frames, made_bundle, portrait, read_video, smile, write_folder, write_video
 from PIL import Image
 
@@ -93,22 +92,6 @@ def test_the_page_asks_nothing_of_any_server(done):
     assert "default-src 'none'; img-src data:;" in text
     assert not re.search(r"https?:|url\(|@import|<link|<iframe", text)
     assert all(source.startswith("data:image/") for source in re.findall(r'src="([^"]*)"', text))
-
-
-def browse(page, tmp_path, script):
-    """Return the page's text as Chromium has it after the script."""
-    if not shutil.which("chromium"):
-        pytest.skip("needs a browser: chromium is not on the PATH")
-    copy = tmp_path / "copy.html"
-    copy.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
-    )
-    command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000",
-               "--dump-dom", copy.as_uri()]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "</html>" in shown.stdout, shown.stderr
-    return shown.stdout
 
 
 def test_the_slider_cuts_between_original_and_magnified(done, tmp_path):

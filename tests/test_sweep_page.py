@@ -2,12 +2,11 @@
 
 import html
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from browser import browse
 from made_runs import LABELS, RIGHT, WRONG, complete, sweep
 
 from gammer_lightning.sweep.study import Row
@@ -70,29 +69,6 @@ def test_each_row_has_its_command_and_folder(page):
     assert text.count("<code>gammer recognize fit -c ") == 4 and "failed, after 2 attempts" in text
 
 
-def browse(page, tmp_path, extra="", address=""):
-    """Return the page as Chromium has it after its scripts, and ``extra``, ran."""
-    if not shutil.which("chromium"):
-        pytest.skip("needs a browser: chromium is not on the PATH")
-    copy = tmp_path / "copy.html"
-    copy.write_text(page.read_text().replace("</body>", f"<script>{extra}</script></body>"))
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-background-networking --no-first-run"
-    )
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [
-        "chromium",
-        *flags.split(),
-        profile,
-        "--virtual-time-budget=3000",
-        "--dump-dom",
-        f"{copy.as_uri()}{address}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert "</html>" in done.stdout, done.stderr
-    return Elements(done.stdout)
-
-
 def order(elements):
     return [head["data-value"] for head in elements.all("th") if head.get("scope") == "row"]
 
@@ -103,7 +79,7 @@ def sorted_by(elements):
 
 
 def test_it_opens_in_planned_order(page, tmp_path):
-    elements = browse(page, tmp_path)
+    elements = Elements(browse(page, tmp_path))
     assert order(elements) == ["half", "wrong", "right", EVIL] and sorted_by(elements) == {}
     assert sum("hidden" in row for row in elements.all("tr")) == 4
 
@@ -118,14 +94,14 @@ def test_it_opens_in_planned_order(page, tmp_path):
     ],
 )
 def test_an_address_sorts(page, tmp_path, address, names, state):
-    elements = browse(page, tmp_path, address=address)
+    elements = Elements(browse(page, tmp_path, address=address))
     assert order(elements) == names and sorted_by(elements) == state
 
 
 def test_clicks_sort_down_then_up_and_open_a_row(page, tmp_path):
     click = "document.querySelectorAll('thead button')[1].click();"
-    assert order(browse(page, tmp_path, click))[0] == "right"
-    opened = browse(page, tmp_path, click * 2 + "document.querySelectorAll('.name')[2].click();")
+    assert order(Elements(browse(page, tmp_path, click)))[0] == "right"
+    opened = Elements(browse(page, tmp_path, click * 2 + "document.querySelectorAll('.name')[2].click();"))
     assert order(opened) == ["wrong", "half", "right", EVIL] and sorted_by(opened) == {1: "ascending"}
     rows = [row for row in opened.all("tr") if row.get("class") == "more"]
     assert ["hidden" in row for row in rows] == [True, True, False, True]
@@ -134,10 +110,6 @@ def test_clicks_sort_down_then_up_and_open_a_row(page, tmp_path):
 
 
 def test_copy_selects_the_command_and_says_so(page, tmp_path):
-    copied = browse(
-        page,
-        tmp_path,
-        "document.querySelector('.name').click(); document.querySelector('.copy').click();"
-        "document.title = getSelection().toString();",
-    )
+    script = "document.querySelector('.name').click(); document.querySelector('.copy').click();"
+    copied = Elements(browse(page, tmp_path, script + "document.title = getSelection().toString();"))
     assert copied.text.lstrip().startswith("gammer recognize fit -c experiments/recognize_microfaces.yaml --name")
