@@ -158,12 +158,12 @@ def recognize(arguments: argparse.Namespace) -> list[dict]:
 def _stacked(folds: int, patches, labels) -> Callable[[], None]:
     import torch
 
-    from gammer_lightning.tasks.recognize import CPU_CHUNK, member_losses, seeded, stack, stacked_logits
+    from gammer_lightning.tasks.recognize import member_losses, seeded, stack, stacked_logits
 
     members = stack([seeded(0, {"num_classes": 5}) for _ in range(folds)]).to(patches.device)
     optimizer = torch.optim.Adam(members.parameters())
     clip_weights, class_weights = (torch.ones(folds, n, device=patches.device) for n in (len(labels), 5))
-    chunk = CPU_CHUNK if patches.device.type == "cpu" else folds
+    chunk = members.cpu_chunk if patches.device.type == "cpu" else folds
 
     def step() -> None:
         optimizer.zero_grad()

@@ -8,6 +8,8 @@ import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ModelCheckpoint
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
@@ -20,17 +22,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         GammerError: If the file is missing, corrupt, no checkpoint, or holds more than plain data.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise GammerError(f"no checkpoint at {path}", next_step="check the path; a run keeps its checkpoints/")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _refused(path, error) from None
-    except (EOFError, KeyError, ValueError) as error:
-        raise _corrupt(path, "it is not a torch file, or cut off") from error
-    except (RuntimeError, OSError) as error:
-        raise _corrupt(path, str(error).partition("\n")[0]) from error
+    checkpoint = _plain_data(Path(path))
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
         raise GammerError(
             f"{path} holds no state_dict",
@@ -38,6 +30,37 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             "give RUN/checkpoints/last.ckpt of a run",
         )
     return checkpoint
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read weights by name from a safetensors file, or from a torch file, there also below ``state_dict`` or ``model``.
+
+    Raises:
+        GammerError: If the file is missing, corrupt, or holds more than plain data.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors" and path.is_file():
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise _corrupt(path, str(error)) from error
+    stored = _plain_data(path)
+    for key in ("state_dict", "model"):
+        stored = stored.get(key, stored) if isinstance(stored, dict) else {}
+    return {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
+
+
+def _plain_data(path: Path) -> Any:
+    if not path.is_file():
+        raise GammerError(f"no checkpoint at {path}", next_step="check the path; a run keeps its checkpoints/")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refused(path, error) from None
+    except (EOFError, KeyError, ValueError) as error:
+        raise _corrupt(path, "it is not a torch file, or cut off") from error
+    except (RuntimeError, OSError) as error:
+        raise _corrupt(path, str(error).partition("\n")[0]) from error
 
 
 def _refused(path: Path, error: Exception) -> GammerError:

@@ -26,7 +26,6 @@ MICROFACES_NOTE = (
     "microfaces are generated clips of pseudo-subjects, made by default from two public-domain portraits: "
     "these figures test the pipeline and say nothing about real faces."
 )
-FIGURES = ("confusion", "alphas", "graph")
 THUMBNAIL = 128
 """Side of a clip's picture in W&B's table, px: some 5 KB."""
 
@@ -192,30 +191,29 @@ def write_figures(
     run: Path,
     predictions: Predictions,
     data: "MagnifiedClips",
-    regions: Sequence[str],
-    graph: str,
-    attention: np.ndarray | None,
+    graph: tuple[Sequence[str], str, np.ndarray | None] | None,
 ) -> None:
-    """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and graph.png.
+    """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and, of GAM-MER, graph.png.
 
     Args:
         run: The run folder.
         predictions: Predictions of every clip.
         data: The DataModule after its setup; its first clip is shown.
-        regions: Facial regions of the graph.
-        graph: ``raw`` or ``optimised``.
-        attention: Weight of each edge ``(N, N)``; None where the network has no attention.
+        graph: Facial regions of the graph, ``raw`` or ``optimised``, and the weight of each edge ``(N, N)``, None where
+            the network has no attention; None where the network has no such graph.
     """
     alphas = [1.0, *sorted(set(data.alphas) - {1.0})]
     onset, *apexes = data.images(0, alphas)
     title = f"{data.clips[0].key}, {data.clips[0].emotion}"
     strip = {"onset": onset, **{_alpha_name(a): image for a, image in zip(alphas, apexes, strict=True)}}
-    figures = (
-        draw_confusion(predictions.confusions.sum(0), predictions.class_names, len(predictions.seeds)),
-        draw_strip(strip, title),
-        draw_graph(onset, data.landmarks[0], regions, graph, attention),
-    )
-    for name, figure in zip(FIGURES, figures, strict=True):
+    counts = predictions.confusions.sum(0)
+    figures = {
+        "confusion": draw_confusion(counts, predictions.class_names, len(predictions.seeds)),
+        "alphas": draw_strip(strip, title),
+    }
+    if graph:
+        figures["graph"] = draw_graph(onset, data.landmarks[0], *graph)
+    for name, figure in figures.items():
         with replacing(run / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=150)
 
@@ -270,8 +268,8 @@ def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, 
     """
     for logger in loggers:
         if hasattr(logger, "log_image"):
-            for name in FIGURES:
-                logger.log_image(name, [str(run / "figures" / f"{name}.png")])
+            for picture in sorted((run / "figures").glob("*.png")):
+                logger.log_image(picture.stem, [str(picture)])
             by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
             logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
             logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})

@@ -111,6 +111,12 @@ class SettingsCLI(LightningCLI):
         """Refuse what cannot be right before anything is built."""
         refuse_settings(self.config.trainer)
 
+    def instantiate_classes(self):
+        """Build module and data, and see whether they suit each other."""
+        super().instantiate_classes()
+        if check := getattr(self.model, "check_data", None):
+            check(self.datamodule)
+
     def instantiate_trainer(self, **settings: Any) -> pl.Trainer | None:
         """Build the trainer once the run folder is known."""
         if not settings:

@@ -7,14 +7,15 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
+from gammer_lightning.data.action_units import UNITS
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.files import content_hash
 
 
 class FakeClips(pl.LightningDataModule):
-    """Clips of ``subjects`` x 3 classes x ``repeats``; each class has its own pattern in every patch."""
+    """Clips of ``subjects`` x 3 classes x ``repeats``: a pattern for each class, of ``shape`` or in every patch."""
 
-    num_channels, alphas, eval_alpha = 3, (5.0, 8.0), 5.0
+    alphas, eval_alpha = (5.0, 8.0), 5.0
 
     def __init__(
         self,
@@ -24,9 +25,12 @@ class FakeClips(pl.LightningDataModule):
         batch_size: int = 8,
         noise: float = 0.5,
         seed: int = 0,
+        input: str = "apex",
+        shape: tuple[int, ...] = (),
     ):
         super().__init__()
         self.save_hyperparameters()
+        self.input_shape = shape or (68, 3, patch_size, patch_size)
         self.class_names = ("negative", "positive", "surprise")
         keys = [(s, k, r) for s in range(subjects) for k in range(3) for r in range(repeats)]
         self.clips = [
@@ -48,10 +52,17 @@ class FakeClips(pl.LightningDataModule):
         self.subjects = [f"{clip.dataset}/{clip.subject}" for clip in self.clips]
         self.clip_hash = content_hash(str(keys))
         rng = np.random.default_rng(seed)
-        patterns = rng.normal(size=(3, 68, 3, patch_size, patch_size))
-        noises = rng.normal(size=(len(keys), 68, 3, patch_size, patch_size))
+        patterns = rng.normal(size=(3, *self.input_shape))
+        noises = rng.normal(size=(len(keys), *self.input_shape))
         self.patches = torch.tensor(patterns[self.labels] + noise * noises, dtype=torch.float32)
         self.landmarks = rng.uniform(20, 236, (len(keys), 68, 2)).astype(np.float32)
+
+    @property
+    def action_units(self):
+        return torch.nn.functional.one_hot(torch.tensor(self.labels), len(UNITS)).float()
+
+    def time_input(self):
+        return 1.0
 
     def images(self, clip, alphas):
         return np.full((1 + len(alphas), 256, 256, 3), 128, np.uint8)
@@ -59,7 +70,7 @@ class FakeClips(pl.LightningDataModule):
     def items(self):
         return [
             {
-                "patches": self.patches[i],
+                "input": self.patches[i],
                 "label": torch.tensor(k),
                 "clip": torch.tensor(i),
                 "alpha": torch.tensor(5.0),

@@ -66,12 +66,12 @@ def test_setup_tells_what_the_task_needs(folder):
 @pytest.mark.parametrize(("kind", "channels"), [("apex", 3), ("difference", 3), ("both", 6)])
 def test_batches_have_the_promised_form(folder, kind, channels):
     data = ready(folder, input=kind, patch_size=12)
-    assert data.num_channels == channels
+    assert data.input_shape[1] == channels
     for loader in (data.train_dataloader(), data.test_dataloader()):
         first = next(iter(loader))
-        assert first["patches"].shape == (3, 68, channels, 12, 12)
-        assert first["patches"].dtype == torch.float32
-        assert first["patches"].abs().max() <= 1 and first["patches"].std() > 0
+        assert first["input"].shape == (3, 68, channels, 12, 12)
+        assert first["input"].dtype == torch.float32
+        assert first["input"].abs().max() <= 1 and first["input"].std() > 0
         assert first["label"].dtype == first["clip"].dtype == torch.int64
         assert first["alpha"].dtype == torch.float32
         whole = join(loader)
@@ -90,12 +90,12 @@ def test_evaluation_shows_the_images_of_the_cache_unchanged(folder, alpha):
         for clip in clips:
             image = data.images(clip, [alpha])[1]
             expected = torch.from_numpy(cut_patches(image, data.landmarks[clip], 16)).permute(0, 3, 1, 2)
-            torch.testing.assert_close(whole["patches"][clip], expected / 127.5 - 1)
+            torch.testing.assert_close(whole["input"][clip], expected / 127.5 - 1)
 
 
 def test_difference_is_that_from_the_onset_scaled(folder):
     data = ready(folder, input="both", eval_alpha=1)
-    patches = join(data.test_dataloader())["patches"]
+    patches = join(data.test_dataloader())["input"]
     onset, apex = (
         torch.from_numpy(cut_patches(image, data.landmarks[0], 16)).permute(0, 3, 1, 2) / 255
         for image in data.images(0, [1])
@@ -123,8 +123,8 @@ def test_augmentation_changes_training_only_where_asked(folder):
     plain = join(epoch(ready(folder, augment=False, train_alphas=[3]).train_dataloader(), 0))
     changed = join(epoch(ready(folder, train_alphas=[3]).train_dataloader(), 0))
     expected = join(ready(folder, eval_alpha=3).test_dataloader())
-    assert torch.equal(plain["patches"], expected["patches"])
-    assert ((plain["patches"] - changed["patches"]).abs().mean((1, 2, 3, 4)) > 0.01).all()
+    assert torch.equal(plain["input"], expected["input"])
+    assert ((plain["input"] - changed["input"]).abs().mean((1, 2, 3, 4)) > 0.01).all()
 
 
 def test_one_draw_serves_every_patch_and_frame_of_a_clip():

@@ -59,7 +59,7 @@ def trained_alone(network, data, fold, epochs, lr):
         optimizer.param_groups[0]["lr"] = lr * (1 + np.cos(np.pi * epoch / epochs)) / 2
         for batch in loader:
             own = torch.tensor(training)[batch["clip"]]
-            logits = network(batch["patches"][own].double())
+            logits = network(batch["input"][own].double())
             optimizer.zero_grad()
             functional.cross_entropy(logits, batch["label"][own], weights).backward()
             optimizer.step()
@@ -165,7 +165,7 @@ def test_what_was_chosen_is_judged_on_the_outer_fold(tmp_path):
     table = pd.read_csv(tmp_path / "predictions.csv", dtype={"subject": str})
     left_out = outer_clips(data.subjects, data.labels, 3, 2)
     assert set(table.dataset + "/" + table.subject) == {data.subjects[i] for i in left_out}
-    assert task.metrics == ("train_loss", "train_accuracy", "latency_ms")
+    assert not any(metric.startswith(("val", "test")) for metric in task.metrics)
 
 
 def test_an_outer_fold_that_is_none_is_refused(tmp_path):
@@ -178,7 +178,7 @@ class TwoAlphas(FakeClips):
 
     def train_dataloader(self):
         at_8 = [item | {"alpha": torch.tensor(8.0)} for item in self.items()]
-        at_5 = [item | {"patches": torch.zeros_like(item["patches"])} for item in self.items()]
+        at_5 = [item | {"input": torch.zeros_like(item["input"])} for item in self.items()]
         return DataLoader(at_8 + at_5, 8, shuffle=True, generator=torch.Generator().manual_seed(0))
 
 

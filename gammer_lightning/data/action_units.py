@@ -1,10 +1,16 @@
 """FACS action units as the data sets annotate them, and the objective classes made of them."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from gammer_lightning.data.clips import Clip
 from gammer_lightning.errors import GammerError
 
+UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 38)
+"""Those of `unit_matrix`: facial units that CASME II and SAMM annotate in more than a clip or two."""
 UNIT = re.compile(r"(?:au)?\s*([lr]?)\s*(\d{1,2})\s*([a-e]?)\s*(\??)", re.IGNORECASE)
 
 
@@ -43,6 +49,12 @@ def parse_action_units(text: str) -> tuple[ActionUnit, ...]:
                 )
             units.append(ActionUnit(int(match[2]), match[1].upper(), not match[4] and len(alternatives) == 1))
     return tuple(units)
+
+
+def unit_matrix(clips: Sequence[Clip]) -> np.ndarray:
+    """Return which units each clip is annotated with, of whichever side: float32 ``(n, U)``, 1 or 0."""
+    shown = [{unit.number for unit in parse_action_units(clip.action_units)} for clip in clips]
+    return np.array([[unit in units for unit in UNITS] for units in shown], np.float32).reshape(-1, len(UNITS))
 
 
 OBJECTIVE = {

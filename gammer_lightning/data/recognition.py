@@ -1,43 +1,50 @@
-"""The DataModule of recognition: landmark patches of pre-magnified clips.
+"""The DataModule of recognition: what networks are shown of pre-magnified clips, by default landmark patches.
 
-``prepare_data`` fills the pre-magnification cache, ``setup`` loads the patches into memory as uint8.
+``prepare_data`` fills the cache, ``setup`` loads everything into memory: patches and faces as uint8.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from statistics import median
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from gammer_lightning.data.action_units import unit_matrix
 from gammer_lightning.data.apex import METHODS, with_apexes
 from gammer_lightning.data.augment import PhotometricAugmentation
 from gammer_lightning.data.class_sets import check_class_set, class_labels
+from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.datasets import read_datasets
 from gammer_lightning.data.faces import cut_patches
+from gammer_lightning.data.inputs import INPUTS, FaceClip, check_input_alphas, compute_inputs, read_inputs
 from gammer_lightning.data.premagnify import RAW, Entry, premagnify
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
 
 CHANNELS = {"apex": 3, "difference": 3, "both": 6}
-"""What the patches show, and their number of channels."""
+"""What landmark patches show, and their number of channels."""
 DIFFERENCE_SCALE = 4.0
 """A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
 
 
 class MagnifiedClips(pl.LightningDataModule):
-    """Clips of one data set or several, pre-magnified, as landmark patches.
+    """Clips of one data set or several, pre-magnified, as landmark patches or another input.
 
-    A batch is a dict: ``patches`` float32 ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
+    A batch is a dict: ``input`` float32, of patches ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
     ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
     training alpha, augmented; testing and predicting show every clip once, in order, at ``eval_alpha`` and
     unaugmented. Leaving out the held-out subject is the task's concern. There is a validation loader under the
     protocol ``"inner"`` only, since nothing may be chosen on the held-out subjects of the others.
 
     After ``setup``: ``clips``, ``labels``, ``class_names``, ``subjects`` (``"dataset/subject"`` for each
-    clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, ``num_channels``.
+    clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, and ``patches`` uint8
+    ``(n, 1 + A, 68, P, P, 3)`` or ``inputs`` ``(n, A, ...)``.
 
     Args:
         roots: Folder of each data set by its name (microfaces, casme2, samm, smic); null looks at its environment
@@ -49,10 +56,13 @@ class MagnifiedClips(pl.LightningDataModule):
         alphas: Magnification factors to pre-magnify; 1, the raw apex, is always there.
         train_alphas: Those among them that training draws from.
         eval_alpha: The one among them that evaluation uses; 1 is the raw apex.
-        input: Patches of the ``"apex"`` as in the paper, its ``"difference"`` from the onset, or ``"both"``.
+        input: Patches of the ``"apex"`` as in the paper, its ``"difference"`` from the onset, or ``"both"``; or what
+            one of the systems it is compared with is shown (`gammer_lightning.data.inputs.INPUTS`).
         patch_size: Side of a patch, px of the 256 px crop.
+        size: Side of the face in px, of inputs that are not patches.
         batch_size: Clips in a batch.
-        augment: Whether training patches get random brightness, contrast and colour.
+        augment: Whether training patches and faces get random brightness, contrast and colour; flow and descriptors
+            never do.
         cache: Root of the pre-magnification cache.
         seed: Seed of order, alphas and augmentation.
         num_workers: Processes of the training loader, and of reading and cropping before the magnifier.
@@ -75,6 +85,7 @@ class MagnifiedClips(pl.LightningDataModule):
         eval_alpha: float = 5.0,
         input: str = "apex",
         patch_size: int = 16,
+        size: int = 28,
         batch_size: int = 32,
         augment: bool = True,
         cache: str = "cache/premagnified",
@@ -88,7 +99,6 @@ class MagnifiedClips(pl.LightningDataModule):
         self.train_alphas = check_alphas(train_alphas)
         (self.eval_alpha,) = check_alphas([eval_alpha])
         self._check_settings()
-        self.num_channels = CHANNELS[input]
         self.clips = []
 
     def _keep_paths_as_text(self) -> None:
@@ -98,11 +108,24 @@ class MagnifiedClips(pl.LightningDataModule):
         for name in ("class_set", "clip_list", "magnifier", "cache"):
             h[name] = h[name] and str(h[name])
 
+    @property
+    def shows_patches(self) -> bool:
+        """Whether the input is landmark patches."""
+        return self.hparams.input in CHANNELS
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one clip's input."""
+        h = self.hparams
+        if self.shows_patches:
+            return (68, CHANNELS[h.input], h.patch_size, h.patch_size)
+        return INPUTS[h.input].shape(h.size)
+
     def _check_settings(self) -> None:
-        _check_choice("data.input", self.hparams.input, CHANNELS)
+        _check_choice("data.input", self.hparams.input, [*CHANNELS, *INPUTS])
         _check_choice("data.apex", self.hparams.apex, METHODS)
         check_class_set(self.hparams.class_set)
-        for name in ("patch_size", "batch_size"):
+        for name in ("patch_size", "size", "batch_size"):
             if (value := self.hparams[name]) < 1:
                 raise GammerError(f"data.{name} is {value}", "it is 1 or more", f"raise data.{name}")
         absent = set(self._used_alphas()) - {*self.alphas, RAW}
@@ -112,41 +135,100 @@ class MagnifiedClips(pl.LightningDataModule):
                 "training and evaluation alphas are among data.alphas, or 1 for the raw apex",
                 "add them to data.alphas",
             )
+        if not self.shows_patches:
+            check_input_alphas(self.hparams.input, self._used_alphas())
 
     def _used_alphas(self) -> list[float]:
         return list(dict.fromkeys([*self.train_alphas, self.eval_alpha]))
 
     def prepare_data(self) -> None:
-        """Pre-magnify what the cache lacks, on the machine's best device."""
+        """Pre-magnify what the cache lacks, on the machine's best device, and compute inputs from it."""
         clips, _, _ = self._read_clips()
         h = self.hparams
         report = premagnify(clips, self.alphas, h.magnifier, h.cache, workers=h.num_workers)
         print("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
+        if not self.shows_patches:
+            compute_inputs(self._face_clips(self._entries(clips)), h.input, h.size)
 
-    def _read_clips(self) -> tuple:
+    def _entries(self, clips: Sequence[Clip]) -> list[Entry]:
+        fingerprint = load_magnifier(self.hparams.magnifier).fingerprint
+        return [Entry(clip, fingerprint, self.hparams.cache) for clip in clips]
+
+    def _face_clips(self, entries: Sequence[Entry]) -> list[FaceClip]:
+        return [FaceClip(entry, alpha) for entry in entries for alpha in self._used_alphas()]
+
+    def refuse_without_action_units(self, network: str) -> None:
+        """Refuse data sets whose clips are not annotated with action units.
+
+        Args:
+            network: What needs them.
+
+        Raises:
+            GammerError: Naming the data sets.
+        """
+        clips, _, _ = self._labelled_clips()
+        if lacking := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
+            raise GammerError(
+                f"{', '.join(lacking)} has no action units",
+                f"{network} learns them with the classes",
+                "leave the data set out of data.roots, or choose another model.network",
+            )
+
+    def _labelled_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
         h = self.hparams
-        clips, labels, names = class_labels(read_datasets(h.roots), h.class_set, h.clip_list)
-        return with_apexes(clips, h.apex, h.cache), labels, names
+        return class_labels(read_datasets(h.roots), h.class_set, h.clip_list)
+
+    def _read_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+        clips, labels, names = self._labelled_clips()
+        return with_apexes(clips, self.hparams.apex, self.hparams.cache), labels, names
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the clips and cut their patches, once for all stages."""
+        """Read the clips, and cut their patches or read their inputs, once for all stages."""
         if self.clips:
             return
         clips, self.labels, self.class_names = self._read_clips()
         self.subjects = [f"{clip.dataset}/{clip.subject}" for clip in clips]
         lines = (f"{c.key} {c.onset} {c.apex} {n}" for c, n in zip(clips, self.labels, strict=True))
         self.clip_hash = content_hash("\n".join(lines))
-        fingerprint = load_magnifier(self.hparams.magnifier).fingerprint
-        self.entries = [Entry(clip, fingerprint, self.hparams.cache) for clip in clips]
+        self.entries = self._entries(clips)
         self.landmarks = np.stack([entry.landmarks() for entry in self.entries])
-        with ThreadPoolExecutor() as pool:
-            self.patches = np.stack(list(pool.map(self._cut, self.entries)))
+        if self.shows_patches:
+            with ThreadPoolExecutor() as pool:
+                self.patches = np.stack(list(pool.map(self._cut, self.entries)))
+        else:
+            inputs = read_inputs(self._face_clips(self.entries), self.hparams.input, self.hparams.size)
+            self.inputs = inputs.reshape(len(clips), -1, *inputs.shape[1:])
         self.clips = clips
 
     def _cut(self, entry: Entry) -> np.ndarray:
         """Return uint8 patches ``(1 + A, 68, P, P, 3)`` of the onset and of the apex at each used alpha."""
         images, landmarks = entry.images(self._used_alphas()), entry.landmarks()
         return np.stack([cut_patches(image, landmarks, self.hparams.patch_size) for image in images])
+
+    @cached_property
+    def action_units(self) -> torch.Tensor:
+        """Which of `UNITS` each clip is annotated with, 1 or 0, ``(n, U)``."""
+        return torch.from_numpy(unit_matrix(self.clips))
+
+    def time_input(self, clips: int = 3) -> float:
+        """Return how long one clip's input takes, ms: median over a few clips, from the crops of its face on.
+
+        The time of the magnifier is in it where the input is magnified, that of finding the face is not.
+        """
+        magnifier, times = load_magnifier(self.hparams.magnifier), []
+        for entry in self.entries[:clips]:
+            clip = FaceClip(entry, self.eval_alpha)
+            clip.pair, clip.landmarks  # noqa: B018 reading the cache is no part of it
+            started = time.perf_counter()
+            if self.eval_alpha != RAW:
+                onset, apex = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in entry.images([RAW]))
+                magnifier(onset, apex, [self.eval_alpha])
+            if self.shows_patches:
+                self._cut(entry)
+            else:
+                INPUTS[self.hparams.input].compute(clip, self.hparams.size)
+            times.append(1000 * (time.perf_counter() - started))
+        return median(times)
 
     def images(self, clip: int, alphas: Sequence[float]) -> np.ndarray:
         """Return the crops of a clip's onset and of its apex at each alpha, for figures.
@@ -161,11 +243,11 @@ class MagnifiedClips(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return the loader that draws alpha and augmentation anew for every clip and epoch."""
-        patches = _PatchDataset(self, PhotometricAugmentation() if self.hparams.augment else None)
+        clips = _Clips(self, PhotometricAugmentation() if self.hparams.augment else None)
         sampler = _EpochSampler(len(self.clips), len(self.train_alphas), self.hparams.seed)
         workers = self.hparams.num_workers
         return DataLoader(
-            patches,
+            clips,
             batch_size=self.hparams.batch_size,
             sampler=sampler,
             collate_fn=_as_batch,
@@ -177,9 +259,8 @@ class MagnifiedClips(pl.LightningDataModule):
         """Return the loader of every clip once, in order, at ``eval_alpha``, unaugmented."""
         position = self._used_alphas().index(self.eval_alpha)
         draws = [(clip, position, 0) for clip in range(len(self.clips))]
-        patches = _PatchDataset(self, None)
         size = self.hparams.batch_size
-        return DataLoader(patches, batch_size=size, sampler=draws, collate_fn=_as_batch)
+        return DataLoader(_Clips(self, None), batch_size=size, sampler=draws, collate_fn=_as_batch)
 
     predict_dataloader = test_dataloader
 
@@ -216,27 +297,38 @@ class _EpochSampler(Sampler):
         yield from zip(rng.permutation(self.clips).tolist(), alphas.tolist(), seeds.tolist(), strict=True)
 
 
-class _PatchDataset(Dataset):
+class _Clips(Dataset):
     """Whole batches by (clip, position of alpha, seed of augmentation)."""
 
     def __init__(self, data: MagnifiedClips, augmentation: PhotometricAugmentation | None):
-        self.patches, self.labels, self.input = data.patches, torch.tensor(data.labels), data.hparams.input
-        self.alphas, self.augmentation = torch.tensor(data._used_alphas()), augmentation
+        self.kind, self.augmentation = data.hparams.input, augmentation
+        self.frames = data.patches if data.shows_patches else data.inputs
+        self.labels, self.alphas = torch.tensor(data.labels), torch.tensor(data._used_alphas())
 
     def __getitems__(self, draws: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
         clips, positions, _ = torch.tensor(draws).T
-        frames = np.stack([self._frames(*draw) for draw in draws])
+        shown = torch.from_numpy(np.stack([self._shown(*draw) for draw in draws]))
         return {
-            "patches": to_input(torch.from_numpy(frames), self.input),
+            "input": to_input(shown, self.kind) if self.kind in CHANNELS else _to_float(shown),
             "label": self.labels[clips],
             "clip": clips,
             "alpha": self.alphas[positions],
         }
 
-    def _frames(self, clip: int, position: int, seed: int) -> np.ndarray:
-        """Return uint8 patches of the apex ``(1, 68, P, P, 3)``, after those of the onset where needed."""
-        frames = self.patches[clip][[1 + position] if self.input == "apex" else [0, 1 + position]]
-        return self.augmentation(frames, seed) if self.augmentation else frames
+    def _shown(self, clip: int, position: int, seed: int) -> np.ndarray:
+        """Return a clip at an alpha: of patches those of the apex, after those of the onset where needed."""
+        frames = self.frames[clip]
+        if self.kind in CHANNELS:
+            frames = frames[[1 + position] if self.kind == "apex" else [0, 1 + position]]
+        else:
+            frames = frames[position]
+        is_picture = frames.dtype == np.uint8
+        return self.augmentation(frames, seed) if self.augmentation and is_picture else frames
+
+
+def _to_float(shown: torch.Tensor) -> torch.Tensor:
+    """Return faces ``(B, K, S, S, 3)`` uint8 as ``(B, K, 3, S, S)`` in [-1, 1]; other inputs as they are."""
+    return shown.movedim(-1, 2).contiguous() / 127.5 - 1 if shown.dtype == torch.uint8 else shown
 
 
 def _as_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from torch_geometric.nn import DenseGATConv, DenseGCNConv
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS, adjacency, nodes_of
+from gammer_lightning.models.recogniser import Recogniser
 
 LAYERS = ("gat", "gcn")
 ABSENT = -1e4
@@ -65,7 +66,7 @@ class GraphAttention(DenseGATConv):
         return (score + adjacency.log().clamp_min(ABSENT)).softmax(-1)
 
 
-class GamMer(nn.Module):
+class GamMer(Recogniser):
     """Graph attention network over landmark patches.
 
     Args:
@@ -85,6 +86,9 @@ class GamMer(nn.Module):
 
     Source: paper Sec. 2.2, Eqs. 7 to 9. Node embedding, residual layers and readout are our choice.
     """
+
+    inputs = ("apex", "difference", "both")
+    cpu_chunk = 8
 
     def __init__(
         self,

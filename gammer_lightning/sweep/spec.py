@@ -25,9 +25,14 @@ from gammer_lightning.errors import GammerError
 
 TASKS = ("recognize", "magnify")
 SAMPLERS = ("tpe", "random")
-SPLIT = ("model.protocol", "model.outer_fold", "model.num_folds", "data.roots", "data.class_set", "data.clip_list")
+CONFIG = "config"
+"""As a setting, a YAML of settings on top of the base's, e.g. that of a system: experiments/baselines/ststnet.yaml."""
+SPLIT = (
+    *("model.protocol", "model.outer_fold", "model.num_folds", "data.roots", "data.class_set", "data.clip_list"),
+    CONFIG,  # which may set them
+)
 """The same in all rows that a choice is made among, or it would be made on other clips, or on test clips."""
-NO_SETTINGS = ("out", "resume", "name", "config", "print_config")
+NO_SETTINGS = ("out", "resume", "name", "print_config")
 """Options of fit that say where a run lies, which the sweep does."""
 
 
@@ -196,6 +201,7 @@ class Sweep:
         if self.devices_per_trial > 1:
             common["trainer.devices"] = self.devices_per_trial
         flags = _flags(common | dict(self.common) | dict(settings))
+        flags.sort(key=lambda flag: not flag.startswith(f"--{CONFIG}="))  # first, since what comes later counts
         return ["gammer", self.task, "fit", "-c", self.base, "--name", self.study, *flags]
 
     def commands(self) -> dict[str, list[str]]:

@@ -1,11 +1,12 @@
-"""RecognizeTask: trains GAM-MER over all folds and seeds in one fit, and evaluates each fold on what it holds out.
+"""RecognizeTask: trains a network over all folds and seeds in one fit, and evaluates each fold on what it holds out.
 
 A member is one network: one for each seed and fold, and one for each seed that holds out nobody.
-The members' parameters are stacked along a first axis M and run under vmap; a 0/1 weight per member and clip
-leaves clips out.
+The members' parameters are stacked along a first axis M and run under vmap, or one after the other where the network
+is large; a 0/1 weight per member and clip leaves clips out.
 """
 
 import copy
+import inspect
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,12 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
+from tqdm import tqdm
 
-from gammer_lightning.checkpoints import load_checkpoint, load_weights
+from gammer_lightning.checkpoints import load_checkpoint, load_weights, read_weights
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS
 from gammer_lightning.files import content_hash
 from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.models.recogniser import Recogniser, count_parameters, network_class, shape_of
 from gammer_lightning.protocol import (
     INNER,
     LEAKY,
@@ -38,8 +41,7 @@ from gammer_lightning.protocol import (
 from gammer_lightning.results import Predictions, log_results, write_figures, write_results
 
 NETWORK_SETTINGS = ("regions", "graph", "layer", "depth", "heads", "width", "dropout")
-CPU_CHUNK = 8
-"""Members that run at once on a CPU, where larger chunks outgrow its caches (measured)."""
+"""Settings of GAM-MER; the other networks have none."""
 
 
 class RecognizeTask(pl.LightningModule):
@@ -49,6 +51,9 @@ class RecognizeTask(pl.LightningModule):
     chosen with the protocol ``"inner"``, whose scores are of validation (``val_uf1``), and judged with ``"outer"``.
 
     Args:
+        network: ``"gam_mer"``, or a system it is compared with: a key of `gammer_lightning.models.recogniser.NETWORKS`.
+        weights: File of weights (.safetensors, .pth, .pt) that all members start from where names and shapes agree,
+            e.g. those of a pretrained backbone; None starts at random.
         regions: Facial regions whose landmarks are used: brows, nose_tip, nose_bridge, eyes, mouth, contour,
             or all.
         graph: ``raw`` or ``optimised``.
@@ -65,7 +70,7 @@ class RecognizeTask(pl.LightningModule):
             `PROTOCOLS`.
         num_folds: Folds of ``"kfold"``, ``"inner"`` and ``"outer"``; ``"paper_holdout"`` holds out one such part.
         outer_fold: Which outer fold ``"inner"`` leaves out and ``"outer"`` holds out, from 1 on.
-        member_chunk: Members that run at once; None: all on a GPU, `CPU_CHUNK` on a CPU.
+        member_chunk: Members that run at once; None: all on a GPU, the network's `cpu_chunk` on a CPU.
 
     Raises:
         GammerError: If a setting is unknown or out of range.
@@ -75,6 +80,8 @@ class RecognizeTask(pl.LightningModule):
 
     def __init__(
         self,
+        network: str = "gam_mer",
+        weights: str | None = None,
         regions: Sequence[str] = PAPER_REGIONS,
         graph: str = "optimised",
         layer: str = "gat",
@@ -97,7 +104,9 @@ class RecognizeTask(pl.LightningModule):
 
     def _check_settings(self) -> None:
         hp = self.hparams
+        self.kind = network_class(hp.network)
         GamMer(2, **{key: hp[key] for key in NETWORK_SETTINGS})
+        self._refuse_settings_of_gam_mer()
         distinct = len(hp.seeds) > 0 and len(set(hp.seeds)) == len(hp.seeds)
         for holds, what, rule in (
             (distinct, f"model.seeds {list(hp.seeds)}", "one or more different seeds"),
@@ -113,11 +122,39 @@ class RecognizeTask(pl.LightningModule):
             if not holds:
                 raise GammerError(what, rule, f"change {what.split()[0]}")
 
+    def _refuse_settings_of_gam_mer(self) -> None:
+        defaults = inspect.signature(type(self)).parameters
+        changed = [key for key in NETWORK_SETTINGS if _plain(self.hparams[key]) != _plain(defaults[key].default)]
+        if self.kind is not GamMer and changed:
+            raise GammerError(
+                f"model.{changed[0]} {self.hparams[changed[0]]} with model.network {self.hparams.network}",
+                f"model.{', model.'.join(NETWORK_SETTINGS)} are settings of gam_mer",
+                "leave it out",
+            )
+
+    def check_data(self, data: pl.LightningDataModule) -> None:
+        """See whether the network can be shown what the DataModule shows, before anything is computed.
+
+        Raises:
+            GammerError: If it is made for another input, or needs action units that a data set lacks.
+        """
+        name, shown = self.hparams.network, data.hparams.input
+        if shown not in self.kind.inputs:
+            raise GammerError(
+                f"data.input {shown} with model.network {name}",
+                f"{name} is shown {' or '.join(self.kind.inputs)}",
+                f"add -c experiments/baselines/{name}.yaml" if self.kind is not GamMer else "set data.input to apex",
+            )
+        if self.kind is not GamMer:
+            shape_of(name, 2, data.input_shape)
+        if self.kind.needs_action_units:
+            data.refuse_without_action_units(name)
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """What a sweep may choose by: never a score of test clips."""
         validation = ("val_uf1", "val_uar", "val_accuracy") if self.validates else ()
-        return ("train_loss", "train_accuracy", "latency_ms", *validation)
+        return ("train_loss", "train_accuracy", "latency_ms", "input_ms", "parameters", *validation)
 
     @property
     def validates(self) -> bool:
@@ -127,6 +164,7 @@ class RecognizeTask(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Refuse trainer settings that would spoil the evaluation, before Lightning's own checks."""
         refuse_trainer(self.trainer)
+        self.check_data(self.trainer.datamodule)
         return []
 
     def setup(self, stage: str) -> None:
@@ -145,10 +183,28 @@ class RecognizeTask(pl.LightningModule):
         self._plain_buffer("clip_weights", np.tile(np.stack([*masks.values()]), (seeds, 1)))
         self._plain_buffer("class_weights", np.tile(np.stack(weights), (seeds, 1)))
         if not hasattr(self, "members"):
-            settings = {key: self.hparams[key] for key in NETWORK_SETTINGS}
-            settings |= dict(num_classes=len(data.class_names), channels=data.num_channels)
-            settings |= dict(patch_size=data.hparams.patch_size, regions=list(self.hparams.regions))
-            self._build(settings, list(masks), list(data.class_names), data.clip_hash, self._split_hash(data))
+            facts = (list(masks), list(data.class_names), data.clip_hash, self._split_hash(data))
+            self._build(self._network_settings(data), *facts, self.hparams.network)
+            if self.hparams.weights or self.kind.needs_action_units:
+                self._begin_weights(data, masks)
+
+    def _network_settings(self, data) -> dict[str, Any]:
+        settings = {"num_classes": len(data.class_names)}
+        if self.kind is not GamMer:
+            return settings | {"input_shape": list(data.input_shape)}
+        settings |= {key: self.hparams[key] for key in NETWORK_SETTINGS}
+        _, channels, patch_size, _ = data.input_shape
+        return settings | dict(channels=channels, patch_size=patch_size, regions=list(self.hparams.regions))
+
+    def _begin_weights(self, data, masks: dict[str, np.ndarray]) -> None:
+        """Take pretrained weights, and statistics of each fold's own training clips."""
+        networks = [unstack(self.members, index) for index in range(len(self.names))]
+        for network, mask in zip(networks, [*masks.values()] * len(self.hparams.seeds), strict=True):
+            if self.hparams.weights:
+                start_from(network, self.hparams.weights)
+            if self.kind.needs_action_units:
+                network.see_action_units(data.action_units[torch.from_numpy(mask)])
+        self.members = stack(networks)
 
     def _plain_buffer(self, name: str, values: np.ndarray) -> None:
         self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
@@ -158,10 +214,20 @@ class RecognizeTask(pl.LightningModule):
         at = data.eval_alpha if self.hparams.protocol == LEAKY else "all alphas"
         return content_hash(str([(name, test.tolist()) for name, test in self.folds]), str(at))
 
-    def _build(self, network: dict, folds: list[str], class_names: list[str], clip_hash: str, split: str) -> None:
-        self.recognition = dict(network=network, folds=folds, class_names=class_names, clip_hash=clip_hash, split=split)
+    def _build(
+        self,
+        network: dict,
+        folds: list[str],
+        class_names: list[str],
+        clip_hash: str,
+        split: str,
+        name: str = "gam_mer",
+    ) -> None:
+        self.recognition = dict(
+            network=network, folds=folds, class_names=class_names, clip_hash=clip_hash, split=split, name=name
+        )
         self.names = [f"seed {seed}, fold {fold}" for seed in self.hparams.seeds for fold in folds]
-        self.members = stack([seeded(seed, network) for seed in self.hparams.seeds for _ in folds])
+        self.members = stack([seeded(seed, network, name) for seed in self.hparams.seeds for _ in folds])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the members, as plain values.
@@ -169,7 +235,8 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If a weight is not finite, so that the last good checkpoint stays.
         """
-        finite = torch.stack([p.detach().flatten(1).isfinite().all(1) for p in self.members.parameters()]).all(0)
+        weights = [p.detach().reshape(len(p), -1) for p in self.members.parameters()]
+        finite = torch.stack([weight.isfinite().all(1) for weight in weights]).all(0)
         self._refuse_not_finite(finite, "weights")
         checkpoint["recognition"] = self.recognition
 
@@ -208,7 +275,8 @@ class RecognizeTask(pl.LightningModule):
         return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(self.trainer.max_epochs, 1))]
 
     def _chunks(self) -> Iterator[slice]:
-        size = self.hparams.member_chunk or (CPU_CHUNK if self.device.type == "cpu" else len(self.names))
+        size = self.hparams.member_chunk or (self.kind.cpu_chunk if self.device.type == "cpu" else len(self.names))
+        size = size if self.kind.can_be_stacked else 1
         return (slice(start, start + size) for start in range(0, len(self.names), size))
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -217,26 +285,70 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If a member's loss is not finite.
         """
+        if self.kind.is_fitted:
+            self._remember(batch)
+            return
         optimizer = self.optimizers()
-        optimizer.zero_grad()
+        optimizer.zero_grad(set_to_none=False)
         losses, hits = [], 0.0
         weights = self.clip_weights[:, batch["clip"]]
         if self.hparams.protocol == LEAKY:  # held out at the evaluation alpha only
             weights = weights.maximum((batch["alpha"] != self.trainer.datamodule.eval_alpha).float())
         for chunk in self._chunks():
-            logits = stacked_logits(self.members, batch["patches"], chunk)
+            own = _leaves(self.members, chunk)
+            logits, further = self._forward(own, batch)
             loss = member_losses(logits, batch["label"], weights[chunk], self.class_weights[chunk])
+            loss = loss + (weights[chunk] * further).sum(1) / weights[chunk].sum(1).clamp_min(1)
             self._refuse_not_finite(loss.isfinite(), "loss", chunk.start)
             self.manual_backward(loss.sum())
+            _keep_gradients(self.members, own, chunk)
             losses.append(loss.detach())
             hits += ((logits.argmax(-1) == batch["label"]) * weights[chunk]).sum()
         optimizer.step()
         figures = {"train_loss": torch.cat(losses).mean(), "train_accuracy": hits / weights.sum()}
         self.log_dict(figures, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["clip"]))
 
+    def _forward(self, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits ``(M, B, K)`` of members in training, and a loss of their own ``(M, B)`` or 0."""
+        if not self.kind.has_own_loss:
+            logits = run_members(self.members, weights, batch["input"])
+            return logits, logits.new_zeros(logits.shape[:2])
+        action_units = self.trainer.datamodule.action_units.to(self.device)[batch["clip"]]
+        return run_members(self.members, weights, batch["input"], action_units)
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the clips of a network that is fitted."""
+        self.seen: dict[int, Tensor] = {}
+
+    def _remember(self, batch: dict[str, Tensor]) -> None:
+        self.seen |= dict(zip(batch["clip"].tolist(), batch["input"].cpu(), strict=True))
+        self.optimizers().step()  # without gradients: it counts the step, or no checkpoint would be written
+
     def on_train_epoch_end(self) -> None:
-        """Lower the learning rate."""
-        self.lr_schedulers().step()
+        """Lower the learning rate, or fit what is not trained by gradients."""
+        if self.kind.is_fitted:
+            self._fit_members()
+        else:
+            self.lr_schedulers().step()
+
+    def _fit_members(self) -> None:
+        """Fit every member to the clips that it does not hold out."""
+        data = self.trainer.datamodule
+        clips = np.array(sorted(self.seen))
+        inputs = torch.stack([self.seen[clip] for clip in clips])
+        labels, subjects = np.asarray(data.labels)[clips], np.asarray(data.subjects)[clips]
+        seeds = np.repeat(self.hparams.seeds, len(self.recognition["folds"]))
+        fitted = []
+        for index, seed in enumerate(tqdm(seeds.tolist(), "fit", unit="member", leave=False)):
+            network, mine = unstack(self.members, index), self.clip_weights[index, clips].cpu().numpy() > 0
+            network.fit(inputs[torch.from_numpy(mine)], labels[mine], subjects[mine], seed)
+            fitted.append(network)
+        with torch.no_grad():
+            for weight, new in zip(self.members.parameters(), stack(fitted).parameters(), strict=True):
+                weight.copy_(new)
+        right = run_members(self.members, dict(self.members.named_parameters()), inputs.to(self.device)).argmax(-1)
+        hits = (right.cpu() == torch.from_numpy(labels)) * self.clip_weights[:, clips].cpu()
+        self.log("train_accuracy", hits.sum() / self.clip_weights[:, clips].sum().cpu(), prog_bar=True)
 
     def _refuse_not_finite(self, finite: Tensor, what: str, first: int = 0) -> None:
         if finite.all():
@@ -248,7 +360,7 @@ class RecognizeTask(pl.LightningModule):
             f"lower model.lr (now {self.hparams.lr}), or set trainer.precision to 32",
         )
 
-    def deployed(self) -> GamMer:
+    def deployed(self) -> Recogniser:
         """Return the first seed's network that holds out nobody."""
         return unstack(self.members, self.recognition["folds"].index(NOBODY))
 
@@ -264,8 +376,15 @@ class RecognizeTask(pl.LightningModule):
     def _judge(self, batch: dict[str, Tensor]) -> None:
         """Predict each clip by the members that held out its subject."""
         clips = batch["clip"].cpu()
-        logits = torch.cat([stacked_logits(self.members, batch["patches"], chunk) for chunk in self._chunks()])
-        self.probabilities[:, clips] = logits.float().softmax(-1).cpu()[self.judges[:, clips], range(len(clips))]
+        judges = self.judges[:, clips]
+        for chunk in self._chunks():
+            ours = (judges >= chunk.start) & (judges < chunk.stop)
+            shown = ours.any(0).nonzero()[:, 0]
+            if len(shown):
+                logits = stacked_logits(self.members, batch["input"][shown.to(self.device)], chunk)
+                seeds, among = ours[:, shown].nonzero(as_tuple=True)
+                members = judges[seeds, shown[among]] - chunk.start
+                self.probabilities[seeds, clips[shown[among]]] = logits.float().softmax(-1).cpu()[members, among]
 
     def on_validation_start(self) -> None:
         """Begin to judge the clips of the inner folds."""
@@ -291,9 +410,9 @@ class RecognizeTask(pl.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Predict each clip by the members that held out its subject; see where the deployed network looks."""
         self._judge(batch)
-        self.one_clip = batch["patches"][:1]
-        if self.hparams.layer == "gat":
-            self.attention.append(self.deployed_network.attention(batch["patches"]).float().mean(1).cpu())
+        self.one_clip = batch["input"][:1]
+        if self.kind is GamMer and self.hparams.layer == "gat":
+            self.attention.append(self.deployed_network.attention(batch["input"]).float().mean(1).cpu())
 
     def on_test_epoch_end(self) -> None:
         """Write the results into the run folder and to the loggers.
@@ -312,11 +431,13 @@ class RecognizeTask(pl.LightningModule):
         predictions = self._predictions(data)
         summary = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
-        write_figures(run, predictions, data, self.hparams.regions, self.hparams.graph, attention)
+        graph = (self.hparams.regions, self.hparams.graph, attention) if self.kind is GamMer else None
+        write_figures(run, predictions, data, graph)
         log_results(self.trainer.loggers, run, predictions, data)
         part = "val" if self.validates else "test"
         self.log_dict({f"{part}_{name}": value for name, value in summary["mean"].items()})
-        self.log("latency_ms", self._latency())
+        costs = {"latency_ms": self._latency(), "input_ms": data.time_input()}
+        self.log_dict(costs | {"parameters": float(count_parameters(self.deployed_network))})
 
     def _latency(self, repeats: int = 30) -> float:
         """Return the median time of the deployed network for the patches of one clip, ms."""
@@ -359,39 +480,89 @@ def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_we
     return (weights * entropy).sum(1) / weights.sum(1).clamp_min(1e-12)
 
 
-def stacked_logits(members: GamMer, patches: Tensor, chunk: slice = slice(None)) -> Tensor:
-    """Classify the same clips by many networks at once.
+def stacked_logits(members: Recogniser, clips: Tensor, chunk: slice = slice(None)) -> Tensor:
+    """Classify the same clips by many networks.
 
     Args:
         members: Stacked networks, from `stack`.
-        patches: ``(B, 68, C, P, P)``.
+        clips: What the networks are shown ``(B, ...)``, e.g. patches ``(B, 68, C, P, P)``.
         chunk: Which members.
 
     Returns:
         Logits ``(M, B, K)``.
     """
-    weights = {name: weight[chunk] for name, weight in members.named_parameters()}
-    return vmap(lambda one: functional_call(members, one, (patches,)), randomness="different")(weights)
+    return run_members(members, {name: weight[chunk] for name, weight in members.named_parameters()}, clips)
 
 
-def seeded(seed: int, settings: dict[str, Any]) -> GamMer:
-    """Return a GAM-MER whose weights depend on the seed alone."""
+def run_members(members: Recogniser, weights: dict[str, Tensor], *shown: Tensor) -> Any:
+    """Run networks on the same clips, at once or, a single one, without vmap.
+
+    Args:
+        members: Stacked networks, from `stack`.
+        weights: Weights of those to run, by name, each with a first axis over M of them.
+        shown: What their ``forward`` takes, without an axis over members.
+
+    Returns:
+        What it returns, with a first axis over the M.
+    """
+    if len(next(iter(weights.values()))) > 1 and members.can_be_stacked:
+        return vmap(lambda one: functional_call(members, one, shown), randomness="different")(weights)
+    each = [
+        functional_call(members, dict(zip(weights, one, strict=True)), shown)
+        for one in zip(*weights.values(), strict=True)
+    ]
+    return tuple(map(torch.stack, zip(*each, strict=True))) if isinstance(each[0], tuple) else torch.stack(each)
+
+
+def _leaves(members: Recogniser, chunk: slice) -> dict[str, Tensor]:
+    """Return the weights of some members as leaves, whose gradients are no larger than they are."""
+    return {name: w.detach()[chunk].requires_grad_(w.requires_grad) for name, w in members.named_parameters()}
+
+
+def _keep_gradients(members: Recogniser, leaves: dict[str, Tensor], chunk: slice) -> None:
+    for name, weight in members.named_parameters():
+        if (gradient := leaves[name].grad) is not None:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+            weight.grad[chunk] = gradient
+
+
+def seeded(seed: int, settings: dict[str, Any], name: str = "gam_mer") -> Recogniser:
+    """Return a network whose weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return GamMer(**settings)
+        return network_class(name)(**settings)
 
 
-def stack(networks: Sequence[GamMer]) -> GamMer:
+def start_from(network: nn.Module, path: str | Path) -> None:
+    """Take weights from a file where names and shapes agree, e.g. those of a backbone that was trained elsewhere.
+
+    Raises:
+        GammerError: If the file cannot be read, or nothing in it agrees.
+    """
+    stored = read_weights(path)
+    own = network.state_dict()
+    agree = {key: value for key, value in stored.items() if key in own and own[key].shape == value.shape}
+    if not agree:
+        raise GammerError(
+            f"none of the {len(stored)} weights in {path} fits",
+            f"names and shapes are those of {type(network).__name__}, e.g. {next(iter(own))}",
+            "rename them, or set model.weights to null",
+        )
+    network.load_state_dict(agree, strict=False)
+
+
+def stack(networks: Sequence[Recogniser]) -> Recogniser:
     """Return one network whose every parameter has a first axis over the given networks."""
     return _with_parameters(networks[0], stack_module_state(list(networks))[0])
 
 
-def unstack(members: GamMer, index: int) -> GamMer:
+def unstack(members: Recogniser, index: int) -> Recogniser:
     """Return one of the stacked networks."""
     return _with_parameters(members, {name: weight[index] for name, weight in members.named_parameters()})
 
 
-def deployed_model(checkpoint: str | Path) -> GamMer:
+def deployed_model(checkpoint: str | Path) -> Recogniser:
     """Read the network to deploy: the first seed's member that held out nobody.
 
     Raises:
@@ -399,10 +570,15 @@ def deployed_model(checkpoint: str | Path) -> GamMer:
     """
     state = load_checkpoint(checkpoint)
     facts = _facts(state, checkpoint)
-    network, index = GamMer(**facts["network"]), facts["folds"].index(NOBODY)
+    network = network_class(facts.get("name", "gam_mer"))(**facts["network"])
+    index = facts["folds"].index(NOBODY)
     weights = {name.removeprefix("members."): stacked[index] for name, stacked in state["state_dict"].items()}
     load_weights(network, weights, checkpoint)
     return network.eval()
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def refuse_trainer(trainer: pl.Trainer) -> None:
@@ -433,18 +609,20 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
             )
 
 
-def _with_parameters(network: GamMer, parameters: dict[str, Tensor]) -> GamMer:
+def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Recogniser:
     network = copy.deepcopy(network)
     for name, weight in parameters.items():
         module, _, leaf = name.rpartition(".")
-        setattr(network.get_submodule(module), leaf, nn.Parameter(weight.detach().clone()))
+        owner = network.get_submodule(module)
+        learns = getattr(owner, leaf).requires_grad
+        setattr(owner, leaf, nn.Parameter(weight.detach().clone(), requires_grad=learns))
     return network
 
 
 def _facts(checkpoint: dict[str, Any], where: str | Path) -> dict[str, Any]:
     if "recognition" not in checkpoint:
         raise GammerError(
-            f"{where} is not one of GAM-MER",
+            f"{where} is not one of a recogniser",
             "it must come from `gammer recognize fit`",
             "check the run folder",
         )

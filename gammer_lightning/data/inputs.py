@@ -1,0 +1,235 @@
+"""What a network may be shown of a clip besides landmark patches, computed once per clip and kept in the cache."""
+
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from gammer_lightning.data.faces import Face, crop
+from gammer_lightning.data.premagnify import RAW, Entry, image_name
+from gammer_lightning.data.synthesis import process_map
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import read_image, replacing
+
+SEQUENCE = 10
+"""Frames of a ``"sequence"``, as many as LBP-TOP's usual interpolation in time gives."""
+
+
+@dataclass(frozen=True)
+class FaceClip:
+    """What an input is computed from: crops of one clip.
+
+    Attributes:
+        entry: The clip's entry in the pre-magnification cache.
+        alpha: Magnification factor of the apex; 1 is the raw apex.
+    """
+
+    entry: Entry
+    alpha: float
+
+    @property
+    def key(self) -> str:
+        """Name of the clip, for messages."""
+        return self.entry.clip.key
+
+    @cached_property
+    def pair(self) -> np.ndarray:
+        """Crops of onset and apex, uint8 RGB ``(2, 256, 256, 3)``."""
+        return self.entry.images([self.alpha])
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        """Landmarks of the onset in the crop, float32 ``(68, 2)`` as (x, y), px."""
+        return self.entry.landmarks()
+
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the recorded frames from onset to offset."""
+        clip = self.entry.clip
+        return [number for number in clip.numbers if clip.onset <= number <= clip.offset]
+
+    def frames(self, numbers: Sequence[int]) -> np.ndarray:
+        """Return crops of recorded frames, which are not magnified, uint8 RGB ``(T, 256, 256, 3)``.
+
+        Raises:
+            GammerError: If a frame cannot be read.
+        """
+        record = self.entry.record()
+        face = Face(np.array(record["matrix"]), self.landmarks, record["detected"])
+        return np.stack([crop(read_image(self.entry.clip.frame(number)), face) for number in numbers])
+
+
+@dataclass(frozen=True)
+class Input:
+    """A kind of input.
+
+    Attributes:
+        function: Module below ``gammer_lightning.data`` and function that computes it from a `FaceClip` and
+            ``data.size``: uint8 RGB ``(K, S, S, 3)``, which networks are shown as float ``(K, 3, S, S)`` in [-1, 1],
+            or float32 of any shape, shown as it is.
+        shape: Shape of one clip's, as networks are shown it, for a size.
+        version: Raise it when a change of the function changes its values.
+        is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
+    """
+
+    function: str
+    shape: Callable[[int], tuple[int, ...]]
+    version: int = 1
+    is_of_recording: bool = False
+
+    def compute(self, clip: FaceClip, size: int) -> np.ndarray:
+        """Compute it for a clip."""
+        module, _, name = self.function.rpartition(".")
+        return getattr(import_module(f"gammer_lightning.data.{module}"), name)(clip, size)
+
+
+INPUTS = {
+    "image": Input("inputs.apex_image", lambda size: (1, 3, size, size)),
+    "pair": Input("inputs.onset_and_apex", lambda size: (2, 3, size, size)),
+    "sequence": Input("inputs.sequence", lambda size: (SEQUENCE, 3, size, size), is_of_recording=True),
+}
+"""Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.recognition.CHANNELS`."""
+
+
+def apex_image(clip: FaceClip, size: int) -> np.ndarray:
+    """Return the apex's face, uint8 RGB ``(1, S, S, 3)``."""
+    return onset_and_apex(clip, size)[1:]
+
+
+def onset_and_apex(clip: FaceClip, size: int) -> np.ndarray:
+    """Return the faces of onset and apex, uint8 RGB ``(2, S, S, 3)``."""
+    return np.stack([resized(image, size) for image in clip.pair])
+
+
+def sequence(clip: FaceClip, size: int) -> np.ndarray:
+    """Return `SEQUENCE` recorded faces, evenly spread from onset to offset, uint8 RGB ``(T, S, S, 3)``.
+
+    Raises:
+        GammerError: If fewer than three frames are recorded.
+    """
+    at = np.linspace(0, len(clip.numbers) - 1, SEQUENCE).round().astype(int)
+    refuse_shorter(clip, 3, "sequence")
+    return np.stack([resized(image, size) for image in clip.frames([clip.numbers[i] for i in at])])
+
+
+def resized(image: np.ndarray, size: int) -> np.ndarray:
+    """Return an image ``(H, W, ...)`` at ``size`` x ``size`` px, averaged where it gets smaller."""
+    return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+
+
+def refuse_shorter(clip: FaceClip, least: int, name: str) -> None:
+    """Refuse a clip with too few recorded frames.
+
+    Raises:
+        GammerError: Naming the clip.
+    """
+    if len(clip.numbers) < least:
+        raise GammerError(
+            f"clip {clip.key} has {len(clip.numbers)} frames from onset to offset",
+            f"data.input {name} needs {least} or more",
+            "leave the clip out of the coding workbook, or choose another data.input",
+        )
+
+
+def compute_inputs(clips: Sequence[FaceClip], name: str, size: int) -> None:
+    """Compute what the cache lacks, in as many processes as torch has threads, with a progress bar.
+
+    Args:
+        clips: Clips, each at one alpha.
+        name: Key of `INPUTS`.
+        size: Side of a face in px.
+
+    Raises:
+        GammerError: If the input of a clip cannot be computed; the others are computed before it is raised.
+    """
+    lacking = [clip for clip in clips if _cached(_file(clip, name, size)) is None]
+    workers = min(torch.get_num_threads(), len(lacking))
+    with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
+        results = run(partial(_attempt, name, size), lacking)
+        errors = list(tqdm(results, f"{name} inputs", len(lacking), unit="clip", disable=not lacking))
+    if failed := [error for error in errors if error]:
+        what, rule, next_step = failed[0]
+        more = f" (and {len(failed) - 1} other clips)" if len(failed) > 1 else ""
+        raise GammerError(f"{what}{more}", rule, next_step)
+
+
+def read_inputs(clips: Sequence[FaceClip], name: str, size: int) -> np.ndarray:
+    """Return the input of every clip from the cache ``(n, ...)``.
+
+    Raises:
+        GammerError: If one is missing or damaged.
+    """
+    return np.stack([_read(clip, name, size) for clip in clips])
+
+
+def _read(clip: FaceClip, name: str, size: int) -> np.ndarray:
+    values = _cached(path := _file(clip, name, size))
+    if values is None:
+        raise GammerError(f"{path} is missing or damaged", "it is computed before it is used", "run the same again")
+    return values
+
+
+def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | None:
+    """Compute and keep one clip's input; return the parts of an error, which would lose them between processes."""
+    try:
+        values = INPUTS[name].compute(clip, size)
+        if not np.isfinite(values).all():
+            raise GammerError(f"the {name} of {clip.key} is not finite", "inputs are finite numbers", "report it")
+        with replacing(_file(clip, name, size)) as temporary, temporary.open("wb") as file:
+            np.savez(file, input=values)
+    except GammerError as error:
+        return error.what, error.rule, error.next_step
+    except OSError as error:
+        return f"the input of {clip.key} cannot be kept: {error}", "the cache can be written", "set another data.cache"
+    return None
+
+
+def _cached(path: Path) -> np.ndarray | None:
+    """Return what a file of the cache holds; None where it is missing or damaged, as the archive's checksum tells."""
+    try:
+        with np.load(path) as stored:
+            return stored["input"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def _file(clip: FaceClip, name: str, size: int) -> Path:
+    """Return where an input is kept: beside the images of its clip, whose folder is named after their content."""
+    kind = INPUTS[name]
+    content = _recording(clip) if kind.is_of_recording else Path(image_name(clip.alpha)).stem
+    return clip.entry.folder / f"{name}-{kind.version}-{size}-{content}.npz"
+
+
+def _recording(clip: FaceClip) -> str:
+    digest = sha256()
+    for number in clip.numbers:
+        try:
+            digest.update(os.path.basename(path := clip.entry.clip.frame(number)).encode() + path.read_bytes())
+        except OSError as error:
+            raise GammerError(
+                f"{path} cannot be read: {error.strerror}", "a frame is a readable file", "copy it again"
+            ) from error
+    return digest.hexdigest()[:16]
+
+
+def check_input_alphas(name: str, alphas: Sequence[float]) -> None:
+    """Refuse magnification of an input that is of the recorded frames.
+
+    Raises:
+        GammerError: If an alpha other than 1 is asked for.
+    """
+    if INPUTS[name].is_of_recording and set(alphas) != {RAW}:
+        raise GammerError(
+            f"data.input {name} at alphas {', '.join(f'{alpha:g}' for alpha in alphas)}",
+            "it is of the recorded frames, which are not magnified",
+            "set data.eval_alpha to 1 and data.train_alphas to [1]",
+        )

@@ -1,0 +1,1 @@
+"""Networks of the systems that the paper compares with, one file each."""

@@ -1,0 +1,100 @@
+"""What every network that RecognizeTask trains has in common, and where each is found by its name."""
+
+import difflib
+from collections.abc import Sequence
+from importlib import import_module
+
+import torch
+from torch import Tensor, nn
+
+from gammer_lightning.errors import GammerError
+
+NETWORKS = {
+    "gam_mer": "gam_mer.GamMer",
+}
+"""Value of ``model.network``: module and class below ``gammer_lightning.models``."""
+
+
+class Recogniser(nn.Module):
+    """A network from what it is shown of a clip to a class.
+
+    Built as ``Network(num_classes, input_shape)``, where the shape is that of one clip; `GamMer` has settings of its
+    own. It has no batch statistics and no state but parameters, so that folds cannot act on each other and
+    `torch.func` can stack many of them.
+
+    Attributes:
+        inputs: What ``data.input`` may be.
+        cpu_chunk: Members that run at once on a CPU, where larger chunks outgrow its caches (measured).
+        can_be_stacked: Whether several members run at once under vmap; else they train in turn.
+        has_own_loss: Whether ``forward(input, action_units)``, as it is called in training, returns logits ``(B, K)``
+            and a further loss of each clip ``(B,)``; in evaluation it is ``forward(input)``, and returns logits alone.
+        needs_action_units: Whether a data set has to be annotated with action units; `see_action_units` is then
+            called before training.
+        is_fitted: Whether `fit` finds the weights from all training clips at once, instead of steps along a gradient.
+    """
+
+    inputs: Sequence[str] = ()
+    cpu_chunk = 1
+    can_be_stacked = True
+    has_own_loss = False
+    needs_action_units = False
+    is_fitted = False
+
+    def see_action_units(self, action_units: Tensor) -> None:
+        """Take statistics of a fold's own training clips, kept in parameters without gradient.
+
+        Args:
+            action_units: 1 where a unit of `gammer_lightning.data.action_units.UNITS` is annotated, else 0, ``(n, U)``.
+        """
+
+
+def network_class(name: str) -> type[Recogniser]:
+    """Return the class of a network.
+
+    Raises:
+        GammerError: If no network has that name.
+    """
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, n=1)
+        raise GammerError(
+            f"model.network {name!r}",
+            f"one of {', '.join(NETWORKS)}",
+            f"did you mean {near[0]}?" if near else "model.network gam_mer",
+        )
+    module, _, kind = NETWORKS[name].rpartition(".")
+    return getattr(import_module(f"gammer_lightning.models.{module}"), kind)
+
+
+def check_shape(network: nn.Module, given: Sequence[int], takes: Sequence[int | None], setting: str) -> None:
+    """Refuse the shape of a clip's input that a network is not made for.
+
+    Args:
+        network: The network, for the message.
+        given: The shape of one clip's input.
+        takes: The shape that it takes, None where any length will do.
+        setting: The setting that gives it, e.g. ``"data.size 28"``.
+
+    Raises:
+        GammerError: If they differ.
+    """
+    fits = len(given) == len(takes) and all(want in (None, have) for have, want in zip(given, takes, strict=True))
+    if not fits:
+        shown = "x".join("any" if length is None else str(length) for length in takes)
+        raise GammerError(
+            f"{type(network).__name__} is shown {'x'.join(map(str, given))}", f"it takes {shown}", f"set {setting}"
+        )
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Return the number of trainable values."""
+    return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+
+
+def shape_of(name: str, num_classes: int, input_shape: Sequence[int]) -> Recogniser:
+    """Build a network without memory for its weights, to see whether it takes an input.
+
+    Raises:
+        GammerError: If it does not.
+    """
+    with torch.device("meta"):
+        return network_class(name)(num_classes, tuple(input_shape))
