@@ -21,4 +21,5 @@ lint: .venv/installed
 	@$(PYTHON) -m venv .venv \
 		|| { echo "$(PYTHON) cannot make a virtual environment; on Debian: apt install python3-venv"; exit 1; }
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -c constraints.txt --force-reinstall --no-deps opencv-contrib-python-headless
 	@touch $@
