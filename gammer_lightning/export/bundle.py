@@ -297,10 +297,11 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
         magnifier: Name or path of the magnifier, in place of the run's own.
 
     Raises:
-        GammerError: If it is no finished recognition run, or its magnifier is no ST-MEMM.
+        GammerError: If it is no finished run of GAM-MER, or its magnifier is no ST-MEMM.
     """
     run = _finished_run(path)
     config = yaml.safe_load(run.config.read_text())
+    _refuse_other_networks(path, config["model"].get("network", "gam_mer"))
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)
     if not isinstance(loaded, STMEMMMagnifier):
@@ -329,6 +330,15 @@ def _finished_run(path: str | Path) -> RunFolder:
             f"gammer recognize fit --resume {path}",
         )
     return run
+
+
+def _refuse_other_networks(path: str | Path, network: str) -> None:
+    if network != "gam_mer":
+        raise GammerError(
+            f"{path} is a run of {network}",
+            "only runs of GAM-MER are exported and predict; the systems it is compared with are there to be scored",
+            f"give a run whose model.network is gam_mer; for the scores of this one: gammer recognize test {path}",
+        )
 
 
 def _read_weights(path: Path) -> dict[str, Any]:

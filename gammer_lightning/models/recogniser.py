@@ -11,6 +11,10 @@ from gammer_lightning.errors import GammerError
 
 NETWORKS = {
     "gam_mer": "gam_mer.GamMer",
+    "off_apexnet": "baselines.off_apexnet.OffApexNet",
+    "sssn": "baselines.sssn.SSSN",
+    "dssn": "baselines.sssn.DSSN",
+    "ststnet": "baselines.ststnet.STSTNet",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 

@@ -1,0 +1,59 @@
+"""OFF-ApexNet: a small CNN for each of the flow's two directions, joined by wide fully connected layers."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gammer_lightning.models.recogniser import Recogniser, check_shape
+
+
+class OffApexNet(Recogniser):
+    """Optical Flow Features from Apex frame Network, on the flow from onset to apex; the strain is not used.
+
+    It has 2,664,475 parameters for three classes.
+
+    Args:
+        num_classes: Number of classes K.
+        input_shape: ``(3, 28, 28)``: u, v and strain.
+
+    Raises:
+        GammerError: If the input has another shape.
+
+    Source: Gan et al., OFF-ApexNet on micro-expression recognition system, Signal Processing: Image Communication 74,
+    2019: two streams of two 5 x 5 convolutions with 6 and 16 filters, two layers of 1,024.
+    """
+
+    inputs = ("flow",)
+    cpu_chunk = 1
+
+    def __init__(self, num_classes: int, input_shape: Sequence[int]):
+        super().__init__()
+        check_shape(self, input_shape, (3, 28, 28), "data.size 28")
+        self.across, self.down = _stream(), _stream()
+        self.layers = nn.Sequential(
+            nn.Linear(2 * 16 * 7 * 7, 1024),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(1024, 1024),
+            nn.ReLU(),
+            nn.Dropout(0.5),
+            nn.Linear(1024, num_classes),
+        )
+
+    def forward(self, flow: Tensor) -> Tensor:
+        """Classify clips by u, v and strain ``(B, 3, 28, 28)``: logits ``(B, K)``."""
+        streams = self.across(flow[:, :1]), self.down(flow[:, 1:2])
+        return self.layers(torch.cat(streams, 1).flatten(1))
+
+
+def _stream() -> nn.Sequential:
+    """Map ``(B, 1, 28, 28)`` to ``(B, 16, 7, 7)``."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+    )

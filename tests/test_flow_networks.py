@@ -1,0 +1,101 @@
+"""The networks shown optical flow: sizes, gradients, stacks, learning, refused inputs."""
+
+import pytest
+import torch
+from fake_clips import FakeClips
+from test_recognize import trainer
+from torch.func import functional_call, stack_module_state, vmap
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.models.recogniser import count_parameters, network_class, shape_of
+from gammer_lightning.tasks.recognize import RecognizeTask
+
+SIZES = {"off_apexnet": 28, "sssn": 67, "dssn": 67, "ststnet": 28}
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+def build(name, classes=5):
+    return network_class(name)(classes, shape(name))
+
+
+def shape(name):
+    return (3, SIZES[name], SIZES[name])
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_logits_and_a_gradient_for_every_parameter(name):
+    network = build(name)
+    logits = network(torch.randn(2, *shape(name)))
+    logits.square().sum().backward()
+    assert logits.shape == (2, 5)
+    assert all(weight.grad.abs().sum() > 0 for weight in network.parameters())
+    assert not list(network.buffers()), "folds share nothing that training changes"
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "size", "count", "published"),
+    [
+        ("ststnet", 3, 28, 1_667, 0.00167e6),
+        ("sssn", 5, 227, 630_405, 0.63e6),
+        ("dssn", 5, 227, 972_805, 0.97e6),
+        ("off_apexnet", 3, 28, 2_664_475, None),
+    ],
+)
+def test_they_have_the_published_number_of_parameters(name, classes, size, count, published):
+    assert count_parameters(shape_of(name, classes, (3, size, size))) == count
+    assert published is None or count == pytest.approx(published, rel=0.005)
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_a_network_in_a_stack_equals_the_network_alone(name):
+    networks = [build(name).eval() for _ in range(2)]
+    flow = torch.randn(2, *shape(name))
+    stacked = vmap(lambda one: functional_call(networks[0], one, flow))(stack_module_state(networks)[0])
+    torch.testing.assert_close(stacked, torch.stack([network(flow) for network in networks]), atol=1e-5, rtol=1e-4)
+
+
+def test_each_is_shown_what_it_is_made_for():
+    """A network looks at a part of the flow just if its paper does."""
+    flow = torch.randn(2, 3, 67, 67)
+    other_strain, turned = flow.clone(), flow.clone()
+    other_strain[:, 2] += 1
+    turned[:, :2] = flow[:, :2].flip(1)  # as long, in another direction
+    looks = {}
+    for name, size in SIZES.items():
+        network = build(name).eval()
+        seen = [network(given[..., :size, :size]) for given in (flow, other_strain, turned)]
+        looks[name] = tuple(not torch.allclose(seen[0], changed, atol=1e-6) for changed in seen[1:])
+    assert looks == {
+        "off_apexnet": (False, True),
+        "sssn": (False, False),
+        "dssn": (True, False),
+        "ststnet": (True, True),
+    }
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_they_learn_clips_that_can_be_told_apart(name, tmp_path):
+    data = FakeClips(subjects=2, input="flow", shape=shape(name), batch_size=12, noise=0.2)
+    lr, epochs = {"ststnet": (1e-2, 30)}.get(name, (1e-3, 6))
+    task = RecognizeTask(name, seeds=[0], lr=lr, protocol="kfold", num_folds=2)
+    trainer(tmp_path, epochs).fit(task, datamodule=data)
+    network = task.deployed().eval()
+    assert (network(data.patches).argmax(1) == torch.tensor(data.labels)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("ststnet", (3, 30, 30), "STSTNet is shown 3x30x30[^$]*it takes 3x28x28[^$]*set data.size 28"),
+        ("off_apexnet", (3, 64, 64), "OffApexNet is shown 3x64x64[^$]*it takes 3x28x28[^$]*set data.size 28"),
+        ("sssn", (2, 3, 67, 67), "SSSN is shown 2x3x67x67[^$]*it takes 3xanyxany"),
+        ("dssn", (3, 28, 28), "DSSN is shown 28 px[^$]*67 px or more[^$]*set data.size 67"),
+    ],
+)
+def test_another_input_is_refused(name, given, message):
+    with pytest.raises(GammerError, match=message):
+        shape_of(name, 5, given)
