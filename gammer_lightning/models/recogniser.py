@@ -11,6 +11,10 @@ from gammer_lightning.errors import GammerError
 
 NETWORKS = {
     "gam_mer": "gam_mer.GamMer",
+    "graph_tcn": "baselines.graph_tcn.GraphTCN",
+    "au_gacn": "baselines.au_gacn.AuGacn",
+    "gacnn": "baselines.gacnn.Gacnn",
+    "fgrmer": "baselines.fgrmer.Fgrmer",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
