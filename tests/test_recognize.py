@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from fake_clips import FakeClips
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
+from safetensors.torch import save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -240,8 +241,32 @@ def test_other_clips_than_those_of_the_checkpoint_are_refused(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     torch.save({"state_dict": {"layer.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    with pytest.raises(GammerError, match="not one of GAM-MER"):
+    with pytest.raises(GammerError, match="not one of a recogniser"):
         deployed_model(tmp_path / "other.ckpt")
+
+
+def test_members_start_from_weights_that_fit_in_name_and_shape(tmp_path):
+    pretrained = {
+        "classifier.weight": torch.full((3, 6 * 4), 0.5),
+        "classifier.bias": torch.zeros(7),
+        "other": torch.ones(2),
+    }
+    save_file(pretrained, tmp_path / "front.safetensors")
+    torch.save({"state_dict": pretrained}, tmp_path / "front.pth")
+    for name in ("front.safetensors", "front.pth"):
+        task = fit(tmp_path / f"run {name}", epochs=1, seeds=[0], lr=1e-9, weights=str(tmp_path / name))
+        assert torch.allclose(task.members.classifier.weight, torch.tensor(0.5))
+        assert task.members.classifier.bias.shape == (4, 3)
+    save_file({"other": torch.ones(2)}, tmp_path / "none.safetensors")
+    with pytest.raises(GammerError, match=r"none of the 1 weights in [^$]*GamMer, e.g. node_embedding"):
+        fit(tmp_path / "run", weights=str(tmp_path / "none.safetensors"))
+
+
+def test_what_a_network_is_shown_is_refused_before_anything_starts(tmp_path):
+    with pytest.raises(GammerError, match=r"data.input flow with model.network gam_mer"):
+        fit(tmp_path, FakeClips(input="flow", shape=(3, 28, 28)))
+    with pytest.raises(GammerError, match=r"model.network 'gam_merr'[^$]*did you mean gam_mer"):
+        RecognizeTask(network="gam_merr")
 
 
 def test_nan_loss_names_member_and_step_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from wandb.proto import wandb_internal_pb2
 
+from gammer_lightning.facial_graph import PAPER_REGIONS
 from gammer_lightning.results import MICROFACES_NOTE, Predictions, log_results, write_figures, write_results
 
 
@@ -106,7 +107,7 @@ def test_writing_again_replaces_and_leaves_nothing_beside(tmp_path, predictions)
 def test_figures_and_tables_reach_an_offline_wandb_run(tmp_path, predictions):
     attention = np.random.default_rng(0).random((36, 36))
     write_results(tmp_path, predictions)
-    write_figures(tmp_path, predictions, FakeClips(), ("brows", "nose_tip", "mouth"), "optimised", attention)
+    write_figures(tmp_path, predictions, FakeClips(), (PAPER_REGIONS, "optimised", attention))
     for name in ("confusion", "alphas", "graph"):
         with Image.open(tmp_path / "figures" / f"{name}.png") as figure:
             figure.load()
