@@ -96,6 +96,7 @@ INPUTS = {
     "image": Input("inputs.apex_image", lambda size: (1, 3, size, size)),
     "pair": Input("inputs.onset_and_apex", lambda size: (2, 3, size, size)),
     "flow": Input("features.flow.flow_and_strain", lambda size: (3, size, size)),
+    "flow_patches": Input("features.flow_patches.flow_patches", lambda size: (68, 6, size, size)),
     "sequence": Input("inputs.sequence", lambda size: (SEQUENCE, 3, size, size), is_of_recording=True),
 }
 """Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.recognition.CHANNELS`."""

@@ -15,6 +15,10 @@ NETWORKS = {
     "sssn": "baselines.sssn.SSSN",
     "dssn": "baselines.sssn.DSSN",
     "ststnet": "baselines.ststnet.STSTNet",
+    "graph_tcn": "baselines.graph_tcn.GraphTCN",
+    "au_gacn": "baselines.au_gacn.AuGacn",
+    "gacnn": "baselines.gacnn.Gacnn",
+    "fgrmer": "baselines.fgrmer.Fgrmer",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
