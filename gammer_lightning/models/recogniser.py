@@ -19,6 +19,11 @@ NETWORKS = {
     "au_gacn": "baselines.au_gacn.AuGacn",
     "gacnn": "baselines.gacnn.Gacnn",
     "fgrmer": "baselines.fgrmer.Fgrmer",
+    "c3dbed": "baselines.c3dbed.C3DBed",
+    "capsulenet": "baselines.capsulenet.CapsuleNet",
+    "cnn_lstm": "baselines.cnn_lstm.CnnLstm",
+    "micron_bert": "baselines.micron_bert.MicronBert",
+    "selfme": "baselines.selfme.SelfME",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
@@ -91,6 +96,29 @@ def check_shape(network: nn.Module, given: Sequence[int], takes: Sequence[int | 
         raise GammerError(
             f"{type(network).__name__} is shown {'x'.join(map(str, given))}", f"it takes {shown}", f"set {setting}"
         )
+
+
+def check_side(network: nn.Module, given: Sequence[int], multiple: int, least: int, usual: int) -> int:
+    """Return the side of square images that a network is shown, px.
+
+    Args:
+        network: The network, for the message.
+        given: The shape of one clip's input, height and width last.
+        multiple: What the side has to be a multiple of.
+        least: The smallest side.
+        usual: The side to suggest.
+
+    Raises:
+        GammerError: If the side is none that the network takes.
+    """
+    side = given[-1]
+    if side % multiple or side < least:
+        raise GammerError(
+            f"{type(network).__name__} is shown {side} px",
+            f"it takes a multiple of {multiple} px, from {least} on",
+            f"set data.size {usual}",
+        )
+    return side
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -296,17 +296,28 @@ class RecognizeTask(pl.LightningModule):
             weights = weights.maximum((batch["alpha"] != self.trainer.datamodule.eval_alpha).float())
         for chunk in self._chunks():
             own = _leaves(self.members, chunk)
-            logits, further = self._forward(own, batch)
-            loss = member_losses(logits, batch["label"], weights[chunk], self.class_weights[chunk])
-            loss = loss + (weights[chunk] * further).sum(1) / weights[chunk].sum(1).clamp_min(1)
+            part, theirs = self._trained_on(batch, weights[chunk])
+            if not len(part["clip"]):
+                losses.append(theirs.sum(1))
+                continue
+            logits, further = self._forward(own, part)
+            loss = member_losses(logits, part["label"], theirs, self.class_weights[chunk])
+            loss = loss + (theirs * further).sum(1) / theirs.sum(1).clamp_min(1)
             self._refuse_not_finite(loss.isfinite(), "loss", chunk.start)
             self.manual_backward(loss.sum())
             _keep_gradients(self.members, own, chunk)
             losses.append(loss.detach())
-            hits += ((logits.argmax(-1) == batch["label"]) * weights[chunk]).sum()
+            hits += ((logits.argmax(-1) == part["label"]) * theirs).sum()
         optimizer.step()
         figures = {"train_loss": torch.cat(losses).mean(), "train_accuracy": hits / weights.sum()}
         self.log_dict(figures, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["clip"]))
+
+    def _trained_on(self, batch: dict[str, Tensor], weights: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Spare a large network the clips of a batch that it holds out, and their weights ``(1, B)``."""
+        if self.kind.can_be_stacked:
+            return batch, weights
+        used = weights[0] > 0
+        return {name: values[used] for name, values in batch.items()}, weights[:, used]
 
     def _forward(self, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``(M, B, K)`` of members in training, and a loss of their own ``(M, B)`` or 0."""
@@ -610,7 +621,7 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
 
 
 def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Recogniser:
-    network = copy.deepcopy(network)
+    network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})  # replaced below
     for name, weight in parameters.items():
         module, _, leaf = name.rpartition(".")
         owner = network.get_submodule(module)
