@@ -11,6 +11,7 @@ from gammer_lightning.errors import GammerError
 
 NETWORKS = {
     "gam_mer": "gam_mer.GamMer",
+    "linear_svm": "baselines.linear_svm.LinearSvm",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
