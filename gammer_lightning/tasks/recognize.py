@@ -338,15 +338,15 @@ class RecognizeTask(pl.LightningModule):
         self.seen: list[dict[str, Tensor]] = []
 
     def _remember(self, batch: dict[str, Tensor]) -> None:
+        """Gather the clips of a network that is fitted, and fit it once all are there, before validation."""
         self.seen.append(batch)
         self.optimizers().step()  # without gradients: it counts the step, or no checkpoint would be written
+        if self.trainer.is_last_batch:
+            self._fit_members()
 
     def on_train_epoch_end(self) -> None:
-        """Lower the learning rate, or fit what is not trained by gradients."""
-        if self.kind.is_fitted:
-            self._fit_members()
-        else:
-            self.lr_schedulers().step()
+        """Lower the learning rate."""
+        self.lr_schedulers().step()
 
     def _fit_members(self) -> None:
         """Fit every member to the clips that it does not hold out, in the order of the data set."""
