@@ -97,6 +97,10 @@ INPUTS = {
     "pair": Input("inputs.onset_and_apex", lambda size: (2, 3, size, size)),
     "flow": Input("features.flow.flow_and_strain", lambda size: (3, size, size)),
     "flow_patches": Input("features.flow_patches.flow_patches", lambda size: (68, 6, size, size)),
+    "lbp_top": Input("features.lbp.lbp_top", lambda size: (4425,), is_of_recording=True),
+    "lbp_sip": Input("features.lbp.lbp_sip", lambda size: (500,), is_of_recording=True),
+    "stlbp_ip": Input("features.lbp.stlbp_ip", lambda size: (15750,), is_of_recording=True),
+    "bi_woof": Input("features.bi_woof.bi_woof", lambda size: (200,)),
     "sequence": Input("inputs.sequence", lambda size: (SEQUENCE, 3, size, size), is_of_recording=True),
 }
 """Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.recognition.CHANNELS`."""

@@ -24,6 +24,7 @@ NETWORKS = {
     "cnn_lstm": "baselines.cnn_lstm.CnnLstm",
     "micron_bert": "baselines.micron_bert.MicronBert",
     "selfme": "baselines.selfme.SelfME",
+    "linear_svm": "baselines.linear_svm.LinearSvm",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
@@ -154,7 +155,8 @@ class RecognizeTask(pl.LightningModule):
     def metrics(self) -> tuple[str, ...]:
         """What a sweep may choose by: never a score of test clips."""
         validation = ("val_uf1", "val_uar", "val_accuracy") if self.validates else ()
-        return ("train_loss", "train_accuracy", "latency_ms", "input_ms", "parameters", *validation)
+        loss = () if self.kind.is_fitted else ("train_loss",)
+        return (*loss, "train_accuracy", "latency_ms", "input_ms", "parameters", *validation)
 
     @property
     def validates(self) -> bool:
@@ -164,8 +166,18 @@ class RecognizeTask(pl.LightningModule):
     def configure_callbacks(self) -> list[pl.Callback]:
         """Refuse trainer settings that would spoil the evaluation, before Lightning's own checks."""
         refuse_trainer(self.trainer)
+        self._refuse_epochs()
         self.check_data(self.trainer.datamodule)
         return []
+
+    def _refuse_epochs(self) -> None:
+        fits_again = self.trainer.state.fn == TrainerFn.FITTING and self.trainer.max_epochs != 1
+        if self.kind.is_fitted and fits_again:
+            raise GammerError(
+                f"trainer.max_epochs {self.trainer.max_epochs} with model.network {self.hparams.network}",
+                "it is fitted once to all clips",
+                "set trainer.max_epochs to 1",
+            )
 
     def setup(self, stage: str) -> None:
         """Build members, their weights per clip and per class from the DataModule's clips.
@@ -291,9 +303,7 @@ class RecognizeTask(pl.LightningModule):
         optimizer = self.optimizers()
         optimizer.zero_grad(set_to_none=False)
         losses, hits = [], 0.0
-        weights = self.clip_weights[:, batch["clip"]]
-        if self.hparams.protocol == LEAKY:  # held out at the evaluation alpha only
-            weights = weights.maximum((batch["alpha"] != self.trainer.datamodule.eval_alpha).float())
+        weights = self._trained_by(batch)
         for chunk in self._chunks():
             own = _leaves(self.members, chunk)
             part, theirs = self._trained_on(batch, weights[chunk])
@@ -319,6 +329,13 @@ class RecognizeTask(pl.LightningModule):
         used = weights[0] > 0
         return {name: values[used] for name, values in batch.items()}, weights[:, used]
 
+    def _trained_by(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return 1 where a member is trained with a clip of the batch, else 0, ``(M, B)``."""
+        weights = self.clip_weights[:, batch["clip"]]
+        if self.hparams.protocol == LEAKY:  # held out at the evaluation alpha only
+            return weights.maximum((batch["alpha"] != self.trainer.datamodule.eval_alpha).float())
+        return weights
+
     def _forward(self, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``(M, B, K)`` of members in training, and a loss of their own ``(M, B)`` or 0."""
         if not self.kind.has_own_loss:
@@ -329,37 +346,37 @@ class RecognizeTask(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Forget the clips of a network that is fitted."""
-        self.seen: dict[int, Tensor] = {}
+        self.seen: list[dict[str, Tensor]] = []
 
     def _remember(self, batch: dict[str, Tensor]) -> None:
-        self.seen |= dict(zip(batch["clip"].tolist(), batch["input"].cpu(), strict=True))
+        """Gather the clips of a network that is fitted, and fit it once all are there, before validation."""
+        self.seen.append(batch)
         self.optimizers().step()  # without gradients: it counts the step, or no checkpoint would be written
+        if self.trainer.is_last_batch:
+            self._fit_members()
 
     def on_train_epoch_end(self) -> None:
-        """Lower the learning rate, or fit what is not trained by gradients."""
-        if self.kind.is_fitted:
-            self._fit_members()
-        else:
-            self.lr_schedulers().step()
+        """Lower the learning rate."""
+        self.lr_schedulers().step()
 
     def _fit_members(self) -> None:
-        """Fit every member to the clips that it does not hold out."""
+        """Fit every member to the clips that it does not hold out, in the order of the data set."""
         data = self.trainer.datamodule
-        clips = np.array(sorted(self.seen))
-        inputs = torch.stack([self.seen[clip] for clip in clips])
-        labels, subjects = np.asarray(data.labels)[clips], np.asarray(data.subjects)[clips]
-        seeds = np.repeat(self.hparams.seeds, len(self.recognition["folds"]))
+        seen = {name: torch.cat([batch[name] for batch in self.seen]) for name in self.seen[0]}
+        seen = {name: values[seen["clip"].argsort()] for name, values in seen.items()}
+        weights, inputs, labels = self._trained_by(seen), seen["input"].cpu(), seen["label"].cpu().numpy()
+        subjects = np.asarray(data.subjects)[seen["clip"].cpu()]
+        seeds = np.repeat(self.hparams.seeds, len(self.recognition["folds"])).tolist()
         fitted = []
-        for index, seed in enumerate(tqdm(seeds.tolist(), "fit", unit="member", leave=False)):
-            network, mine = unstack(self.members, index), self.clip_weights[index, clips].cpu().numpy() > 0
-            network.fit(inputs[torch.from_numpy(mine)], labels[mine], subjects[mine], seed)
+        for index, own in enumerate(tqdm(weights.cpu().numpy() > 0, "fit", unit="member")):
+            network = unstack(self.members, index).cpu()
+            network.fit(inputs[own], labels[own], subjects[own], seeds[index])
             fitted.append(network)
         with torch.no_grad():
             for weight, new in zip(self.members.parameters(), stack(fitted).parameters(), strict=True):
                 weight.copy_(new)
-        right = run_members(self.members, dict(self.members.named_parameters()), inputs.to(self.device)).argmax(-1)
-        hits = (right.cpu() == torch.from_numpy(labels)) * self.clip_weights[:, clips].cpu()
-        self.log("train_accuracy", hits.sum() / self.clip_weights[:, clips].sum().cpu(), prog_bar=True)
+        hits = (stacked_logits(self.members, seen["input"]).argmax(-1) == seen["label"]) * weights
+        self.log("train_accuracy", hits.sum() / weights.sum(), prog_bar=True)
 
     def _refuse_not_finite(self, finite: Tensor, what: str, first: int = 0) -> None:
         if finite.all():
