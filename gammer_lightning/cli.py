@@ -21,11 +21,12 @@ class Verb(NamedTuple):
 
 
 class TaskVerb(NamedTuple):
-    """``fit`` or ``test`` of a task; its settings are those of the task's classes."""
+    """``fit`` or ``test`` of a task, or a verb like them; its settings are those of the task's classes."""
 
     help: str
     task: str
     run: str
+    module: str = "training"
 
 
 VERBS: dict[str, Verb | TaskVerb] = {
@@ -61,6 +62,9 @@ VERBS: dict[str, Verb | TaskVerb] = {
     "magnify video": Verb("magnify a video's frames, of any size", "predict.magnify", "add_arguments", "main"),
     "recognize fit": TaskVerb("train and evaluate GAM-MER over subject folds", "recognize", "fit"),
     "recognize test": TaskVerb("evaluate a recognition run again", "recognize", "test"),
+    "recognize audit": TaskVerb(
+        "fit, scored honestly and as much public code scores, side by side", "recognize", "audit", "audit"
+    ),
     "recognize table": Verb(
         "the paper's Tables 1 and 2, published rows beside runs", "paper_tables", "add_arguments", "main"
     ),
@@ -132,10 +136,10 @@ def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
 def run_verb(name: str, argv: Sequence[str]) -> int | None:
     """Import the verb's module, parse its arguments and run it."""
     verb = VERBS[name]
+    module: Any = import_module(f"gammer_lightning.{verb.module}")
     if isinstance(verb, TaskVerb):
         training: Any = import_module("gammer_lightning.training")
-        return getattr(training, verb.run)(getattr(training, verb.task)(), argv)
-    module = import_module(f"gammer_lightning.{verb.module}")
+        return getattr(module, verb.run)(getattr(training, verb.task)(), argv)
     parser = argparse.ArgumentParser(f"gammer {name}", description=verb.help)
     getattr(module, verb.add_arguments)(parser)
     run: Callable[[argparse.Namespace], int | None] = getattr(module, verb.run)

@@ -8,7 +8,8 @@ Source: Wu et al. 2024, Tables 1 and 2.
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from gammer_lightning.data.class_sets import FIVE, THREE
 from gammer_lightning.errors import GammerError
@@ -17,17 +18,17 @@ DATASETS = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS"}
 # System: accuracy and F1 on CASME II, SAMM, SMIC-HS; None where the paper has N/A.
 TABLES = {
     3: {
-        "LBP-TOP*": (0.7026, 0.7429, 0.3954, 0.4102, 0.2000, 0.5280),
-        "Bi-WOOF*": (0.7805, 0.8026, 0.5211, 0.5139, 0.5727, 0.5829),
-        "CapsuleNet*": (0.7068, 0.7018, 0.6209, 0.5989, 0.5820, 0.5877),
+        "LBP-TOP": (0.7026, 0.7429, 0.3954, 0.4102, 0.2000, 0.5280),
+        "Bi-WOOF": (0.7805, 0.8026, 0.5211, 0.5139, 0.5727, 0.5829),
+        "CapsuleNet": (0.7068, 0.7018, 0.6209, 0.5989, 0.5820, 0.5877),
         "SSSN": (0.7119, 0.7151, 0.5662, 0.4513, 0.6341, 0.6329),
         "DSSN": (0.7080, 0.7300, 0.5735, 0.4664, 0.6341, 0.6462),
-        "OFF-ApexNet*": (0.8764, 0.8680, 0.5409, 0.5409, 0.6817, 0.6695),
+        "OFF-ApexNet": (0.8764, 0.8680, 0.5409, 0.5409, 0.6817, 0.6695),
         "Graph-TCN": (0.8648, 0.8871, 0.8050, 0.7657, None, None),
         "AU-GACN": (0.7120, 0.3550, 0.7020, 0.4330, None, None),
         "GACNN": (0.8966, 0.8695, 0.9098, 0.8463, None, None),
-        "micron-BERT*": (0.9034, 0.8914, None, None, 0.8580, 0.8384),
-        "SelfME*": (0.9078, 0.9290, None, None, 0.6970, 0.7012),
+        "micron-BERT": (0.9034, 0.8914, None, None, 0.8580, 0.8384),
+        "SelfME": (0.9078, 0.9290, None, None, 0.6970, 0.7012),
         "GAM-MM-MER": (0.9157, 0.9122, 0.9125, 0.9134, 0.8622, 0.8710),
     },
     5: {
@@ -46,6 +47,11 @@ TABLES = {
         "GAM-MM-MER": (0.8609, 0.8655, 0.8788, 0.8817),
     },
 }
+MEGC = ("LBP-TOP", "Bi-WOOF", "CapsuleNet", "OFF-ApexNet", "micron-BERT", "SelfME")
+"""Systems whose figures for three classes are no accuracy and F1, whatever the paper prints above them."""
+TABLE_CLASSES = {"table1": 3, "table2": 5}
+METRICS = "metrics"
+"""Beside a row's published figures: what they are, where not accuracy and F1."""
 NOTES = {
     3: "* printed as accuracy and F1, but they are UF1 and UAR of MEGC 2019 (of three of them from memory).",
     5: "SSSN has the same figures for three and for five classes; the text has .9024 for GAM-MM-MER's F1 on SAMM.",
@@ -81,6 +87,28 @@ def _results(run: str) -> dict:
     return json.loads(path.read_text())
 
 
+def paper_figures(name: str, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return what a table of the paper says of some rows, as `gammer_lightning.sweep.spec.Sweep.published` has it.
+
+    Args:
+        name: ``table1`` or ``table2``.
+        rows: Names of rows; those that bear no system's name have no figures.
+    """
+    classes = TABLE_CLASSES[name]
+    return {system: _by_data(classes, system) for system in rows if system in TABLES[classes]}
+
+
+def _by_data(classes: int, system: str) -> dict[str, Any]:
+    figures = TABLES[classes][system]
+    pairs = zip(DATASETS, zip(figures[::2], figures[1::2], strict=True), strict=False)  # no SMIC-HS of five classes
+    metrics = {METRICS: "UF1 / UAR of MEGC 2019"} if _is_of_megc(classes, system) else {}
+    return {f"{dataset}_{classes}": list(pair) for dataset, pair in pairs} | metrics
+
+
+def _is_of_megc(classes: int, system: str) -> bool:
+    return classes == 3 and system in MEGC
+
+
 def table(classes: int, published: dict[str, Sequence[float | None]], results: dict[str, dict]) -> str:
     """Return a Markdown table: a row for each published system, then a row for each run of that table.
 
@@ -91,7 +119,10 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: d
     """
     columns = [name for name in DATASETS if classes == 3 or name != "smic"]
     head = ["system", *(f"{DATASETS[name]} {metric}" for name in columns for metric in ("accuracy", "F1"))]
-    rows = [[f"{system} (published)", *map(_figure, figures)] for system, figures in published.items()]
+    rows = [
+        [f"{system}{'*' * _is_of_megc(classes, system)} (published)", *map(_figure, figures)]
+        for system, figures in published.items()
+    ]
     for run, result in results.items():
         if _column(result) == (classes, name := result["datasets"][0]):
             cells = ["-"] * (2 * len(columns))

@@ -143,6 +143,7 @@ def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
         "datasets": sorted({clip.dataset for clip in predictions.clips}),
         "clips": len(predictions.clips),
         "subjects": len(set(predictions.subjects)),
+        "folds": len(set(predictions.folds)),
         "clips_sha256": clip_hash,
         "mean": per_seed.mean().to_dict(),
         "std": per_seed.std().to_dict() if several else dict.fromkeys(per_seed),

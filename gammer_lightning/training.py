@@ -36,12 +36,23 @@ logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda log:
 
 @dataclass(frozen=True)
 class Task:
-    """What ``gammer <name>`` trains: the module, its data, and whether a fit ends with the test."""
+    """What ``gammer <name>`` trains.
+
+    Attributes:
+        name: The task.
+        module: Its module.
+        data: Its data.
+        test_after_fit: Whether a fit ends with the test.
+        verb: What trains it: ``fit``, or one that does more, by whose name its runs are marked.
+        callbacks: Those of that verb.
+    """
 
     name: str
     module: type[pl.LightningModule]
     data: type[pl.LightningDataModule]
     test_after_fit: bool = False
+    verb: str = "fit"
+    callbacks: Sequence[pl.Callback] = ()
 
 
 def magnify() -> Task:
@@ -132,9 +143,11 @@ class SettingsCLI(LightningCLI):
         return trainer
 
     def run_name(self) -> str:
-        """Return --name, or the stem of the YAML, or the task."""
+        """Return --name, or the stem of the YAML, or the task, marked with the verb where that is not fit."""
         files = self.config.get("config") or []
-        return self.config.name or (Path(str(files[-1])).stem if files else self.task.name)
+        name = self.config.name or (Path(str(files[-1])).stem if files else self.task.name)
+        mark = "" if self.task.verb == "fit" else f"-{self.task.verb}"
+        return name.removesuffix(mark) + mark
 
     def saved_config(self) -> str:
         """Return the YAML of all settings that make this run, which are all but where it lies."""
@@ -179,7 +192,7 @@ def fit(task: Task, argv: Sequence[str]) -> int:
     """
     resume, rest = _split_resume(argv)
     old = _unfinished(task, resume, rest) if resume else None
-    cli = SettingsCLI(task, "fit", ["--config", str(old.config), *rest] if old else rest)
+    cli = SettingsCLI(task, task.verb, ["--config", str(old.config), *rest] if old else rest)
     run = old or RunFolder(_shared_folder(cli))
     try:
         trainer = _trainer_of(cli, run, argv)
@@ -220,19 +233,19 @@ def _unfinished(task: Task, resume: str, rest: Sequence[str]) -> RunFolder:
         raise GammerError(
             f"{other[0]} beside --resume",
             "a resumed run keeps its settings; only --trainer.* and --wandb may be given",
-            f"start a new run: gammer {task.name} fit -c {run.config} {other[0]} ...",
+            f"start a new run: gammer {task.name} {task.verb} -c {run.config} {other[0]} ...",
         )
     if run.facts["finished"]:
         raise GammerError(
             f"the run {resume} is finished",
             "only an interrupted run can be resumed",
-            f"gammer {task.name} test {resume}, or a new run: gammer {task.name} fit -c {run.config}",
+            f"gammer {task.name} test {resume}, or a new run: gammer {task.name} {task.verb} -c {run.config}",
         )
     if not run.last.is_file():
         raise GammerError(
             f"the run {resume} has no checkpoints/last.ckpt",
             "it stopped before its first epoch was done",
-            f"start again: gammer {task.name} fit -c {run.config}",
+            f"start again: gammer {task.name} {task.verb} -c {run.config}",
         )
     return run
 
@@ -259,11 +272,11 @@ def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Tra
         if run.last.is_file():
             forget_metrics_after(run, _steps_done(run))
         facts = {"task": cli.task.name, "name": cli.run_name(), "seed": cli.config.seed_everything}
-        run.save_start(cli.saved_config(), [cli.task.name, "fit", *argv], **facts)
+        run.save_start(cli.saved_config(), [cli.task.name, cli.task.verb, *argv], **facts)
     return cli.instantiate_trainer(
         logger=loggers(run, cli.config.wandb or wandb_default()),
         default_root_dir=run.path,
-        callbacks=[*_checkpoint_callbacks(cli.task, run), *row_callbacks()],
+        callbacks=[*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run), *row_callbacks()],
     )
 
 
@@ -285,7 +298,7 @@ def _remove_if_nothing_began(run: RunFolder) -> None:
 
 def _report_stop(task: Task, run: RunFolder) -> int:
     if rank_zero_only.rank == 0:
-        resumable = f"resume: gammer {task.name} fit --resume {run.path}"
+        resumable = f"resume: gammer {task.name} {task.verb} --resume {run.path}"
         print(f"stopped; run folder: {run.path}\n{resumable if run.last.is_file() else 'no epoch was done'}")
     return 130
 

@@ -45,6 +45,7 @@ def test_without_runs_the_published_rows_are_printed(capsys):
     assert cli.main(["recognize", "table"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("(published)") == 12 + 13 and "UF1 and UAR of MEGC 2019" in printed
+    assert printed.count("* (published)") == 6 and printed.index("SelfME* (published)") < printed.index("Table 2")
 
 
 def test_a_run_without_results_and_a_folder_that_is_no_run_are_refused(here, capsys):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from gammer_lightning import cli
+from gammer_lightning.data.recognition import MagnifiedClips
 from gammer_lightning.errors import GammerError
 from gammer_lightning.sweep.spec import read_sweep
 
@@ -31,6 +32,7 @@ def write(tmp_path, monkeypatch):
 @pytest.mark.parametrize("path", sorted((ROOT / "sweeps").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_row_of_a_shipped_sweep_is_a_possible_fit(path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(MagnifiedClips, "refuse_without_action_units", lambda *_: None)  # which reads the clips
     assert cli.main(["sweep", "run", "--dry-run", str(path)]) == 0
     sweep, printed = read_sweep(path), capsys.readouterr().out
     assert sweep.study == path.stem
@@ -42,6 +44,30 @@ def test_rows_become_flags_of_fit(write):
     sweep = read_sweep(write(seeds=[4], rows={"a b": {"model.depth": 3, "data.train_alphas": [1, 2.5]}, "base": {}}))
     start = ["gammer", "recognize", "fit", "-c", BASE, "--name", "s", "--model.seeds=[4]"]
     assert sweep.commands() == {"a b": [*start, "--model.depth=3", "--data.train_alphas=[1, 2.5]"], "base": start}
+
+
+def test_a_row_may_have_a_yaml_and_seeds_of_its_own(write):
+    rows = {"a": {"model.depth": 3, "config": "x.yaml", "model.seeds": [7]}, "b": {}}
+    sweep = read_sweep(write(seeds=[4, 5], common={"data.eval_alpha": 8}, rows=rows))
+    flags = sweep.commands()["a"][7:]
+    assert flags == ["--config=x.yaml", "--model.seeds=[7]", "--data.eval_alpha=8", "--model.depth=3"]
+    assert sweep.seeds_of("a") == [7] and sweep.seeds_of("b") == [4, 5] and sweep.files == [BASE, "x.yaml"]
+
+
+def test_rows_can_be_left_out(write, capsys):
+    path = write(rows={"a": {}, "b": {}, "c": {}}, published={"b": {"casme2_3": [0.9, None]}}, reference="a")
+    assert cli.main(["sweep", "run", "--dry-run", path, "--skip", "b", "--skip", "c"]) == 0
+    assert re.findall("# .*", capsys.readouterr().out) == ["# a"]
+    assert cli.main(["sweep", "run", "--dry-run", path, "--skip", "d"]) == 2
+    assert "its rows are a, b, c" in capsys.readouterr().err
+
+
+def test_the_papers_tables_are_published_figures_by_name(write):
+    rows = {"Graph-TCN": {}, "LBP-TOP": {}, "another": {}}
+    three, five = (read_sweep(write(rows=rows, published=name)).published for name in ("table1", "table2"))
+    assert three["Graph-TCN"] == {"casme2_3": [0.8648, 0.8871], "samm_3": [0.805, 0.7657], "smic_3": [None, None]}
+    assert three["LBP-TOP"]["metrics"] == "UF1 / UAR of MEGC 2019" and set(three) == {"Graph-TCN", "LBP-TOP"}
+    assert five["LBP-TOP"] == {"casme2_5": [0.3968, 0.3589], "samm_5": [0.3556, 0.3589]}
 
 
 def test_a_grid_is_every_combination(write):
@@ -89,6 +115,8 @@ def test_a_row_that_cannot_run_is_named(write, settings, message, capsys):
         ({"rows": {"a": {}}, "reference": "b"}, "'b': it names no row|it names no row"),
         ({"rows": {"a": {}}, "published": {"b": {"casme2_3": [0.9, 0.9]}}}, "it names no row"),
         ({"rows": {"a": {}}, "published": {"a": {"casme2_3": 0.9}}}, "two figures"),
+        ({"rows": {"a": {}}, "published": {"a": {"casme2_3": [0.9]}}}, "two figures"),
+        ({"rows": {"a": {}}, "published": "table9"}, "table1 or table2"),
         ({"rows": {"a": {}}, "base": "experiments/other.yaml"}, "recognize or magnify"),
         ({"rows": {"a": {}}, "raws": {}}, "keys are base, common, "),
         ({"text": "study: s\nbase: b\nrows: {a: {}, a: {}}"}, "'a' occurs twice"),

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import itertools
 import shutil
 import time
 from dataclasses import replace
@@ -20,6 +21,8 @@ from gammer_lightning.protocol import scores
 from gammer_lightning.results import MICROFACES_NOTE
 from gammer_lightning.sweep import table
 from gammer_lightning.sweep.comparison import RESAMPLES, differences, holm, pareto, subject_counts
+from gammer_lightning.sweep.entries import study_entries
+from gammer_lightning.sweep.figures import bars, bubbles
 from gammer_lightning.sweep.spec import Search, Sweep, read_sweep
 from gammer_lightning.sweep.study import Row
 from gammer_lightning.sweep.table import write_table
@@ -180,7 +183,57 @@ def test_rows_of_other_clips_are_not_compared(tmp_path):
     rows = [complete(tmp_path, "a", RIGHT), complete(tmp_path, "b", np.tile(RIGHT, 2)[:, :24], subjects=4)]
     text = write_table([(sweep(rows), rows)], tmp_path / "out")
     assert cells(text)["b"][3:5] == ["-", "-"] and "[1] other clips than those of 'a'" in text
-    assert "made (a): 18 clips" in text and "made (b): 24 clips" in text
+    assert "made (but where a row's footnote says otherwise): 18 clips" in text and "[2] 24 clips of 4 subj" in text
+    assert cells(text)["b"][0].endswith(" [1] [2]")
+
+
+def test_a_row_of_other_folds_and_seeds_says_so(tmp_path):
+    rows = [complete(tmp_path, name, answers) for name, answers in (("a", RIGHT), ("b", WRONG[:1]))]
+    other = {"protocol": "stratified folds; counts pooled over folds", "folds": 2}
+    rows[1] = replace(rows[1], results=rows[1].results | other)
+    text = write_table([(sweep(rows), rows)], tmp_path / "out")
+    assert cells(text)["b"][0] == "0.000 [1]" and cells(text)["b"][3].startswith("-1.000")
+    assert "- [1] stratified folds; counts pooled over 2 folds; seed 0\n" in text
+    assert "made (but where a row's footnote says otherwise): 18 clips of 3 subjects" in text
+
+
+def cost(row, parameters, input_ms=1.0, latency_ms=2.0):
+    return replace(row, values={"parameters": parameters, "input_ms": input_ms, "latency_ms": latency_ms})
+
+
+def test_what_networks_of_several_sizes_cost_is_shown(tmp_path):
+    rows = [cost(complete(tmp_path, "small", RIGHT), 1670), cost(complete(tmp_path, "large", WRONG), 2.75e7, 100, 23.4)]
+    rows.append(complete(tmp_path, "unknown", WRONG))
+    found = cells(write_table([(sweep(rows), rows)], tmp_path / "out"))
+    assert [found[name][5:] for name in ("row", "small", "large", "unknown")] == [
+        ["parameters", "ms per clip"],
+        ["1,670", "3.0"],
+        ["27.5 M", "123"],
+        ["", ""],
+    ]
+    read = pd.read_csv(tmp_path / "out/table.csv").set_index("row")
+    assert read.loc["large", ["parameters", "input_ms", "latency_ms"]].tolist() == [2.75e7, 100, 23.4]
+    assert (tmp_path / "out/figures/cost-made.png").is_file()
+    assert "UF1 against time per clip" in (tmp_path / "out/index.html").read_text()
+
+
+def test_what_networks_of_one_size_cost_is_not_shown(tmp_path):
+    rows = [cost(complete(tmp_path, name, RIGHT), 1670, input_ms=ms) for name, ms in (("a", 1), ("b", 2))]
+    text = write_table([(sweep(rows), rows)], tmp_path / "out")
+    assert len(cells(text)["row"]) == 5 and "per clip" not in text
+    assert not (tmp_path / "out/figures/cost-made.png").exists()
+
+
+def test_names_in_a_crowd_of_bubbles_cover_no_bubble_and_no_other_name(tmp_path):
+    crowd = [(3.0, 1670), (3.1, 900), (3.2, 5e4), (2.9, 1e6), (3.3, 1e3), (8.0, 1e7), (3.05, 2e3), (2.95, 3e3)]
+    rows = [cost(complete(tmp_path, f"system {i}", RIGHT), p, ms, 0.1) for i, (ms, p) in enumerate(crowd)]
+    (axes,) = bubbles(study_entries(sweep(rows), rows)).axes
+    names = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    (drawn,) = (marks for marks in axes.collections if len(marks.get_offsets()) == len(rows))
+    middles = axes.transData.transform(drawn.get_offsets())
+    assert len(names) == len(crowd) == len(middles)
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(names, 2))
+    assert not any(name.contains(*middle) for name in names for middle in middles)
 
 
 def test_without_the_reference_nothing_is_compared_and_the_table_says_so(tmp_path):
@@ -211,6 +264,23 @@ def test_published_figures_are_those_of_the_same_data(tmp_path, made, heads, fig
     text = write_table([(sweep(rows, published=PUBLISHED), rows)], tmp_path / "out")
     assert (cells(text)["row"][5:], cells(text)["a"][5:]) == (heads, figures)
     assert ("no target" in text) == bool(heads) and ("orientation only" in text) == (not made)
+
+
+def test_published_figures_that_are_of_other_metrics_or_missing_say_so(tmp_path):
+    rows = [complete(tmp_path, name, RIGHT, dataset="casme2") for name in "abcd"]
+    published = {
+        "a": {"casme2_3": [0.7026, 0.7429], "metrics": "UF1 / UAR"},
+        "b": {"casme2_3": [0.6098, None]},
+        "c": {"casme2_3": [None, None]},
+    }
+    text = write_table([(sweep(rows, published=published), rows)], tmp_path / "out")
+    assert [cells(text)[name][5] for name in "abcd"] == ["0.7026 / 0.7429 [1]", "0.6098 / N/A", "N/A", ""]
+    assert "- [1] published figures that are UF1 / UAR, whatever" in text
+    read = pd.read_csv(tmp_path / "out/table.csv").set_index("row")
+    assert read.loc["a", "published_metrics"] == "UF1 / UAR" and pd.isna(read.loc["b", "published_metrics"])
+    entries = study_entries(sweep(rows, published=published), rows)
+    diamonds = [c for c in bars([entries]).axes[0].collections if c.get_offsets().shape[1] and c.get_zorder() == 3]
+    assert [len(marks.get_offsets()) for marks in diamonds] == [1]  # b's accuracy, and nothing of a
 
 
 def test_csv_has_the_raw_numbers(tmp_path):

@@ -18,6 +18,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer sweep run``."""
     parser.add_argument("spec", metavar="SPEC", help="a sweep's YAML, e.g. sweeps/table4_alpha.yaml")
     parser.add_argument("--base", help="another experiment to sweep, e.g. experiments/recognize_casme2_5.yaml")
+    parser.add_argument(
+        "--skip",
+        metavar="ROW",
+        action="append",
+        default=[],
+        help="leave this row out, e.g. one that the data cannot have",
+    )
     parser.add_argument("--dry-run", action="store_true", help="check every row, print its command, run nothing")
     _add_slot_arguments(parser)
 
@@ -42,6 +49,7 @@ def run_command(arguments: argparse.Namespace) -> int:
     """Check every row, then run what is not done, or only print the commands."""
     sweep = read_sweep(arguments.spec)
     sweep = sweep.on(arguments.base) if arguments.base else sweep
+    sweep = sweep.without(arguments.skip)
     slots = [] if arguments.dry_run else _slots(arguments, sweep)
     check_sweep(sweep)
     if arguments.dry_run:
@@ -51,7 +59,7 @@ def run_command(arguments: argparse.Namespace) -> int:
 
     with storage_errors(sweep.study):
         storage = open_storage(arguments.storage, sweep.study)
-        study = join_study(storage, sweep, Path(sweep.base).read_text())
+        study = join_study(storage, sweep, "\n".join(Path(file).read_text() for file in sweep.files))
     return _supervise(study, slots, arguments.storage)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gammer_lightning.data.class_sets import FIVE, THREE
+from gammer_lightning.paper_tables import METRICS
 from gammer_lightning.sweep.comparison import Difference, differences, holm, pareto, subject_counts
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.study import Row, host
@@ -30,6 +31,7 @@ class Entry:
         difference: Its difference to the reference; None where both did not judge the same clips, or cannot be read.
         p_holm: The difference's p, corrected after Holm over the rows of the study.
         published: Accuracy and F1 in the paper by data set and number of classes: those that may stand beside it.
+        published_metrics: What they are where the paper's heading does not say it; empty where it does.
         is_optimal: Whether no other row of a search is as good in both metrics and better in one.
         notes: Footnotes.
     """
@@ -39,7 +41,8 @@ class Entry:
     is_reference: bool = False
     difference: Difference | None = None
     p_holm: float | None = None
-    published: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    published: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    published_metrics: str = ""
     is_optimal: bool = False
     notes: Sequence[str] = ()
 
@@ -55,6 +58,17 @@ class Entry:
         return str(run.relative_to(here) if run.is_relative_to(here) else run) if run else ""
 
     @property
+    def parameters(self) -> float | None:
+        """Trainable values of one network; None where the run did not log them."""
+        return self.row.values.get("parameters")
+
+    @property
+    def milliseconds(self) -> float | None:
+        """Time that a clip takes, ms: to make the network's input of it, and the network; None where not logged."""
+        times = [self.row.values.get(name) for name in ("input_ms", "latency_ms")]
+        return None if None in times else sum(times)
+
+    @property
     def results(self) -> dict[str, Any]:
         """What results.json says; empty where there is none."""
         return self.row.results or {}
@@ -63,6 +77,11 @@ class Entry:
 def has_results(sweep: Sweep) -> bool:
     """Whether a sweep's table compares recognition results; that of a search, or over `magnify`, shows metrics."""
     return sweep.task == "recognize" and sweep.search is None
+
+
+def differ_in_cost(entries: Sequence[Entry]) -> bool:
+    """Whether the rows of a study are networks of several sizes, so that a table says what each one costs."""
+    return len({entry.parameters for entry in entries if entry.results} - {None}) > 1
 
 
 def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
@@ -82,7 +101,16 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
             compared.get(row.name),
             corrected.get(row.name),
             {key: sweep.published.get(row.name, {}).get(key, ()) for key in published},
-            notes=[note for note in (judged[row.name][1], _other_clips(row, rows, reference)) if note],
+            sweep.published.get(row.name, {}).get(METRICS, ""),
+            notes=[
+                note
+                for note in (
+                    judged[row.name][1],
+                    _other_clips(row, rows, reference),
+                    _other_evaluation(row, rows, reference),
+                )
+                if note
+            ],
         )
         for row in rows
     ]
@@ -158,6 +186,21 @@ def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:
     return f"other clips than those of {reference!r}"
 
 
+def _other_evaluation(row: Row, rows: Sequence[Row], reference: str) -> str:
+    """Return what of a row's evaluation is not that of most rows, which a study's note tells."""
+    usual = _usual(rows, reference)
+    if not row.results or not usual:
+        return ""
+    return "; ".join(own for own, other in zip(_evaluated(row.results), usual, strict=True) if own != other)
+
+
+def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
+    """Return what was evaluated in the reference, or where it has no results in the first row that has."""
+    found = {row.name: row.results for row in rows if row.results}
+    results = found.get(reference) or next(iter(found.values()), None)
+    return _evaluated(results) if results else None
+
+
 def data_key(results: Mapping[str, Any]) -> str:
     """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them."""
     datasets = results["datasets"]
@@ -173,7 +216,7 @@ def data_name(key: str) -> str:
 def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     """Return which published figures may stand beside a study: of its data and classes; for microfaces of all data."""
     results = next((row.results for row in rows if row.results), None)
-    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures)
+    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key != METRICS)
     if results is None:
         return []
     own, classes = data_key(results), set(results["classes"])
@@ -184,22 +227,25 @@ def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
 
 
 def study_notes(entries: Sequence[Entry]) -> list[str]:
-    """Return what was evaluated in a study, one note for each list of clips, protocol and seeds that its rows have."""
-    rows_of: dict[str, list[str]] = {}
-    for entry in entries:
-        if entry.results:
-            rows_of.setdefault(_evaluated(entry.results), []).append(entry.row.name)
-    notes = []
-    for text, names in rows_of.items():
-        of = f" ({', '.join(names)})" if len(rows_of) > 1 else ""
-        notes.append(f"{entries[0].sweep.study}{of}: {text}.")
-    return notes + _without_reference(entries)
+    """Return what was evaluated in a study: clips, protocol and seeds of its rows but those with a footnote on them."""
+    reference = next((entry.row.name for entry in entries if entry.is_reference), "")
+    rows = [entry.row for entry in entries]
+    usual = _usual(rows, reference)
+    if usual is None:
+        return _without_reference(entries)
+    others = any(_other_evaluation(row, rows, reference) for row in rows)
+    but = " (but where a row's footnote says otherwise)" if others else ""
+    return [f"{entries[0].sweep.study}{but}: {'; '.join(usual)}.", *_without_reference(entries)]
 
 
-def _evaluated(results: Mapping[str, Any]) -> str:
+def _evaluated(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return clips, protocol and seeds in words."""
     data = ", ".join(NAMES.get(name, name) for name in results["datasets"])
     counts = f"{results['clips']} clips of {results['subjects']} subjects ({data}), {len(results['classes'])} classes"
-    return f"{counts}; {results['protocol']}; seeds {', '.join(map(str, results['seeds']))}"
+    folds = f"over {results['folds']} folds" if "folds" in results else "over folds"  # older runs did not count them
+    seeds = list(map(str, results["seeds"]))
+    protocol = results["protocol"].replace("over folds", folds)
+    return counts, protocol, f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
 
 
 def _without_reference(entries: Sequence[Entry]) -> list[str]:

@@ -12,10 +12,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
 
 from gammer_lightning.results import draw_shares
-from gammer_lightning.sweep.entries import Entry, data_key, data_name, has_results, objectives
+from gammer_lightning.sweep.entries import Entry, data_key, data_name, differ_in_cost, has_results, objectives
 
 DPI = 150
 STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
@@ -62,6 +63,10 @@ def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
     if scored and has_results(sweep):
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
         yield _picture(f"confusion-{study}", alt, confusions(scored))
+    priced = [entry for entry in scored if None not in (entry.parameters, entry.milliseconds)]
+    if priced and has_results(sweep) and differ_in_cost(entries):
+        alt = f"{study}: UF1 against time per clip; a bubble's area grows with the square root of the parameters"
+        yield _picture(f"cost-{study}", alt, bubbles(priced))
     if scored and len(_varied(entries)) > 1:
         yield _picture(f"heat-{study}", f"{study}: {_score_name(entries[0])} over the grid", heat_map(entries))
     if scored and sweep.search:
@@ -122,11 +127,17 @@ def _bars_of_score(axes: Axes, entries: Sequence[Entry], index: int, score: str)
     stds = [entry.results["std"][score] or 0 for entry in entries]
     places = np.arange(len(entries)) + 0.4 * index - 0.2
     axes.barh(places, means, 0.38, xerr=stds, color=COLOURS[score], ecolor="0.35", capsize=2, label=SCORES[score])
-    published = [entry.published.get(data_key(entry.results)) for entry in entries]
-    marks = [(figures[index], place) for figures, place in zip(published, places, strict=True) if figures]
+    published = [_published(entry)[index] for entry in entries]
+    marks = [(figure, place) for figure, place in zip(published, places, strict=True) if figure is not None]
     if marks:
         label = "published, another split" if index else None
         axes.scatter(*zip(*marks, strict=True), 22, "white", marker="D", edgecolors="black", zorder=3, label=label)
+
+
+def _published(entry: Entry) -> Sequence[float | None]:
+    """Return published accuracy and F1 of the same data; None where there is none, or it is of other metrics."""
+    figures = entry.published.get(data_key(entry.results))
+    return figures if figures and not entry.published_metrics else (None, None)
 
 
 def class_bars(studies: Sequence[Sequence[Entry]]) -> Figure:
@@ -170,6 +181,92 @@ def confusions(entries: Sequence[Entry]) -> Figure:
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("true", fontsize=9)
     return figure
+
+
+def bubbles(entries: Sequence[Entry]) -> Figure:
+    """Draw UF1 against the time that a clip takes, and each network's parameters as the area of a bubble.
+
+    Areas grow with the square root of the parameters, or the smallest networks could not be seen beside the largest.
+
+    Args:
+        entries: Entries with results, parameters and times.
+    """
+    figure, (axes,) = _panels(1, 1, 8, 5.5)
+    times = [entry.milliseconds for entry in entries]
+    means, stds = ([entry.results[kind]["uf1"] for entry in entries] for kind in ("mean", "std"))
+    areas = [_area(entry.parameters) for entry in entries]
+    colours = [COLOURS["uf1" if entry.is_reference else "accuracy"] for entry in entries]
+    axes.errorbar(times, means, [std or 0 for std in stds], fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
+    axes.scatter(times, means, areas, colours, alpha=0.8, edgecolors="0.3", linewidths=0.6, zorder=2)
+    axes.set(xscale="log", xlabel="time per clip, ms", ylabel="UF1", title=_title(entries[0]))
+    axes.margins(0.12)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    _legend_of_areas(axes, [entry.parameters for entry in entries])
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # so that nothing moves once the names have their places
+    names = [_cut(entry.row.name) for entry in entries]
+    _write_beside(axes, np.column_stack([times, means]), np.sqrt(np.array(areas) / np.pi), names)
+    return figure
+
+
+def _area(parameters: float) -> float:
+    return 10 * math.sqrt(max(parameters, 100) / 1000)
+
+
+def _legend_of_areas(axes: Axes, parameters: Sequence[float]) -> None:
+    """Show bubbles of a thousand, a hundred thousand and ten million parameters, those that the networks are near."""
+    for count, label in ((1e3, "1 thousand"), (1e5, "100 thousand"), (1e7, "10 million")):
+        if min(parameters) / 100 < count < max(parameters) * 100:
+            axes.scatter([], [], _area(count), "white", edgecolors="0.3", linewidths=0.6, label=label)
+    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
+    axes.legend(title="parameters", labelspacing=2.2, handletextpad=1.6, **place)
+
+
+def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequence[str]) -> None:
+    """Write each point's name where it covers no bubble and no other name, joined by a line where that is far.
+
+    Args:
+        axes: Where, its layout settled.
+        points: ``(n, 2)`` in the axes' own units.
+        radii: Radius of each point's bubble in points of 1/72 inch, ``(n,)``.
+        names: The names.
+    """
+    per_pixel = 72 / axes.figure.dpi
+    centres, room = axes.transData.transform(points) * per_pixel, axes.get_window_extent()
+    room = Bbox(room.get_points() * per_pixel)
+    taken = [_box(*centre, radius, radius) for centre, radius in zip(centres, radii, strict=True)]
+    for index in np.argsort(radii):  # the names of what is small, which they could cover, first
+        name = axes.annotate(names[index], points[index], (0, 0), textcoords="offset points", fontsize=8,
+                             ha="center", va="center")  # fmt: skip
+        extent = name.get_window_extent()
+        half = np.array([extent.width, extent.height]) * per_pixel / 2 + 1
+        places = [(far, centres[index] + offset) for far, offset in _places(radii[index], half)]
+        free = [place for place in places if _is_free(_box(*place[1], *half), taken, room)]
+        far, place = (free or places)[0]
+        name.set_position(place - centres[index])
+        taken.append(_box(*place, *half))
+        if far:
+            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 6, "shrinkB": radii[index]}
+            axes.annotate("", points[index], place - centres[index], textcoords="offset points", arrowprops=line)
+
+
+def _places(radius: float, half: np.ndarray) -> Iterator[tuple[bool, np.ndarray]]:
+    """Return offsets of a name's middle from a bubble's, from near to far, and whether it needs a line to it."""
+    directions = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
+    for distance in (1, 6, 14, 24, 36, 50):
+        for direction in directions:
+            yield distance > 6, direction * (half + radius / np.linalg.norm(direction) + distance)
+
+
+def _box(x: float, y: float, half_width: float, half_height: float) -> Bbox:
+    return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
+
+
+def _is_free(box: Bbox, taken: Sequence[Bbox], room: Bbox) -> bool:
+    inside = box.x0 >= room.x0 and box.x1 <= room.x1 and box.y0 >= room.y0 and box.y1 <= room.y1
+    return inside and not box.count_overlaps(taken)
 
 
 def heat_map(entries: Sequence[Entry]) -> Figure:

@@ -4,12 +4,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gammer_lightning.results import MICROFACES_NOTE
 from gammer_lightning.sweep.comparison import RESAMPLES
-from gammer_lightning.sweep.entries import Entry, data_key, data_name, has_results, ranked, study_notes
+from gammer_lightning.sweep.entries import (
+    Entry,
+    data_key,
+    data_name,
+    differ_in_cost,
+    has_results,
+    ranked,
+    study_notes,
+)
 
 SPREAD = "±: sample standard deviation over seeds."
 DIFFERENCE = (
@@ -19,9 +27,14 @@ DIFFERENCE = (
     "compare, or none that differ."
 )
 PUBLISHED = (
-    "Published: accuracy / F1 of the paper, from a split that is not leave-one-subject-out: to be looked at, no target."
+    "Published: accuracy / F1 as the paper prints them, its own from a split that is not leave-one-subject-out, the "
+    "others from as many protocols: to be looked at, no target."
 )
 ORIENTATION = "Published figures beside microfaces are of other data: for orientation only."
+COST = (
+    "ms per clip: to make the network's input (magnified where the row's is, its face found before) and the network, "
+    "one clip at a time, as the row's own run measured it; rows that run at once share the machine."
+)
 NEGATIVE = re.compile(r"(?<![\w.])-(?=\.?\d)")
 """The sign of a number, where it is one: LaTeX and HTML have a better one than the hyphen."""
 PARETO = "Pareto: no other row is as good in both metrics and better in one."
@@ -29,10 +42,11 @@ PARETO = "Pareto: no other row is as good in both metrics and better in one."
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell: its text, and what its column sorts by (None: comes last)."""
+    """A cell: its text, what its column sorts by (None: comes last), and its footnotes."""
 
     text: str = ""
     value: float | str | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,38 +88,39 @@ def make_table(studies: Sequence[Sequence[Entry]]) -> Table:
     """
     studies = [ranked(entries) for entries in studies]
     columns = [_columns(entries) for entries in studies]
-    footnotes = list(dict.fromkeys(note for entries in studies for entry in entries for note in entry.notes))
     by_name = [{entry.row.name: entry for entry in entries} for entries in studies]
     lines = [
-        _line(name, [entries.get(name) for entries in by_name], columns, footnotes)
+        _line(name, [entries.get(name) for entries in by_name], columns)
         for name in dict.fromkeys(name for entries in by_name for name in entries)
     ]
+    footnotes = list(dict.fromkeys(note for line in lines for cell in line.cells for note in cell.notes))
     return Table(
         ", ".join(entries[0].sweep.study for entries in studies),
         [(heading, len(group)) for heading, group in zip(_groups(studies), columns, strict=True)],
         [heading for group in columns for heading, _ in group],
-        lines,
+        [replace(line, cells=[_marked(cell, footnotes) for cell in line.cells]) for line in lines],
         [f"[{number}] {text}" for number, text in enumerate(footnotes, 1)] + _notes(studies),
     )
 
 
-def _line(
-    name: str, entries: Sequence[Entry | None], columns: Sequence[Sequence[Column]], footnotes: Sequence[str]
-) -> Line:
+def _marked(cell: Cell, footnotes: Sequence[str]) -> Cell:
+    return replace(cell, text=cell.text + "".join(f" [{footnotes.index(note) + 1}]" for note in cell.notes))
+
+
+def _line(name: str, entries: Sequence[Entry | None], columns: Sequence[Sequence[Column]]) -> Line:
     groups = zip(entries, columns, strict=True)
-    cells = [cell for entry, group in groups for cell in _cells(entry, group, footnotes)]
+    cells = [cell for entry, group in groups for cell in _cells(entry, group)]
     return Line(name, cells, [entry for entry in entries if entry])
 
 
-def _cells(entry: Entry | None, columns: Sequence[Column], footnotes: Sequence[str]) -> list[Cell]:
+def _cells(entry: Entry | None, columns: Sequence[Column]) -> list[Cell]:
     """Return the cells of a row in one study; its state, where it has no figures, and its footnotes in one of them."""
     if entry is None:
         return [Cell() for _ in columns]
     cells = [cell(entry) for _, cell in columns]
     at = -1 if entry.sweep.search else 0
     text = cells[at].text or ("-" if entry.row.state == "complete" else entry.row.state)
-    marks = "".join(f" [{footnotes.index(note) + 1}]" for note in entry.notes)
-    cells[at] = Cell(text + marks, cells[at].value)
+    cells[at] = replace(cells[at], text=text, notes=entry.notes)
     return cells
 
 
@@ -130,6 +145,7 @@ def _columns(entries: Sequence[Entry]) -> list[Column]:
             *(_score(*column) for column in (("accuracy", "accuracy"), ("UF1", "uf1"), ("UAR", "uar"))),
             ("ΔUF1 [95 %]", _difference),
             ("p (Holm)", _p),
+            *([("parameters", _parameters), ("ms per clip", _milliseconds)] if differ_in_cost(entries) else []),
             *(_published(key, _own_key(entries)) for key in published),
         ]
     metrics = sweep.metrics or list(dict.fromkeys(name for entry in entries for name in entry.row.values))
@@ -169,10 +185,27 @@ def _probability(p: float) -> str:
     return f"{p:.3f}" if p >= 0.001 else "<.001"
 
 
+def _parameters(entry: Entry) -> Cell:
+    if (count := entry.parameters) is None:
+        return Cell()
+    return Cell(f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:.1f} M", count)
+
+
+def _milliseconds(entry: Entry) -> Cell:
+    if (time := entry.milliseconds) is None:
+        return Cell()
+    return Cell(f"{time:.0f}" if time >= 100 else f"{time:.1f}", time)
+
+
 def _published(key: str, own: str) -> Column:
     def cell(entry: Entry) -> Cell:
         figures = entry.published[key]
-        return Cell(" / ".join(f"{figure:.4f}" for figure in figures), figures[0]) if figures else Cell()
+        if not any(figures):
+            return Cell("N/A" if figures else "")
+        metrics = entry.published_metrics
+        note = f"published figures that are {metrics}, whatever the paper's heading says"
+        text = " / ".join("N/A" if figure is None else f"{figure:.4f}" for figure in figures)
+        return Cell(text, figures[0], [note] if metrics else [])
 
     return "published" if key == own else f"published: {data_name(key)}", cell
 
@@ -218,6 +251,7 @@ def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
         SPREAD: compared,
         DIFFERENCE: compared,
         MICROFACES_NOTE: "microfaces" in data,
+        COST: any(map(differ_in_cost, studies)) and compared,
         PUBLISHED: published,
         ORIENTATION: published and "microfaces" in data,
     }

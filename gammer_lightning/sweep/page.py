@@ -48,7 +48,7 @@ thead th { padding: .2rem .3rem; color: var(--soft); vertical-align: bottom; whi
 thead .group { color: var(--ink); text-align: left; padding: .6rem; border-left: 1px solid var(--rule); }
 .first { border-left: 1px solid var(--rule); }
 tr > :first-child {
-  position: sticky; left: 0; z-index: 1; min-width: 9rem; background: var(--sheet); text-align: left;
+  position: sticky; left: 0; z-index: 1; min-width: 10rem; background: var(--sheet); text-align: left;
   white-space: normal;
 }
 tbody tr:hover > * { background: var(--tint); }

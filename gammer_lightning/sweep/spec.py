@@ -22,6 +22,7 @@ from typing import Any
 import yaml
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.paper_tables import METRICS, TABLE_CLASSES, paper_figures
 
 TASKS = ("recognize", "magnify")
 SAMPLERS = ("tpe", "random")
@@ -107,7 +108,9 @@ class Sweep:
         search: How rows are drawn. One of rows, grid and search is given.
         reference: Row that the others are compared with; the first one where it is not given.
         published: For each row accuracy and F1 in the paper, by data set and number of classes, e.g.
-            ``{casme2_3: [.9157, .9122]}``.
+            ``{casme2_3: [.9157, .9122]}``, null where the paper has none; ``metrics`` beside them names what they are
+            where that is something else. Or ``table1`` or ``table2``: what those tables of the paper say of the rows
+            that bear their systems' names (`gammer_lightning.paper_tables`).
 
     Raises:
         GammerError: If a value is of another kind, or not exactly one of rows, grid and search is given.
@@ -124,11 +127,13 @@ class Sweep:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     search: Search | None = None
     reference: str = ""
-    published: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
         if isinstance(self.search, dict):
             object.__setattr__(self, "search", _from_keys(Search, self.search, f"sweep {self.study!r}: search"))
+        if self.published in list(TABLE_CLASSES):
+            object.__setattr__(self, "published", paper_figures(self.published, self.rows))
         kinds = (self.rows, self.grid, self.search)
         for holds, what, rule in (
             (sum(map(bool, kinds)) == 1, "rows, grid and search", "exactly one of them is given"),
@@ -149,7 +154,11 @@ class Sweep:
             (len(self.metrics) <= 2, f"metric {self.metric!r}", "one, or two for a search"),
             (self.search is None or self.metrics, "a search without a metric", "metric names what it raises or lowers"),
             (self.search or len(self.metrics) < 2, f"metric {self.metric!r}", "only a search takes two"),
-            (_are_published(self.published), "published", "it maps rows to two figures each: {casme2_3: [.91, .91]}"),
+            (
+                _are_published(self.published),
+                "published",
+                f"{' or '.join(TABLE_CLASSES)}, or it maps rows to two figures or nulls each: {{casme2_3: [.91, .91]}}",
+            ),
         ):
             _refuse_unless(holds, f"sweep {self.study!r}: {what}", rule)
         varied = {setting for settings in self.rows.values() for setting in settings} | set(self.grid)
@@ -186,6 +195,25 @@ class Sweep:
         stem = Path(base).stem
         return replace(self, base=base, study=f"{self.study}-{stem.partition('_')[2] or stem}")
 
+    def without(self, rows: Sequence[str]) -> "Sweep":
+        """Return the same sweep without some of its rows.
+
+        Raises:
+            GammerError: If it has no such row, or would have none left.
+        """
+        for row in rows:
+            _refuse_unless(row in self.rows, f"sweep {self.study!r}: {row!r}", f"its rows are {', '.join(self.rows)}")
+        kept, figures = (
+            {name: what for name, what in named.items() if name not in rows} for named in (self.rows, self.published)
+        )
+        return replace(self, rows=kept, published=figures)
+
+    @property
+    def files(self) -> list[str]:
+        """The YAMLs that its rows are made of: the base, and what rows put on top of it."""
+        tops = [self.common, *self.settings().values()]
+        return list(dict.fromkeys([self.base, *(settings[CONFIG] for settings in tops if CONFIG in settings)]))
+
     def settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings of each planned row by its name; a row of a grid is named after its values."""
         if self.search:
@@ -203,6 +231,10 @@ class Sweep:
         flags = _flags(common | dict(self.common) | dict(settings))
         flags.sort(key=lambda flag: not flag.startswith(f"--{CONFIG}="))  # first, since what comes later counts
         return ["gammer", self.task, "fit", "-c", self.base, "--name", self.study, *flags]
+
+    def seeds_of(self, row: str) -> Sequence[int]:
+        """Return the seeds that a row trains; empty where the base says them."""
+        return (dict(self.common) | self.settings()[row]).get("model.seeds", self.seeds)
 
     def commands(self) -> dict[str, list[str]]:
         """Return the command of each row by its name."""
@@ -252,8 +284,12 @@ def _are_lists(grid: Any) -> bool:
 def _are_published(published: Any) -> bool:
     if not _are_settings(published):
         return False
-    figures = [pair for by_data in published.values() for pair in by_data.values()]
-    return all(isinstance(pair, list) and [type(figure) for figure in pair] == [float, float] for pair in figures)
+    figures = [pair for by_data in published.values() for key, pair in by_data.items() if key != METRICS]
+    return all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_figure, pair)) for pair in figures)
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or type(value) is float
 
 
 def _last(setting: str) -> str:

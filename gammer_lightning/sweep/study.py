@@ -345,7 +345,7 @@ def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
     Args:
         storage: From `open_storage`.
         sweep: The sweep.
-        base_text: The base experiment's YAML, which is part of what is swept.
+        base_text: The YAMLs that its rows are made of (`Sweep.files`), which are part of what is swept.
 
     Raises:
         GammerError: If the study is there with another sweep or base, and in what they differ.
@@ -409,7 +409,8 @@ def _refuse_another(old: dict[str, Any], new: dict[str, Any], name: str) -> None
     for key in ("rows", "grid"):
         differences += _entries_that_differ(old["sweep"][key], new["sweep"][key], key)
     if old["base_text"] != new["base_text"]:
-        differences.append(f"{new['sweep']['base']} was changed")
+        first, *others = Sweep(**new["sweep"]).files
+        differences.append(f"{' or '.join([first, *others])} was changed")
     if differences:
         raise GammerError(
             f"the study {name} is there with another sweep: {'; '.join(differences)}",

@@ -232,7 +232,7 @@ class Supervisor:
         return (
             {**slot.environment, TRIAL_VARIABLE: json.dumps(trial)}
             | storage
-            | wandb_environment(sweep, claim.row, sweep.seeds)
+            | wandb_environment(sweep, claim.row, sweep.seeds_of(claim.row))
         )
 
     def _settle(self, claim: Claim, child: Child) -> None:

@@ -171,12 +171,14 @@ def _scores(entry: Entry) -> dict[str, Any]:
         "p": getattr(entry.difference, "p", None),
         "p_holm": entry.p_holm,
     }
+    costs = {name: entry.row.values.get(name) for name in ("parameters", "input_ms", "latency_ms")}
     published = {
         f"published_{key}_{name}": figure
         for key, figures in entry.published.items()
         for name, figure in zip(("accuracy", "f1"), figures or (None, None), strict=True)
     }
-    return scores | compared | published
+    metrics = {"published_metrics": entry.published_metrics} if published else {}
+    return scores | compared | costs | published | metrics
 
 
 def _values(entry: Entry) -> dict[str, Any]:

@@ -8,7 +8,7 @@ is large; a 0/1 weight per member and clip leaves clips out.
 import copy
 import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -425,7 +425,7 @@ class RecognizeTask(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the scores of the inner folds, pooled; none of a pass over a part of the clips."""
         if self.probabilities.isfinite().all():
-            confusions = self._predictions(self.trainer.datamodule).confusions
+            confusions = self.predictions().confusions
             per_seed = [scores(counts) for counts in confusions]
             self.log_dict({f"val_{name}": np.mean([s[name] for s in per_seed]) for name in per_seed[0]})
 
@@ -456,7 +456,7 @@ class RecognizeTask(pl.LightningModule):
                 "results count every clip once",
                 "leave trainer.limit_test_batches and trainer.fast_dev_run unset",
             )
-        predictions = self._predictions(data)
+        predictions = self.predictions()
         summary = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
         graph = (self.hparams.regions, self.hparams.graph, attention) if self.kind is GamMer else None
@@ -476,8 +476,19 @@ class RecognizeTask(pl.LightningModule):
             times.append(1000 * (time.perf_counter() - started))
         return median(times)
 
-    def _predictions(self, data) -> Predictions:
+    def judge(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Predict clips by the members that held them out, as these are now; `predictions` returns them.
+
+        Args:
+            batches: Those of the test loader, on the task's device.
+        """
+        self._begin_judging()
+        for batch in batches:
+            self._judge(batch)
+
+    def predictions(self) -> Predictions:
         """Return those of the clips that a fold holds out, in the clips' order."""
+        data = self.trainer.datamodule
         folds = {int(index): name for name, test in self.folds for index in test}
         held_out = sorted(folds)
         return Predictions(
