@@ -73,7 +73,7 @@ class GraphTCN(Recogniser):
     """
 
     inputs = ("apex", "difference")
-    cpu_chunk = 4
+    cpu_chunk = 13
 
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
         super().__init__()
