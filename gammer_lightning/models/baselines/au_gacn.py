@@ -67,8 +67,8 @@ class AuGacn(Recogniser):
 
     Source: Xie et al., AU-assisted graph attention convolutional network for micro-expression recognition, ACM MM
     2020. Regions of the flow replace its 3-D convolutions over all frames, and the clips that it generates for
-    training (AU-ICGAN) are left out. It states no number of
-    parameters and publishes no code; widths, blocks and pooling ratio are our choice.
+    training (AU-ICGAN) are left out. No number of parameters
+    or code was found; widths, blocks and pooling ratio are our choice.
     """
 
     inputs = ("flow",)
