@@ -59,7 +59,7 @@ class MagnifiedClips(pl.LightningDataModule):
         input: Patches of the ``"apex"`` as in the paper, its ``"difference"`` from the onset, or ``"both"``; or what
             one of the systems it is compared with is shown (`gammer_lightning.data.inputs.INPUTS`).
         patch_size: Side of a patch, px of the 256 px crop.
-        size: Side of the face in px, of inputs that are not patches.
+        size: Side of the face in px, of inputs that are not patches; of each patch of ``"flow_patches"``.
         batch_size: Clips in a batch.
         augment: Whether training patches and faces get random brightness, contrast and colour; flow and descriptors
             never do.

@@ -51,7 +51,7 @@ class Pooling(nn.Module):
 
 
 class AuGacn(Recogniser):
-    """Action unit graph attention convolutional network, 197 k parameters; the paper states no number.
+    """Action unit graph attention convolutional network, 195 k parameters for five classes.
 
     Nodes are the U units of `UNITS`. Each has weights of its own over its two regions of the flow, and a logit that
     learns whether it is shown. Three blocks follow: graph attention, to which the logarithm of how often two units
@@ -67,11 +67,12 @@ class AuGacn(Recogniser):
 
     Source: Xie et al., AU-assisted graph attention convolutional network for micro-expression recognition, ACM MM
     2020. Regions of the flow replace its 3-D convolutions over all frames, and the clips that it generates for
-    training (AU-ICGAN) are left out. It publishes no code; widths, blocks and pooling ratio are our choice.
+    training (AU-ICGAN) are left out. No number of parameters
+    or code was found; widths, blocks and pooling ratio are our choice.
     """
 
     inputs = ("flow",)
-    cpu_chunk = 4
+    cpu_chunk = 13
     has_own_loss = True
     needs_action_units = True
     width, heads, blocks = 32, 4, 3

@@ -67,13 +67,13 @@ class GraphTCN(Recogniser):
         GammerError: If the input has another shape.
 
     Source: Lei et al., A novel Graph-TCN with a graph structured representation for micro-expression recognition,
-    ACM MM 2020, which states no number of parameters. Kernel, width, blocks and dropout are the defaults left in a
+    ACM MM 2020; no number of parameters was found. Kernel, width, blocks and dropout are the defaults left in a
     later public script of the authors (raying777/FGRMER); which 28 landmarks, their order and what an edge is are our
     reading.
     """
 
     inputs = ("apex", "difference")
-    cpu_chunk = 4
+    cpu_chunk = 13
 
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
         super().__init__()
