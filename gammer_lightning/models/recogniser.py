@@ -44,7 +44,8 @@ class Recogniser(nn.Module):
             and a further loss of each clip ``(B,)``; in evaluation it is ``forward(input)``, and returns logits alone.
         needs_action_units: Whether a data set has to be annotated with action units; `see_action_units` is then
             called before training.
-        is_fitted: Whether `fit` finds the weights from all training clips at once, instead of steps along a gradient.
+        is_fitted: Whether ``fit(inputs (n, ...), labels (n,), subjects (n,), seed)`` finds the weights from all of a
+            fold's own training clips at once, instead of steps along a gradient.
     """
 
     inputs: Sequence[str] = ()
