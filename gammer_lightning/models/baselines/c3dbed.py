@@ -38,7 +38,8 @@ class C3DBed(Recogniser):
     """3-D convolutional embedding of patches in a transformer of depth 4 and width 256.
 
     The paper learns how much each local region of the face matters, instead of cropping regions that overlap; here
-    that is the attention of the class token. Frames are shown as their `changes` from the first. 3.4 M parameters; the paper's sizes could not be looked up.
+    that is the attention of the class token. Frames are shown as their `changes` from the first. 3.4 M parameters;
+    the paper's sizes could not be looked up.
 
     Args:
         num_classes: Number of classes K.

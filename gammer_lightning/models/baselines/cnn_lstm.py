@@ -45,9 +45,8 @@ class CnnLstm(Recogniser):
 
     The constraint is a loss: the features of a frame have to tell its state, from onset over apex to offset. A
     sequence does not say where its apex lies, so it is taken to be in the middle. Frames are shown as their `changes`
-    from the first. The paper trains the CNN first, by
-    five terms (class and state, each also as distances within it, and continuity between states), and the LSTM after
-    it; here both train at once, by class after the LSTM and by state. 4.2 M parameters; the paper gives no count.
+    from the first. The paper trains the CNN first, and the LSTM on what it has learnt; here both train at once, by
+    class after the LSTM and by state before it. 4.2 M parameters; no published count could be looked up.
 
     Args:
         num_classes: Number of classes K.
@@ -57,7 +56,8 @@ class CnnLstm(Recogniser):
         GammerError: If the input has another shape.
 
     Source: Kim, Baddar, Ro, "Micro-Expression Recognition with Expression-State Constrained Spatio-Temporal Feature
-    Representations", ACM MM 2016. Sizes of the layers are our choice.
+    Representations", ACM MM 2016. Only its abstract could be looked up: the form of the
+    constraint and all sizes are our choice.
     """
 
     inputs = ("sequence",)

@@ -18,7 +18,7 @@ class DiagonalMicroAttention(nn.Module):
     Of the attention of all patches to all patches only the diagonal is kept: a patch that has changed attends less to
     itself. It is scaled by the number of patches N, so that even attention weighs 1.
 
-    Source: Nguyen et al., CVPR 2023, Sec. 3.4.
+    Source: Nguyen et al., CVPR 2023; query, key and value as in the authors' code.
     """
 
     def __init__(self):
@@ -35,7 +35,7 @@ class DiagonalMicroAttention(nn.Module):
 class PatchesOfInterest(nn.Module):
     """How much each patch matters: the attention of the apex's class token to its patches.
 
-    Source: Nguyen et al., CVPR 2023, Sec. 3.5, where the token is called contextual agnostic.
+    Source: Nguyen et al., CVPR 2023; the form is our choice, since the authors' code lacks it.
     """
 
     def __init__(self):

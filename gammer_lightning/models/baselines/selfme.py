@@ -70,9 +70,8 @@ class SymmetricTransformer(nn.Module):
 class SelfME(Recogniser):
     """A motion network taught by reconstruction, and a symmetric contrastive transformer over its motion.
 
-    The motion learns from reconstruction alone: no gradient of the classifier reaches it. The paper finds
-    it from key points in a network of its own, trained beforehand with a perceptual loss; here a U-Net gives it at
-    once, and both train together. 2.5 M parameters; the paper gives no count.
+    The motion learns from reconstruction alone: no gradient of the classifier reaches it, though both train at the
+    same time. 2.5 M parameters; no published count could be looked up.
 
     Args:
         num_classes: Number of classes K.
@@ -81,8 +80,8 @@ class SelfME(Recogniser):
     Raises:
         GammerError: If the input has another shape.
 
-    Source: Fan et al., "SelfME: Self-Supervised Motion Learning for Micro-Expression Recognition", CVPR 2023. All
-    sizes are our choice.
+    Source: Fan et al., "SelfME: Self-Supervised Motion Learning for Micro-Expression Recognition", CVPR 2023. Only
+    its abstract could be looked up: the U-Net, both losses and all sizes are our choice.
     """
 
     inputs = ("pair",)

@@ -9,7 +9,7 @@ SCALE = 4.0
 def changes(sequence: Tensor) -> Tensor:
     """Return how far each frame of a sequence ``(B, T, C, H, W)`` is from its first one, 4 times over.
 
-    Our choice: a face itself is some hundred times as strong as its motion, and a network that starts at random takes
-    far longer than we have to see past it.
+    Our choice, so that a network that starts at random need not first learn to see past the face. It is not measured
+    against whole frames.
     """
     return SCALE * (sequence - sequence[:, :1])
