@@ -68,7 +68,7 @@ class TestOverlay:
 
     def test_its_header_has_the_exact_command_and_the_rest(self, overlay):
         header = [line for line in overlay.read_text().splitlines() if line.startswith("#")]
-        assert any(line.endswith(self.command(overlay)) for line in header)
+        assert any(self.command(overlay) in line for line in header)  # large ones add fewer folds and seeds
         assert all(any(line.startswith(f"# {word}:") for line in header) for word in ("Departs", "Cost", "Expected"))
 
     def test_its_settings_arrive_and_leave_the_evaluation_alone(self, overlay, monkeypatch, capsys):

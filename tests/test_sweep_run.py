@@ -196,6 +196,18 @@ def test_a_study_of_another_sweep_is_refused_with_what_differs(capsys):
     assert "magnify_x.yaml was changed" in capsys.readouterr().err
 
 
+def test_a_row_on_a_yaml_of_its_own_runs_and_a_change_of_it_is_noticed(capsys):
+    Path("top.yaml").write_text("model:\n  score: 0.125\n")
+    Path("magnify_other.yaml").write_text("{}")
+    rows = {"a": {"config": "top.yaml", "model.sleep": 0.01}}
+    assert run("--base", "magnify_other.yaml", rows=rows) == 0
+    command = Path("runs/sweeps/s-other/1-a/command.txt").read_text()
+    assert "-c magnify_other.yaml --name s-other --config=top.yaml --model.sleep=0.01" in command
+    Path("top.yaml").write_text("model:\n  score: 0.25\n")
+    assert run("--base", "magnify_other.yaml", rows=rows) == 2
+    assert "magnify_other.yaml or top.yaml was changed" in capsys.readouterr().err
+
+
 def test_published_figures_may_be_added_later():
     assert run() == 0
     assert run(published={"a": {"casme2_3": [0.9, 0.8]}}) == 0
