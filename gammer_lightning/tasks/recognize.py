@@ -472,7 +472,8 @@ class RecognizeTask(pl.LightningModule):
         times = []
         for _ in range(repeats):
             started = time.perf_counter()
-            self.deployed_network(self.one_clip).argmax(-1).item()  # waits for a GPU, too
+            with self.trainer.precision_plugin.forward_context():
+                self.deployed_network(self.one_clip).argmax(-1).item()  # waits for a GPU, too
             times.append(1000 * (time.perf_counter() - started))
         return median(times)
 
