@@ -28,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="video, folder of frames, or number of a camera")
     parser.add_argument("output", metavar="OUT", type=Path, help="the video to write: .mp4, .mov or .mkv, H.264")
     parser.add_argument("--alpha", type=float, default=10.0, help="magnification factor (default: 10)")
-    parser.add_argument(
-        "--mode", choices=MODES, help="each frame against the first (default) or the one before"
-    )
+    parser.add_argument("--mode", choices=MODES, help="each frame against the first (default) or the one before")
     parser.add_argument(
         "--magnifier",
         default=SHIPPED,
