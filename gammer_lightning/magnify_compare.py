@@ -112,7 +112,7 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
         truth: The microfaces folder, where the clip is of one.
         device: Where to magnify.
     """
-    frames = [torch.from_numpy(read_image(clip.frame(number))) for number in (clip.onset, clip.apex)]
+    frames = [torch.tensor(read_image(clip.frame(number))) for number in (clip.onset, clip.apex)]
     onset, apex = (frame.to(device).permute(2, 0, 1)[None] / 255 for frame in frames)
     rows = {}
     for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
@@ -199,6 +199,7 @@ def summary(scores: pd.DataFrame) -> str:
         rows = scores[scores.test == test]
         if len(rows):
             wide = rows.pivot(index="magnifier", columns="alpha", values=["gain", "psnr"]).loc[order]
+            wide["psnr"] = wide["psnr"].map("{:.2f}".format)
             wide.columns = [f"{'SSIM gain' if what == 'gain' else 'dB'} α {alpha:g}" for what, alpha in wide.columns]
             parts += [f"microfaces, {test} frames, against true magnified apexes", as_text(wide.reset_index())]
     return "\n\n".join(parts) + "\n"

@@ -65,10 +65,10 @@ class Encoder(nn.Module):
 
 
 class Manipulator(nn.Module):
-    """shape_apex + h((alpha - 1) * g(shape_apex - shape_onset)), without a linear part but alpha's.
+    """shape_apex + h((alpha - 1) * g(shape_apex - shape_onset)); alpha, a ratio of displacements, is ours.
 
-    Source: Oh et al. 2018, Eq. 2, in the form of the authors' code, which adds to the second frame; our alpha is the
-    ratio of displacements, so that 1 leaves the apex as it is.
+    Source: Oh et al. 2018, Sec. 3.1; as in the authors' code the motion is added to the second frame, so that alpha 1
+    leaves its shape as it is.
     """
 
     def __init__(self) -> None:
