@@ -1,8 +1,7 @@
 """Trained networks as magnifiers: ST-MEMM and MagNet, from the shipped weights, a run folder or a checkpoint."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,11 +20,7 @@ from gammer_lightning.run_folder import open_run
 
 SHIPPED = "st-memm-small"
 SHIPPED_WEIGHTS = Path(str(files("gammer_lightning").joinpath("weights/st_memm_small.safetensors")))
-NETWORKS: dict[str, Callable[[], STMEMM | MagNet]] = {
-    **{preset: partial(STMEMM, preset) for preset in PRESETS},
-    "magnet": MagNet,
-}
-"""Preset -> the network it stands for."""
+MAGNET = "magnet"
 
 
 class TrainedMagnifier(nn.Module):
@@ -74,9 +69,12 @@ def build_network(preset: str) -> STMEMM | MagNet:
     Raises:
         GammerError: The preset is unknown.
     """
-    if preset not in NETWORKS:
-        raise GammerError(f"unknown preset {preset!r}", f"known presets: {', '.join(NETWORKS)}", "choose one of them")
-    return NETWORKS[preset]()
+    if preset == MAGNET:
+        return MagNet()
+    if preset not in PRESETS:
+        known = ", ".join([*PRESETS, MAGNET])
+        raise GammerError(f"unknown preset {preset!r}", f"known presets: {known}", "choose one of them")
+    return STMEMM(preset)
 
 
 def as_magnifier(network: STMEMM | MagNet, name: str) -> TrainedMagnifier:
