@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 from skimage.metrics import structural_similarity
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from gammer_lightning.data.clips import Clip
@@ -16,6 +18,33 @@ from gammer_lightning.files import read_image, replacing
 from gammer_lightning.magnifiers import Magnifier
 
 ALPHAS = (5.0, 10.0, 20.0)
+
+
+def quality(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """PSNR in dB and SSIM of each frame, ``(B,)`` each, of frames ``(B, 3, H, W)`` in [0, 1].
+
+    Source: SSIM of Wang et al. 2004, Gaussian window of 11 px, sigma 1.5.
+    """
+    psnr = -10 * ((frame - target) ** 2).mean((1, 2, 3)).clamp(min=1e-10).log10()
+    ssim = structural_similarity_index_measure(frame, target, data_range=1.0, reduction="none")
+    return psnr, ssim
+
+
+def protocol_row(frame: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
+    """Score magnified frames of rendered motion pairs beside the floor, which is what the apex itself scores.
+
+    Args:
+        frame: ``(B, 3, H, W)`` in [0, 1].
+        batch: As of `motion_pairs.render`, of one alpha.
+
+    Returns:
+        alpha; means of ssim, floor, gain, psnr and floor_psnr (dB), and the gain's standard deviation.
+    """
+    (psnr, ssim), (floor_psnr, floor) = (quality(image, batch["magnified"]) for image in (frame, batch["apex"]))
+    gain = ssim - floor
+    row = dict(ssim=ssim.mean(), floor=floor.mean(), gain=gain.mean(), gain_std=gain.std())
+    row |= dict(psnr=psnr.mean(), floor_psnr=floor_psnr.mean())
+    return dict(alpha=round(float(batch["alpha"][0]), 3)) | {name: float(value) for name, value in row.items()}
 
 
 def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], device: torch.device) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from skimage.data import astronaut
 
 from gammer_lightning.export.bundle import BUNDLE, WEIGHTS, _digest
-from gammer_lightning.magnifiers.st_memm import SHIPPED, SHIPPED_WEIGHTS
+from gammer_lightning.magnifiers.trained import SHIPPED, SHIPPED_WEIGHTS
 from gammer_lightning.models.gam_mer import GamMer
 
 CLASSES = ["happiness", "surprise", "disgust"]

@@ -18,8 +18,8 @@ from gammer_lightning.checkpoints import load_checkpoint
 from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
 from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
-from gammer_lightning.magnifiers.st_memm import SHIPPED_WEIGHTS, load_st_memm, save_st_memm
-from gammer_lightning.tasks.magnify import quality
+from gammer_lightning.magnifiers.trained import SHIPPED_WEIGHTS, load_trained, save_st_memm
+from gammer_lightning.magnify_results import quality
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def test_shipped_weights_are_small_described_and_magnify_a_face():
     assert SHIPPED_WEIGHTS.stat().st_size < 10e6
     for word in ("seed", "steps", "hardware", "command", "SSIM", "CC0"):
         assert word in card
-    assert load_st_memm("st-memm-small").network.stride == 4
+    assert load_trained("st-memm-small").network.stride == 4
 
 
 def test_shipped_weights_beat_the_apex_on_a_moving_face(tmp_path):

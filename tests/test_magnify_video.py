@@ -9,8 +9,8 @@ import torch
 from face_videos import face_frames, portrait, read_video, smile, write_folder, write_video
 
 from gammer_lightning.cli import main
-from gammer_lightning.magnifiers import load_magnifier
-from gammer_lightning.predict.magnify import magnified
+from gammer_lightning.magnifiers import load_magnifier, magnify_clip
+from gammer_lightning.predict.magnify import band_magnified, magnified
 from gammer_lightning.predict.video import Frame
 
 
@@ -22,7 +22,7 @@ def moving(count, height=67, width=93):
 
 
 @pytest.mark.parametrize("mode", ["onset", "dynamic"])
-@pytest.mark.parametrize("name", ["st-memm-small", "eulerian"])
+@pytest.mark.parametrize("name", ["st-memm-small", "eulerian", "lagrangian"])
 def test_the_stream_equals_the_batch(mode, name):
     frames, magnifier = moving(4), load_magnifier(name)
     pixels = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2) / 255
@@ -32,6 +32,24 @@ def test_the_stream_equals_the_batch(mode, name):
     assert [frame.time for frame in stream] == [frame.time for frame in frames]
     for frame, expected in zip(stream, batch, strict=True):
         assert np.abs(frame.image - expected).max() < 0.51
+
+
+@pytest.mark.parametrize("name", ["eulerian", "phase"])
+def test_a_band_of_a_stream_equals_that_of_the_clip(name):
+    frames, magnifier = moving(5, 40, 51), load_magnifier(name)
+    pixels = torch.from_numpy(np.stack([frame.image for frame in frames])).permute(0, 3, 1, 2) / 255
+    clip = (magnify_clip(magnifier, pixels, 4, 20, (1, 5)) * 255).permute(0, 2, 3, 1).numpy()
+    stream = list(band_magnified(iter(frames), magnifier, 4, 20, (1, 5)))
+    assert [frame.time for frame in stream] == [frame.time for frame in frames]
+    for frame, expected in zip(stream, clip, strict=True):
+        assert np.abs(frame.image - expected).max() < 0.51
+
+
+def test_a_band_of_a_folder(tmp_path, capsys):
+    folder = write_folder(tmp_path / "in", [frame.image for frame in moving(4, 40, 52)])
+    flags = ("--magnifier", "eulerian", "--band", "1", "5", "--fps", "20")
+    assert run(folder, tmp_path / "out.mp4", *flags) == 0
+    assert "alpha 10, 1 to 5 Hz" in capsys.readouterr().out and len(read_video(tmp_path / "out.mp4")[0]) == 4
 
 
 def test_motion_is_magnified_up_to_the_borders():
@@ -108,6 +126,9 @@ def test_colours_are_kept_in_standard_and_high_definition(tmp_path):
         ("out.mp4", ["--alpha", "nan"], "finite"),
         ("out.mp4", ["--alpha", "-3"], "at least 0"),
         ("out.mp4", ["--magnifier", "nothing"], "unknown magnifier"),
+        ("out.mp4", ["--band", "1", "5"], "no temporal filter"),
+        ("out.mp4", ["--band", "1", "500", "--magnifier", "phase"], "half the frame rate"),
+        ("out.mp4", ["--band", "1", "5", "--mode", "dynamic"], "no reference frame"),
         ("out.mp4", [], "sides of at least 32 px"),
         ("in/1.png/out.mp4", [], "cannot write"),
     ],

@@ -182,20 +182,22 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
         scene: Stacked `Scene` tensors of ``B`` samples.
 
     Returns:
-        ``onset``, ``apex``, ``perturbed`` (the apex in other colours), ``magnified``: ``(B, 3, H, W)`` in [0, 1], sRGB;
-        ``displacement`` ``(B, 2, H, W)`` px, onset to magnified, at the magnified frame's pixels; ``alpha`` ``(B,)``.
+        ``onset``, ``apex``, ``perturbed`` (the apex in other colours), ``magnified``, ``perturbed_magnified`` (in the
+        same other colours): ``(B, 3, H, W)`` in [0, 1], sRGB; ``displacement`` ``(B, 2, H, W)`` px, onset to
+        magnified, at the magnified frame's pixels; ``alpha`` ``(B,)``.
     """
     alpha = scene["alpha"]
     times = torch.stack([torch.zeros_like(alpha), torch.ones_like(alpha), alpha])
     linear, displacement = _compose(scene, times)
     onset, apex, magnified = linear_to_srgb(linear)
-    perturbed = linear_to_srgb(recolour(linear[1], scene["colour"]))
+    perturbed, perturbed_magnified = (linear_to_srgb(recolour(frame, scene["colour"])) for frame in linear[1:])
     noisy = [_sense(frame, scene, number) for number, frame in enumerate((onset, apex, perturbed))]
     return dict(
         onset=noisy[0],
         apex=noisy[1],
         perturbed=noisy[2],
         magnified=magnified,
+        perturbed_magnified=perturbed_magnified,
         displacement=displacement,
         alpha=alpha,
     )

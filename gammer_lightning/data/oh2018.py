@@ -78,14 +78,15 @@ class PublishedPairs(Dataset):
         """A sample in the terms of `motion_pairs.render`, without displacement.
 
         Returns:
-            ``onset`` (frameA), ``apex`` (frameC), ``perturbed`` (frameB), ``magnified`` (see `recover_colours`):
-            float32 ``(3, H, W)`` in [0, 1], sRGB; ``alpha``, a scalar.
+            ``onset`` (frameA), ``apex`` (frameC), ``perturbed`` (frameB), ``perturbed_magnified`` (amplified),
+            ``magnified`` (see `recover_colours`): float32 ``(3, H, W)`` in [0, 1], sRGB; ``alpha``, a scalar.
         """
         images = {name: torch.tensor(image.transpose(2, 0, 1)) for name, image in self.frames(index).items()}
         return dict(
             onset=images["frameA"] / 255,
             apex=images["frameC"] / 255,
             perturbed=images["frameB"] / 255,
+            perturbed_magnified=images["amplified"] / 255,
             magnified=recover_colours(images["frameB"], images["frameC"], images["amplified"]),
             alpha=torch.tensor(self.factors[index], dtype=torch.float32),
         )

@@ -22,7 +22,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import adjacency, nodes_of
 from gammer_lightning.files import content_hash, replacing
 from gammer_lightning.magnifiers import load_magnifier
-from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier, load_st_memm, save_st_memm
+from gammer_lightning.magnifiers.trained import STMEMMMagnifier, load_trained, save_st_memm
 from gammer_lightning.models.gam_mer import GamMer
 from gammer_lightning.models.st_memm import STMEMM
 from gammer_lightning.run_folder import RunFolder, git_state, open_run
@@ -83,7 +83,7 @@ class Bundle:
         weights = self.file(WEIGHTS["gam_mer"])
         recognizer = GamMer(**self.facts["network"])
         load_weights(recognizer, _read_weights(weights), weights)
-        return load_st_memm(str(self.file(WEIGHTS["st_memm"]))).network, recognizer.eval()
+        return load_trained(str(self.file(WEIGHTS["st_memm"]))).network, recognizer.eval()
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files.

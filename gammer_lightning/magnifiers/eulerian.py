@@ -1,26 +1,28 @@
-"""Linear Eulerian magnification of a frame pair."""
+"""Linear Eulerian magnification, of a frame pair or of a band of frequencies in a clip."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.magnifiers.alphas import check_alphas
+from gammer_lightning.magnifiers.checks import check_alphas, check_pair
+from gammer_lightning.magnifiers.temporal import BandPass
 
 
 class Eulerian(nn.Module):
     """onset + alpha * (apex - onset) per level of a Laplacian pyramid, alpha lowered at fine levels.
 
-    A linear change of intensity shows motion only while (1 + alpha) * displacement stays below an eighth of the
-    wavelength, so each level's factor is capped for an assumed onset-to-apex motion; up to alpha 1 nothing is capped.
+    A linear change of intensity shows motion only while alpha * displacement (in the paper's convention (1 + alpha) *
+    displacement) stays below an eighth of the wavelength, so each level's factor is capped for an assumed onset-to-apex
+    motion; up to alpha 1 nothing is capped.
 
     Args:
         motion: Displacement in px that the caps assume.
         levels: Levels of the pyramid.
 
-    Source: Wu et al., Eulerian Video Magnification, SIGGRAPH 2012, Eq. 14; here for a pair, without temporal filter.
+    Source: Wu et al., Eulerian Video Magnification, SIGGRAPH 2012, Eq. 14; a pair has no temporal filter.
     """
 
     name = "eulerian"
@@ -28,15 +30,27 @@ class Eulerian(nn.Module):
     def __init__(self, motion: float = 0.5, levels: int = 5) -> None:
         super().__init__()
         self.motion, self.levels = motion, levels
-        self.fingerprint = f"eulerian 1 motion={motion} levels={levels}"
+        self.fingerprint = f"eulerian 2 motion={motion} levels={levels}"
         kernel = torch.from_numpy(cv2.getGaussianKernel(5, 1.0)).float()
         self.register_buffer("kernel", (kernel @ kernel.T).expand(3, 1, 5, 5).clone())
 
     def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
-        """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1]."""
+        """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1].
+
+        Raises:
+            GammerError: The frames differ in size, or an alpha is no factor.
+        """
+        check_pair(onset, apex)
         alphas = check_alphas(alphas)
         bands = self._laplacian(apex - onset)
         return torch.stack([(onset + self._sum(bands, alpha)).clamp(0, 1) for alpha in alphas])
+
+    def stream(self, frames: Iterable[Tensor], alpha: float, fps: float, band: tuple[float, float]) -> Iterator[Tensor]:
+        """Magnify the motion of a band of frequencies in a stream of frames; see `magnifiers.magnify_clip`."""
+        keep = BandPass(band, fps)
+        for frame in frames:
+            change = keep(frame)
+            yield (frame - change + self._sum(self._laplacian(change), alpha)).clamp(0, 1)
 
     def _laplacian(self, image: Tensor) -> list[Tensor]:
         """Bands at full resolution, fine to coarse; their sum is the image."""
@@ -54,7 +68,7 @@ class Eulerian(nn.Module):
         total = torch.zeros_like(bands[-1])
         for level in reversed(range(len(bands))):
             wavelength = 4.0 * 2**level  # px, about the middle of the band
-            factor = min(alpha, max(1.0, wavelength / (8 * self.motion) - 1))
+            factor = min(alpha, max(1.0, wavelength / (8 * self.motion)))
             total = F.interpolate(total, bands[level].shape[-2:], mode="bilinear", align_corners=False)
             total = total + factor * bands[level]
         return total

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from itertools import tee
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
-from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier
-from gammer_lightning.magnifiers.st_memm import SHIPPED, STMEMMMagnifier
+from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
+from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
 from gammer_lightning.predict.video import Frame, VideoWriter, open_source
 
 MODES = ("onset", "dynamic")
@@ -27,10 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="video, folder of frames, or number of a camera")
     parser.add_argument("output", metavar="OUT", type=Path, help="the video to write: .mp4, .mov or .mkv, H.264")
     parser.add_argument("--alpha", type=float, default=10.0, help="magnification factor (default: 10)")
+    parser.add_argument("--mode", choices=MODES, help="each frame against the first (default) or the one before")
     parser.add_argument(
-        "--mode", choices=MODES, default="onset", help="each frame against the first (default) or the one before"
+        "--magnifier",
+        default=SHIPPED,
+        help=f"{SHIPPED} (default), eulerian, phase, lagrangian, a run folder or a checkpoint",
     )
-    parser.add_argument("--magnifier", default=SHIPPED, help=f"name, run folder or checkpoint (default: {SHIPPED})")
+    parser.add_argument(
+        "--band",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="magnify what moves at these frequencies, Hz, in place of --mode; eulerian and phase alone",
+    )
     parser.add_argument("--fps", type=float, default=200.0, help="frames a second of a folder (default: 200)")
     parser.add_argument("--limit", type=float, metavar="S", help="stop after S seconds of the input, e.g. of a camera")
 
@@ -39,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     """Run `gammer magnify video`."""
     (alpha,) = check_alphas([args.alpha])
     _check_output(args.input, args.output)
-    magnifier = load_magnifier(args.magnifier)
+    magnifier, how = load_magnifier(args.magnifier), _how(args)
     if torch.cuda.is_available():
         magnifier = magnifier.cuda()
     count, stopped, size = 0, False, (0, 0)
@@ -47,7 +57,7 @@ def main(args: argparse.Namespace) -> int:
         bar = tqdm(total=source.total, desc=source.name, unit="frame")
         with VideoWriter(path, source.rate, source.clock) as writer, bar, closing(source.frames()) as frames:
             try:
-                for frame in magnified(_until(frames, args.limit), magnifier, alpha, args.mode):
+                for frame in _magnified(_until(frames, args.limit), magnifier, alpha, source.rate, args):
                     writer.write(frame.image, frame.time)
                     count, size = count + 1, frame.image.shape[1::-1]
                     bar.update()
@@ -55,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
                 if not count:
                     raise
                 stopped = True
-    print(f"{args.output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {args.mode}; sound is left out")
+    print(f"{args.output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {how}; sound is left out")
     if odd := [side for side in size if side % 2]:
         print(f"  note: H.264 has even sides, so the last row or column is repeated once ({odd[0]} is odd)")
     for note in source.notes:
@@ -63,6 +73,26 @@ def main(args: argparse.Namespace) -> int:
     if stopped:
         print("  note: stopped by Ctrl-C; what was done until then plays", file=sys.stderr)
     return 130 if stopped else 0
+
+
+def _how(args: argparse.Namespace) -> str:
+    if args.band and args.mode:
+        raise GammerError(
+            f"--band and --mode {args.mode}", "a band of frequencies needs no reference frame", "leave one of them out"
+        )
+    return "{:g} to {:g} Hz".format(*args.band) if args.band else args.mode or "onset"
+
+
+def _magnified(
+    frames: Iterator[Frame], magnifier: Magnifier, alpha: float, rate: float | None, args: argparse.Namespace
+) -> Iterator[Frame]:
+    if not args.band:
+        return magnified(frames, magnifier, alpha, args.mode or "onset")
+    if not rate:
+        raise GammerError(
+            "the input states no frame rate", "--band is in Hz", "give a folder of its frames, with --fps"
+        )
+    return band_magnified(frames, magnifier, alpha, float(rate), args.band)
 
 
 def _check_output(given: str, output: Path) -> None:
@@ -108,15 +138,35 @@ def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode:
     Yields:
         The magnified frames; the first one against itself.
     """
-    device = next((tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()]), "cpu")
     reference = None
     for frame in frames:
-        pixels = torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
+        pixels = _from_pixels(frame, magnifier)
         now = _encode(magnifier, pixels)
         reference = now if reference is None else reference
         image = _decode(magnifier, reference, now, alpha)[..., : pixels.shape[-2], : pixels.shape[-1]]
         reference = now if mode == "dynamic" else reference
         yield frame._replace(image=_to_pixels(image))
+
+
+@torch.inference_mode()
+def band_magnified(
+    frames: Iterable[Frame], magnifier: Magnifier, alpha: float, fps: float, band: tuple[float, float]
+) -> Iterator[Frame]:
+    """Magnify a band of frequencies in a stream, frame for frame (see `magnify_band`).
+
+    Yields:
+        The magnified frames.
+    """
+    sources, copies = tee(frames)  # the filter takes a frame and gives one, so no more than one is kept
+    pixels = (_from_pixels(frame, magnifier) for frame in copies)
+    for image, frame in zip(magnify_band(magnifier, pixels, alpha, fps, band), sources, strict=True):
+        yield frame._replace(image=_to_pixels(image))
+
+
+def _from_pixels(frame: Frame, magnifier: Magnifier) -> Tensor:
+    """Return the frame ``(1, 3, H, W)`` in [0, 1] where the magnifier's tensors lie."""
+    device = next((tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()]), "cpu")
+    return torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
 
 
 def _encode(magnifier: Magnifier, pixels: Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""MagnifyTask: pretrains ST-MEMM on motion pairs and runs the field's sub-pixel and noise protocol."""
+"""MagnifyTask: trains ST-MEMM or MagNet on motion pairs and runs the field's sub-pixel and noise protocol."""
 
 import math
 from pathlib import Path
@@ -9,32 +9,35 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from gammer_lightning.checkpoints import load_weights
 from gammer_lightning.data.motion_pairs import NOISE_LEVELS, SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
-from gammer_lightning.magnifiers.st_memm import STMEMMMagnifier, load_st_memm
-from gammer_lightning.magnify_results import score_microfaces, write_protocol
-from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.magnifiers.trained import as_magnifier, build_network, load_trained
+from gammer_lightning.magnify_results import protocol_row, quality, score_microfaces, write_protocol
+from gammer_lightning.models.magnet import MagNet
 
 
 class MagnifyTask(pl.LightningModule):
-    """Train and test ST-MEMM.
+    """Train and test a magnification network.
 
     Args:
-        preset: "small" or "base" (see `STMEMM`).
+        preset: "small" or "base" (see `STMEMM`), or "magnet" (`MagNet`), the network of Oh et al. 2018.
         lr: Peak learning rate of Adam (betas .9, .999); the paper has 1e-5 at batch 4.
         warmup: Share of the steps over which the rate rises; it then falls to zero along a cosine. 1 keeps it constant.
         loss: Pixel loss, mean absolute ("l1") or Charbonnier with epsilon 1e-3.
         edge_weight: Weight of the absolute difference of the frames' gradients.
         regulariser_weight: Weight of the absolute difference of the deep features of the apex and of the apex in other
-            colours (Oh et al. 2018, Eq. 3: what stands for shape must not see colour).
+            colours (Oh et al. 2018, Eq. 3: what stands for shape must not see colour); of MagNet, of all of that
+            equation's differences of texture and shape.
         displacement_weight: Weight of the absolute error of the displacement, in px, which generated motion pairs know
-            exactly; published ones do not have it.
-        start_from: Weights to start from, for fine-tuning: a name or path as in `load_st_memm`; None starts at random.
+            exactly; published ones do not have it, and MagNet has no displacement: there it is 0.
+        start_from: Weights to start from, for fine-tuning: a name or path as in `load_trained`; None starts at random.
 
-    Source: paper Sec. 2.1 and 3.3.
+    Raises:
+        GammerError: The preset is unknown, or MagNet has a displacement_weight.
+
+    Source: paper Sec. 2.1 and 3.3; Oh et al., Learning-based Video Motion Magnification, ECCV 2018, Sec. 3.2 and 3.3.
     """
 
     monitor = ("val_ssim", "max")
@@ -54,7 +57,13 @@ class MagnifyTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.network = STMEMM(preset)
+        self.network = build_network(preset)
+        if isinstance(self.network, MagNet) and displacement_weight:
+            raise GammerError(
+                f"displacement_weight {displacement_weight} of magnet",
+                "MagNet paints frames without a displacement",
+                "set model.displacement_weight 0, as experiments/magnify_magnet.yaml does",
+            )
 
     def setup(self, stage: str) -> None:
         """Take the weights to start from, where no checkpoint is about to be loaded.
@@ -64,10 +73,10 @@ class MagnifyTask(pl.LightningModule):
         """
         source = self.hparams.start_from
         if stage == "fit" and source and not self.trainer.ckpt_path:
-            load_weights(self.network, load_st_memm(source).network.state_dict(), source)
+            load_weights(self.network, load_trained(source).network.state_dict(), source)
 
     def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:
-        """See `STMEMM.forward`."""
+        """See `STMEMM.forward` and `MagNet.forward`."""
         return self.network(onset, apex, alpha)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
@@ -88,23 +97,40 @@ class MagnifyTask(pl.LightningModule):
 
     def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         h, target = self.hparams, batch["magnified"]
-        onset, apex = self.network.encode(batch["onset"]), self.network.encode(batch["apex"])
-        frames, displacement = self.network.decode(onset, apex, batch["alpha"][None])
-        height, width = target.shape[-2:]
-        frame, displacement = (
-            frames[0, ..., :height, :width].float(),
-            displacement[0, ..., :height, :width].float(),
-        )
-        error = frame - target
+        frame, terms = (self._magnet if isinstance(self.network, MagNet) else self._st_memm)(batch)
+        error = frame.float() - target
         losses = {"pixel": error.abs().mean() if h.loss == "l1" else (error**2 + 1e-6).sqrt().mean()}
         if h.edge_weight:
             losses["edge"] = h.edge_weight * sum(error.diff(dim=dim).abs().mean() for dim in (-2, -1))
+        return losses | terms
+
+    def _st_memm(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The magnified frame, and the losses of what leads to it."""
+        h, (height, width) = self.hparams, batch["magnified"].shape[-2:]
+        onset, apex = self.network.encode(batch["onset"]), self.network.encode(batch["apex"])
+        frames, displacements = self.network.decode(onset, apex, batch["alpha"][None])
+        frame, displacement = frames[0, ..., :height, :width], displacements[0, ..., :height, :width].float()
+        terms = {}
         if h.displacement_weight and "displacement" in batch:
-            losses["displacement"] = h.displacement_weight * F.l1_loss(displacement, batch["displacement"])
+            terms["displacement"] = h.displacement_weight * F.l1_loss(displacement, batch["displacement"])
         if h.regulariser_weight:
             deep = self.network.encode(batch["perturbed"]).deep
-            losses["regulariser"] = h.regulariser_weight * F.l1_loss(deep, apex.deep)
-        return losses
+            terms["regulariser"] = h.regulariser_weight * F.l1_loss(deep, apex.deep)
+        return frame, terms
+
+    def _magnet(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The magnified frame, and Oh et al.'s regularisers: texture must not see motion, nor shape colour."""
+        onset, apex, recoloured, recoloured_magnified = (
+            self.network.encode(batch[name]) for name in ("onset", "apex", "perturbed", "perturbed_magnified")
+        )
+        height, width = batch["magnified"].shape[-2:]
+        frame = self.network.decode(onset, apex, batch["alpha"][None])[0, ..., :height, :width]
+        alike = (
+            F.l1_loss(onset.texture, apex.texture),
+            F.l1_loss(recoloured.texture, recoloured_magnified.texture),
+            F.l1_loss(apex.shape, recoloured.shape),
+        )
+        return frame, {"regulariser": self.hparams.regulariser_weight * sum(alike)}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the last good checkpoint where the weights are no longer finite."""
@@ -138,21 +164,16 @@ class MagnifyTask(pl.LightningModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
         """One row of the protocol: all scenes at one motion or one noise level, beside the input's own floor."""
-        psnr, ssim = quality(self._magnify(batch), batch["magnified"])
-        floor_psnr, floor = quality(batch["apex"], batch["magnified"])
         test, values = (("motion", SUBPIXEL_MOTIONS), ("noise", NOISE_LEVELS))[dataloader_idx]
-        gain = ssim - floor
-        row = dict(test=test, value=values[batch_index], alpha=round(float(batch["alpha"][0]), 3))
-        row |= dict(ssim=ssim.mean(), floor=floor.mean(), gain=gain.mean(), gain_std=gain.std())
-        row |= dict(psnr=psnr.mean(), floor_psnr=floor_psnr.mean())
-        self.protocol.append({name: float(v) if isinstance(v, Tensor) else v for name, v in row.items()})
+        row = dict(test=test, value=values[batch_index]) | protocol_row(self._magnify(batch), batch)
+        self.protocol.append(row)
 
     def on_test_end(self) -> None:
         """Write and print the tables, with true magnified apexes of microfaces."""
         if not self.trainer.is_global_zero:
             return
         root, clips = self.trainer.datamodule.test_faces()
-        faces = score_microfaces(STMEMMMagnifier(self.network, "run"), root, clips, self.device)
+        faces = score_microfaces(as_magnifier(self.network, "run"), root, clips, self.device)
         print(write_protocol(Path(self.trainer.default_root_dir), pd.DataFrame(self.protocol), faces))
 
     def _magnify(self, batch: dict[str, Tensor]) -> Tensor:
@@ -171,13 +192,3 @@ class MagnifyTask(pl.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def quality(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """PSNR in dB and SSIM of each frame, ``(B,)`` each, of frames ``(B, 3, H, W)`` in [0, 1].
-
-    Source: SSIM of Wang et al. 2004, Gaussian window of 11 px, sigma 1.5.
-    """
-    psnr = -10 * ((frame - target) ** 2).mean((1, 2, 3)).clamp(min=1e-10).log10()
-    ssim = structural_similarity_index_measure(frame, target, data_range=1.0, reduction="none")
-    return psnr, ssim

@@ -1,4 +1,4 @@
-"""ST-MEMM as a magnifier: the shipped weights, a run folder or a checkpoint."""
+"""Trained networks as magnifiers: ST-MEMM and MagNet, from the shipped weights, a run folder or a checkpoint."""
 
 import hashlib
 from collections.abc import Sequence
@@ -13,39 +13,76 @@ from torch import Tensor, nn
 from gammer_lightning.checkpoints import load_checkpoint, load_weights
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
-from gammer_lightning.magnifiers.alphas import check_alphas
-from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.magnifiers.checks import check_alphas, check_pair
+from gammer_lightning.models.magnet import MagNet
+from gammer_lightning.models.st_memm import PRESETS, STMEMM
 from gammer_lightning.run_folder import open_run
 
 SHIPPED = "st-memm-small"
 SHIPPED_WEIGHTS = Path(str(files("gammer_lightning").joinpath("weights/st_memm_small.safetensors")))
-VERSION = "st-memm 1"  # raise it when the network's code changes what the same weights give
+MAGNET = "magnet"
 
 
-class STMEMMMagnifier(nn.Module):
-    """ST-MEMM behind the magnifiers' callable; a pair is encoded once for all alphas.
+class TrainedMagnifier(nn.Module):
+    """A network behind the magnifiers' callable.
 
     Args:
-        network: Trained network.
+        network: Trained network, whose ``forward`` is that of `STMEMM`.
         name: What it was loaded as.
     """
 
-    def __init__(self, network: STMEMM, name: str) -> None:
+    version: str  # raise it when the network's code changes what the same weights give
+
+    def __init__(self, network: STMEMM | MagNet, name: str) -> None:
         super().__init__()
         self.network, self.name = network.eval(), name
-        digest = hashlib.sha256(VERSION.encode())
+        digest = hashlib.sha256(self.version.encode())
         for key, value in sorted(network.state_dict().items()):
             digest.update(key.encode() + value.cpu().numpy().tobytes())
         self.fingerprint = digest.hexdigest()
 
     @torch.inference_mode()
     def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
-        """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1]."""
+        """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1]; a pair is encoded once for all alphas."""
+        check_pair(onset, apex)
         factors = onset.new_tensor(check_alphas(alphas))[:, None].expand(-1, len(onset))
         return self.network(onset, apex, factors).clamp(0, 1)
 
 
-def load_st_memm(name_or_path: str) -> STMEMMMagnifier:
+class STMEMMMagnifier(TrainedMagnifier):
+    """ST-MEMM."""
+
+    network: STMEMM
+    version = "st-memm 1"
+
+
+class MagNetMagnifier(TrainedMagnifier):
+    """MagNet, which paints every pixel anew: at alpha 0 and 1 it is near the onset and the apex, not equal to them."""
+
+    network: MagNet
+    version = "magnet 1"
+
+
+def build_network(preset: str) -> STMEMM | MagNet:
+    """Build a network with new weights.
+
+    Raises:
+        GammerError: The preset is unknown.
+    """
+    if preset == MAGNET:
+        return MagNet()
+    if preset not in PRESETS:
+        known = ", ".join([*PRESETS, MAGNET])
+        raise GammerError(f"unknown preset {preset!r}", f"known presets: {known}", "choose one of them")
+    return STMEMM(preset)
+
+
+def as_magnifier(network: STMEMM | MagNet, name: str) -> TrainedMagnifier:
+    """Return a network as a magnifier."""
+    return (MagNetMagnifier if isinstance(network, MagNet) else STMEMMMagnifier)(network, name)
+
+
+def load_trained(name_or_path: str) -> TrainedMagnifier:
     """Load the shipped weights, a run folder's best checkpoint, a Lightning checkpoint or a safetensors file.
 
     Raises:
@@ -55,9 +92,9 @@ def load_st_memm(name_or_path: str) -> STMEMMMagnifier:
     if path.is_dir():
         path = open_run(path, "magnify").best
     preset, weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
-    network = STMEMM(preset)
+    network = build_network(preset)
     load_weights(network, weights, path)
-    return STMEMMMagnifier(network, name_or_path)
+    return as_magnifier(network, name_or_path)
 
 
 def save_st_memm(network: STMEMM, preset: str, path: Path) -> None:
@@ -88,7 +125,7 @@ def _read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
     if preset is None or not weights:
         raise GammerError(
             f"{path} is not a checkpoint of the magnifier",
-            "it holds ST-MEMM's weights and preset, as `gammer magnify fit` writes them",
+            "it holds weights and preset, as `gammer magnify fit` writes them",
             "give the run folder of a magnify run",
         )
     return preset, weights
