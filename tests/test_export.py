@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,7 @@ def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
     facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
     (tmp_path / "staged").mkdir()
+    (copied / "export" / "bench.json").write_text("{}")
     bundles.write_bundle(copied / "export", tmp_path / "staged", facts, {})
     assert load_bundle(copied).facts["magnifier"]["name"] == "other.safetensors"
     assert {path.name for path in (copied / "export").iterdir()} == {"bundle.json", "MODEL_CARD.md"}
@@ -280,6 +282,28 @@ def test_an_export_that_breaks_off_leaves_the_old_bundle(copied, reused, monkeyp
     assert "No space left on device" in refusal(capsys, "export", copied)
     assert {path.name: sha256_of(path) for path in (copied / "export").iterdir()} == before
     load_bundle(copied)
+
+
+def test_what_a_killed_export_left_is_put_right(copied, reused):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (copied / f".export.{dead.pid}-0a.tmp").mkdir()
+    (copied / f".export.{dead.pid}-0a.tmp" / "gam_mer.onnx").touch()
+    (copied / "export").rename(copied / f".export.{dead.pid}-0b.tmp.old")  # killed between the two renames
+    assert cli.main(["export", str(copied)]) == 0
+    assert "st_memm.fp16.onnx" in load_bundle(copied).facts["files"]
+    assert [path.name for path in copied.glob(".export.*")] == [".export.lock"]
+
+
+def test_what_was_measured_of_the_same_weights_stays(copied, reused):
+    (copied / "export" / "bench.json").write_text("{}")
+    assert cli.main(["export", str(copied)]) == 0
+    assert (copied / "export" / "bench.json").is_file() and "bench.json" not in load_bundle(copied).facts["files"]
+    shutil.rmtree(copied / "export")
+    (copied / "export").mkdir()
+    (copied / "export" / "bench.json").write_text("{}")  # measured before anything was exported
+    assert cli.main(["export", str(copied)]) == 0
+    assert (copied / "export" / "bench.json").is_file()
 
 
 @pytest.mark.parametrize("name", ["gam_mer.onnx", "st_memm.safetensors", "bundle.json"])
@@ -394,6 +418,13 @@ def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
     said = refusal(capsys, "export", bare)
     assert "the package onnxruntime cannot be imported" in said
     assert "next: pip install -c constraints.txt onnxruntime" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    said = refusal(capsys, "export", tmp_path, "--to", "tensorrt")
+    assert "there is no CUDA GPU here" in said and "--to tensorrt-rtx" in said
 
 
 @pytest.mark.parametrize(

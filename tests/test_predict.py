@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 import weakref
 
 import cv2
@@ -213,7 +215,7 @@ BAD = {
     "empty file": ("empty.mp4", "is empty"),
     "text": ("text.mp4", "cannot be read as a video"),
     "sound": ("sound.wav", "has no video stream"),
-    "empty folder": ("nothing", "has no frames"),
+    "empty folder": ("nothing", "put images into it"),
     "changing size": ("sizes", "2.png measures 100x90 px"),
     "one frame": ("one.mp4", "has one frame"),
     "no face": ("noise", "no face found in noise"),
@@ -262,6 +264,7 @@ def test_bad_inputs_are_named(bundle, bad, tmp_path, capsys, monkeypatch, case):
         (["--onset", "0", "--apex", "30"], "has 3 frames"),
         (["--fps", "0"], "positive"),
         (["--limit", "-2"], "positive"),
+        (["--face", "nan", "9"], "a point in px"),
     ],
 )
 def test_bad_settings_are_named(bundle, tmp_path, capsys, flags, message):
@@ -278,9 +281,19 @@ def test_an_output_that_cannot_be_written(bundle, tmp_path, capsys):
     assert "cannot write to" in capsys.readouterr().err
 
 
+def test_the_video_of_a_killed_run_is_swept_away(bundle, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = write_folder(tmp_path / "frames", face_frames(3, apex=2))
+    (left := tmp_path / f"out/frames/.magnified.{dead.pid}-0a.tmp.mp4").parent.mkdir(parents=True)
+    left.touch()
+    assert raw(bundle, tmp_path, [folder], "--fps", "10") == 0
+    assert {path.name for path in left.parent.iterdir()} == OUTPUTS
+
+
 def test_without_pyav_the_command_that_installs_it(bundle, tmp_path, capsys, monkeypatch):
     video = write_video(tmp_path / "clip.mp4", [portrait()] * 2)
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     assert raw(bundle, tmp_path, [video]) == 2
     assert "pip install av" in capsys.readouterr().err
 

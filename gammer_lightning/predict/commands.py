@@ -63,8 +63,10 @@ def _one(bundle, text: str, name: str, args: argparse.Namespace) -> bool:
     settings = ("alpha", "backend", "precision", "device", "window", "hop", "onset", "apex", "face", "fps", "limit")
     chosen = {setting: getattr(args, setting) for setting in settings}
     result = predict(bundle, text, args.out / name, progress=True, **chosen)
+    lost = [window.note for window in result.windows if window.note]
+    without = f" ({len(lost)} without a prediction: {', '.join(sorted(set(lost)))})" if lost else ""
     print(
-        f"{result.input}: {result.frames} frames, {len(result.windows)} windows, {result.speed:.1f} frames/s, "
+        f"{result.input}: {result.frames} frames, {len(result.windows)} windows{without}, {result.speed:.1f} frames/s, "
         f"{result.backend}"
     )
     if strongest := result.strongest:

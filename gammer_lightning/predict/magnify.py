@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.files import remove_stale, replacing
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier
 from gammer_lightning.magnifiers.st_memm import SHIPPED, STMEMMMagnifier
 from gammer_lightning.predict.video import Frame, VideoWriter, open_source
@@ -56,6 +56,8 @@ def main(args: argparse.Namespace) -> int:
                     raise
                 stopped = True
     print(f"{args.output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {args.mode}; sound is left out")
+    if count == 1 and not stopped:
+        print("  note: one frame shows no motion, so nothing was magnified")
     if odd := [side for side in size if side % 2]:
         print(f"  note: H.264 has even sides, so the last row or column is repeated once ({odd[0]} is odd)")
     for note in source.notes:
@@ -79,6 +81,7 @@ def _replacing(output: Path):
         output.parent.mkdir(parents=True, exist_ok=True)
         (probe := output.with_name(f".{output.name}.probe")).touch()
         probe.unlink()
+        remove_stale(output)
     except OSError as error:
         raise GammerError(
             f"cannot write to {output.parent}: {error.strerror or error}",

@@ -130,7 +130,7 @@ def predict(
 
     alpha = _check_alpha(bundle.alpha if alpha is None else alpha)
     hop = window / 2 if hop is None else hop
-    _check_settings(window, hop, onset, apex, limit)
+    _check_settings(window, hop, onset, apex, limit, face)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(input, fps))
         threads = stack.enter_context(_one_thread())
@@ -166,7 +166,14 @@ def _check_alpha(alpha: float) -> float:
     return alpha
 
 
-def _check_settings(window: float, hop: float, onset: int | None, apex: int | None, limit: float | None) -> None:
+def _check_settings(
+    window: float,
+    hop: float,
+    onset: int | None,
+    apex: int | None,
+    limit: float | None,
+    face: tuple[float, float] | None,
+) -> None:
     rules = (
         (0 < hop <= window < math.inf, f"windows of {window} s every {hop} s", "0 < hop <= window, so that none is "
          "left out", "--window 0.5 --hop 0.25"),
@@ -175,6 +182,8 @@ def _check_settings(window: float, hop: float, onset: int | None, apex: int | No
         (onset is None or apex is None or 0 <= onset < apex, f"onset {onset} and apex {apex}",
          "frames are counted from 0, and the apex comes after the onset", "--onset 12 --apex 40"),
         (limit is None or limit > 0, f"a limit of {limit} s", "a positive number of seconds", "--limit 60"),
+        (face is None or all(map(math.isfinite, face)), f"a face at {face}", "a point in px of the frame",
+         "--face 320 240"),
     )  # fmt: skip
     for holds, what, rule, example in rules:
         if not holds:
