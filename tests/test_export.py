@@ -321,6 +321,7 @@ def test_a_file_left_behind_is_missed_where_it_is_needed(copied):
     bundle = load_bundle(copied)
     with pytest.raises(GammerError, match=r"has no gam_mer\.onnx") as refused:
         open_backend(bundle, "onnx")
+    assert "gam_mer.safetensors" in refused.value.rule and "gam_mer.onnx" not in refused.value.rule
     assert "gammer export RUN --to onnx" in refused.value.next_step
     open_backend(bundle, "onnx", "fp16")
 
@@ -375,6 +376,11 @@ def test_runs_that_cannot_be_exported(bare, tmp_path, capsys):
     assert "is a run of `magnify`" in said and f"gammer export RECOGNITION_RUN --magnifier {run}" in said
     with_facts(finished=False)
     (run / "env.json").write_text(json.dumps(facts))
+    for name in ("env.json", "config.yaml", "results.json"):
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(whole[: len(whole) // 2] + b"{[")
+        assert f"{run / name} is damaged" in refusal(capsys, "export", run)
+        (run / name).write_bytes(whole)
     (run / "results.json").unlink()
     assert f"gammer recognize test {run}" in refusal(capsys, "export", run)
     (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
@@ -438,6 +444,20 @@ def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, 
 def test_backends_that_there_are_not(exported, settings, words):
     with pytest.raises(GammerError, match=words):
         open_backend(load_bundle(exported), *settings)
+
+
+def test_bf16_is_autocast_and_near(exported):
+    bundle = load_bundle(exported)
+    frames, patches = torch.rand(2, 1, 3, 256, 256), torch.rand(1, 68, 3, 8, 8)
+
+    def outputs(precision):
+        backend = open_backend(bundle, "torch", precision, "cpu")
+        return backend.magnify(*map(backend.encode, frames), 5.0), backend.classify(patches)
+
+    (single, one), (half, other) = outputs("fp32"), outputs("bf16")
+    assert half.dtype == torch.float32 and 0 < (half - single).abs().mean() < 0.01 and torch.equal(one, other)
+    with pytest.raises(GammerError, match="bf16 with onnx"):
+        open_backend(bundle, "onnx", "bf16")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

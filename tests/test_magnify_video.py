@@ -110,6 +110,8 @@ def test_colours_are_kept_in_standard_and_high_definition(tmp_path):
         ("out.mp4", ["--alpha", "nan"], "finite"),
         ("out.mp4", ["--alpha", "-3"], "at least 0"),
         ("out.mp4", ["--magnifier", "nothing"], "unknown magnifier"),
+        ("out.mp4", ["--limit", "-1"], "positive number of seconds"),
+        ("out.mp4", ["--limit", "nan"], "positive number of seconds"),
         ("out.mp4", [], "sides of at least 32 px"),
         ("in/1.png/out.mp4", [], "cannot write"),
     ],

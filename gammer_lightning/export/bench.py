@@ -57,12 +57,15 @@ def main(arguments: argparse.Namespace) -> None:
     from gammer_lightning.export.bundle import MEASURED
 
     place, facts = _place(arguments)
+    out = arguments.out or Path(place.files)
+    with disk_errors(out):  # now, not after the minutes of measuring
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
     rows = []
     for model in ROWS:
         measured = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
         rows += with_ratios(model, measured)
         print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]))
-    out = arguments.out or Path(place.files)
     report = facts | {"side": SIDE, "batch": 1, "rounds": arguments.rounds, "repeats": arguments.repeats, "rows": rows}
     with disk_errors(out):
         numbers, picture = (out / name for name in MEASURED)

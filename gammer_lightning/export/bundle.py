@@ -98,7 +98,7 @@ class Bundle:
         if name not in self.facts["files"] or not path.is_file():
             raise GammerError(
                 f"the bundle {self.path} has no {name}",
-                f"it has: {', '.join(self.facts['files']) or 'nothing exported yet'}",
+                f"it has: {', '.join(n for n in self.facts['files'] if (self.path / n).is_file()) or 'nothing'}",
                 f"{_export_command(name)}, or copy the whole folder",
             )
         return path
@@ -281,10 +281,17 @@ class Source:
                 "a bundle says how good its model is",
                 f"gammer recognize test {self.run.path}",
             )
-        results = json.loads(path.read_text())
-        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
-        metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
-        return {key: results[key] for key in kept} | {"metrics": metrics}
+        try:
+            results = json.loads(path.read_text())
+            kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
+            metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
+            return {key: results[key] for key in kept} | {"metrics": metrics}
+        except (ValueError, KeyError, TypeError) as error:
+            raise GammerError(
+                f"{path} is damaged: {error}",
+                "a bundle says how good its model is",
+                f"gammer recognize test {self.run.path}",
+            ) from error
 
 
 def _public_name(magnifier: str) -> str:
@@ -309,7 +316,7 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     if not isinstance(loaded, STMEMMMagnifier):
         raise GammerError(
             f"the magnifier {name!r} is not ST-MEMM",
-            "ST-MEMM alone is exported; " + (f"it is what {path} was trained with" if magnifier is None else ""),
+            "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
             f"gammer export {path} --magnifier st-memm-small",
         )
     recognizer = deployed_model(run.best)
@@ -377,10 +384,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def staging(folder: Path) -> Iterator[Path]:
     """Yield an empty hidden folder beside a bundle's, deleted afterwards; what killed exports left is swept away."""
-    with _locked(folder):
-        for aside in folder.parent.glob(f".{folder.name}.*.tmp.old"):  # killed while a new bundle took its place
-            shutil.rmtree(aside) if folder.exists() else os.replace(aside, folder)
-        remove_stale(folder)
+    if any(folder.parent.glob(f".{folder.name}.*.tmp*")):
+        with _locked(folder):
+            for aside in folder.parent.glob(f".{folder.name}.*.tmp.old"):  # killed while a new bundle took its place
+                shutil.rmtree(aside) if folder.exists() else os.replace(aside, folder)
+            remove_stale(folder)
     with tempfile.TemporaryDirectory(".tmp", f".{folder.name}.{os.getpid()}-", folder.parent) as staged:
         yield Path(staged)
 

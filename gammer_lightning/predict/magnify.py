@@ -16,7 +16,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.files import remove_stale, replacing
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier
 from gammer_lightning.magnifiers.st_memm import SHIPPED, STMEMMMagnifier
-from gammer_lightning.predict.video import Frame, VideoWriter, open_source
+from gammer_lightning.predict.video import Frame, VideoWriter, check_limit, open_source
 
 MODES = ("onset", "dynamic")
 CONTAINERS = (".mp4", ".mov", ".mkv")
@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
     """Run `gammer magnify video`."""
     (alpha,) = check_alphas([args.alpha])
     _check_output(args.input, args.output)
+    check_limit(args.limit)
     magnifier = load_magnifier(args.magnifier)
     if torch.cuda.is_available():
         magnifier = magnifier.cuda()

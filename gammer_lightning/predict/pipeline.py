@@ -37,7 +37,7 @@ from gammer_lightning.predict.outputs import Recorder
 from gammer_lightning.predict.prediction import Prediction, Window
 from gammer_lightning.predict.spotting import Span, spans, spot
 from gammer_lightning.predict.tracking import Shot, Tracker, head_motion
-from gammer_lightning.predict.video import Frame, Source, open_source
+from gammer_lightning.predict.video import Frame, Source, check_limit, open_source
 
 if TYPE_CHECKING:
     from gammer_lightning.export.bundle import Bundle
@@ -111,7 +111,7 @@ def predict(
             nothing, and magnifies only the apexes.
         alpha: Magnification factor; 1 classifies the raw apex. None: the bundle's.
         backend: ``"torch"``, ``"onnx"`` or ``"tensorrt"``.
-        precision: ``"fp32"`` or ``"fp16"``.
+        precision: ``"fp32"``, ``"fp16"``, or in PyTorch ``"bf16"``.
         device: As the backend takes it; None: the best there is.
         window: Seconds of a window. The longest micro-expressions last 0.5 s.
         hop: Seconds between the starts of windows, at most ``window``; None: half of it.
@@ -130,7 +130,8 @@ def predict(
 
     alpha = _check_alpha(bundle.alpha if alpha is None else alpha)
     hop = window / 2 if hop is None else hop
-    _check_settings(window, hop, onset, apex, limit, face)
+    _check_settings(window, hop, onset, apex, face)
+    check_limit(limit)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(input, fps))
         threads = stack.enter_context(_one_thread())
@@ -171,7 +172,6 @@ def _check_settings(
     hop: float,
     onset: int | None,
     apex: int | None,
-    limit: float | None,
     face: tuple[float, float] | None,
 ) -> None:
     rules = (
@@ -181,7 +181,6 @@ def _check_settings(
          "--onset 12 --apex 40"),
         (onset is None or apex is None or 0 <= onset < apex, f"onset {onset} and apex {apex}",
          "frames are counted from 0, and the apex comes after the onset", "--onset 12 --apex 40"),
-        (limit is None or limit > 0, f"a limit of {limit} s", "a positive number of seconds", "--limit 60"),
         (face is None or all(map(math.isfinite, face)), f"a face at {face}", "a point in px of the frame",
          "--face 320 240"),
     )  # fmt: skip

@@ -246,6 +246,16 @@ def open_source(given: str | Path, fps: float = 200.0) -> Source:
     )
 
 
+def check_limit(limit: float | None) -> None:
+    """See that a limit is a positive number of seconds, or None.
+
+    Raises:
+        GammerError: It is not.
+    """
+    if limit is not None and not limit > 0:
+        raise GammerError(f"a limit of {limit} s", "a positive number of seconds", "e.g. --limit 60")
+
+
 class VideoWriter:
     """Writes H.264 that plays everywhere (yuv420p), at any times; a context manager.
 
