@@ -342,9 +342,8 @@ class _Analyst:
         return _Pair(reference, replace(onset, landmarks=landmarks), apex, strength, head_motion(landmarks, after))
 
     def _spot(self, span: Span, face: Face) -> tuple[Shot, Shot, float]:
-        mask = expression_mask(face.landmarks)
-        views = np.stack([seen(shot.image, shot.within(face))[mask] for shot in span.shots])
-        onset, apex, strength = spot(views, np.array([shot.time for shot in span.shots]))
+        views = np.stack([seen(shot.image, shot.within(face)) for shot in span.shots])
+        onset, apex, strength = spot(views, face.landmarks, np.array([shot.time for shot in span.shots]))
         return span.shots[onset], span.shots[apex], strength
 
     def _refer(self, onset: Shot, landmarks: np.ndarray) -> _Reference:
