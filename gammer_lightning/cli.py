@@ -5,7 +5,7 @@ import difflib
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError
@@ -18,6 +18,15 @@ class Verb(NamedTuple):
     module: str
     add_arguments: str
     run: str
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors look like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong with the arguments."""
+        usage = " ".join(self.format_usage().removeprefix("usage: ").split())
+        raise GammerError(message, usage, f"{self.prog} --help says what each option takes")
 
 
 class TaskVerb(NamedTuple):
@@ -146,7 +155,7 @@ def run_verb(name: str, argv: Sequence[str]) -> int | None:
     if isinstance(verb, TaskVerb):
         training: Any = import_module("gammer_lightning.training")
         return getattr(module, verb.run)(getattr(training, verb.task)(), argv)
-    parser = argparse.ArgumentParser(f"gammer {name}", description=verb.help)
+    parser = Parser(f"gammer {name}", description=verb.help)
     getattr(module, verb.add_arguments)(parser)
     run: Callable[[argparse.Namespace], int | None] = getattr(module, verb.run)
     return run(parser.parse_args(argv))

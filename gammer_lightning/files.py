@@ -1,5 +1,6 @@
 """Files: written whole or not at all, images read strictly, contents hashed."""
 
+import glob
 import hashlib
 import os
 import shutil
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from gammer_lightning.errors import GammerError
@@ -34,6 +36,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def remove_stale(path: str | Path) -> None:
+    """Delete what `replacing` left beside ``path`` in processes of this machine that were killed.
+
+    Args:
+        path: The file or folder that they meant to write.
+    """
+    path = Path(path)
+    for stale in path.parent.glob(f".{glob.escape(path.stem)}.*-*.tmp{glob.escape(path.suffix)}"):
+        owner = stale.name.removeprefix(f".{path.stem}.").partition("-")[0]
+        if not owner.isdecimal() or psutil.pid_exists(int(owner)):
+            continue
+        if stale.is_dir():
+            shutil.rmtree(stale)
+        stale.unlink(missing_ok=True)
 
 
 @contextmanager

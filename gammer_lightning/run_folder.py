@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
+
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
 
@@ -129,6 +131,7 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
             f"a run folder ({known}) holds config.yaml and env.json",
             f"list yours with `ls -d runs/*/*/*`, or start one: gammer {task or 'magnify'} fit -c CONFIG",
         )
+    _check_records(run)
     if task and run.facts["task"] != task:
         raise GammerError(
             f"{path} is a run of `{run.facts['task']}`, not of `{task}`",
@@ -136,6 +139,18 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
             f"gammer {run.facts['task']} test {path}",
         )
     return run
+
+
+def _check_records(run: RunFolder) -> None:
+    for path, read in ((run.config, yaml.safe_load), (run.path / "env.json", json.loads)):
+        try:
+            is_whole = isinstance(read(path.read_text()), dict)
+        except (ValueError, yaml.YAMLError):
+            is_whole = False
+        if not is_whole:
+            raise GammerError(
+                f"{path} is damaged", "a run is rebuilt from what it was started with", "copy the run folder again"
+            )
 
 
 def wandb_default() -> str:

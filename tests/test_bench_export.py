@@ -91,6 +91,13 @@ def test_bad_input(run, options, said, capsys, monkeypatch):
     assert said in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_measuring(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "measure", lambda *settings: pytest.fail("it measured"))
+    (tmp_path / "file").touch()
+    assert cli.main(["bench", "export", str(run), f"--out={tmp_path / 'file/out'}"]) == 2
+    assert "cannot write to" in capsys.readouterr().err
+
+
 def test_no_run(tmp_path, capsys):
     assert cli.main(["bench", "export", str(tmp_path / "none")]) == 2
     assert "is not a run folder" in capsys.readouterr().err

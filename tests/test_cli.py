@@ -75,6 +75,13 @@ def test_a_mistake_is_one_block_without_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: alpha -1\n  rule: alpha is 0 or more\n  next: --alphas 5\n"
 
 
+def test_wrong_arguments_are_one_block_too(capsys):
+    assert cli.main(["predict", "RUN", "video.mp4", "--alpha", "many"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: argument --alpha: invalid float value: 'many'\n  rule: gammer predict [-h]")
+    assert error.endswith("\n  next: gammer predict --help says what each option takes\n") and error.count("\n") == 3
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     def fail(name, argv):
         raise ZeroDivisionError

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,7 @@ def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
     facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
     (tmp_path / "staged").mkdir()
+    (copied / "export" / "bench.json").write_text("{}")
     bundles.write_bundle(copied / "export", tmp_path / "staged", facts, {})
     assert load_bundle(copied).facts["magnifier"]["name"] == "other.safetensors"
     assert {path.name for path in (copied / "export").iterdir()} == {"bundle.json", "MODEL_CARD.md"}
@@ -282,6 +284,28 @@ def test_an_export_that_breaks_off_leaves_the_old_bundle(copied, reused, monkeyp
     load_bundle(copied)
 
 
+def test_what_a_killed_export_left_is_put_right(copied, reused):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (copied / f".export.{dead.pid}-0a.tmp").mkdir()
+    (copied / f".export.{dead.pid}-0a.tmp" / "gam_mer.onnx").touch()
+    (copied / "export").rename(copied / f".export.{dead.pid}-0b.tmp.old")  # killed between the two renames
+    assert cli.main(["export", str(copied)]) == 0
+    assert "st_memm.fp16.onnx" in load_bundle(copied).facts["files"]
+    assert [path.name for path in copied.glob(".export.*")] == [".export.lock"]
+
+
+def test_what_was_measured_of_the_same_weights_stays(copied, reused):
+    (copied / "export" / "bench.json").write_text("{}")
+    assert cli.main(["export", str(copied)]) == 0
+    assert (copied / "export" / "bench.json").is_file() and "bench.json" not in load_bundle(copied).facts["files"]
+    shutil.rmtree(copied / "export")
+    (copied / "export").mkdir()
+    (copied / "export" / "bench.json").write_text("{}")  # measured before anything was exported
+    assert cli.main(["export", str(copied)]) == 0
+    assert (copied / "export" / "bench.json").is_file()
+
+
 @pytest.mark.parametrize("name", ["gam_mer.onnx", "st_memm.safetensors", "bundle.json"])
 def test_a_changed_file_is_noticed(copied, name):
     path = copied / "export" / name
@@ -297,6 +321,7 @@ def test_a_file_left_behind_is_missed_where_it_is_needed(copied):
     bundle = load_bundle(copied)
     with pytest.raises(GammerError, match=r"has no gam_mer\.onnx") as refused:
         open_backend(bundle, "onnx")
+    assert "gam_mer.safetensors" in refused.value.rule and "gam_mer.onnx" not in refused.value.rule
     assert "gammer export RUN --to onnx" in refused.value.next_step
     open_backend(bundle, "onnx", "fp16")
 
@@ -351,6 +376,11 @@ def test_runs_that_cannot_be_exported(bare, tmp_path, capsys):
     assert "is a run of `magnify`" in said and f"gammer export RECOGNITION_RUN --magnifier {run}" in said
     with_facts(finished=False)
     (run / "env.json").write_text(json.dumps(facts))
+    for name in ("env.json", "config.yaml", "results.json"):
+        whole = (run / name).read_bytes()
+        (run / name).write_bytes(whole[: len(whole) // 2] + b"{[")
+        assert f"{run / name} is damaged" in refusal(capsys, "export", run)
+        (run / name).write_bytes(whole)
     (run / "results.json").unlink()
     assert f"gammer recognize test {run}" in refusal(capsys, "export", run)
     (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
@@ -396,6 +426,13 @@ def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
     assert "next: pip install -c constraints.txt onnxruntime" in said
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    said = refusal(capsys, "export", tmp_path, "--to", "tensorrt")
+    assert "there is no CUDA GPU here" in said and "--to tensorrt-rtx" in said
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -407,6 +444,22 @@ def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
 def test_backends_that_there_are_not(exported, settings, words):
     with pytest.raises(GammerError, match=words):
         open_backend(load_bundle(exported), *settings)
+
+
+def test_bf16_is_autocast_and_near(exported):
+    bundle = load_bundle(exported)
+    random = torch.Generator().manual_seed(0)
+    frames = torch.nn.functional.interpolate(torch.rand(2, 3, 8, 8, generator=random), 256, mode="bicubic").clamp(0, 1)
+    patches = torch.rand(1, 68, 3, 8, 8, generator=random)
+
+    def outputs(precision):
+        backend = open_backend(bundle, "torch", precision, "cpu")
+        return backend.magnify(*map(backend.encode, frames.split(1)), 5.0), backend.classify(patches)
+
+    (single, one), (half, other) = outputs("fp32"), outputs("bf16")
+    assert half.dtype == torch.float32 and 0 < (half - single).abs().mean() < 0.01 and torch.equal(one, other)
+    with pytest.raises(GammerError, match="bf16 with onnx"):
+        open_backend(bundle, "onnx", "bf16")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

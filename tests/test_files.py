@@ -1,11 +1,15 @@
 """Files: written whole or not at all, images read strictly, hashes that keep parts apart."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, read_image, replacing
+from gammer_lightning.files import content_hash, read_image, remove_stale, replacing
 
 
 @pytest.fixture
@@ -34,6 +38,20 @@ def test_replacing_keeps_the_old_file_when_the_writer_fails(tmp_path):
         raise OSError("disk full")
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_swept_away_and_nothing_else(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stale = [tmp_path / f".out.{dead.pid}-0a.tmp.mp4", tmp_path / f".out.{dead.pid}-0b.tmp"]
+    others = [f".out.{os.getpid()}-0a.tmp.mp4", f".other.{dead.pid}-0a.tmp.mp4", ".out.mine-0a.tmp.mp4", "out.mp4"]
+    stale[0].touch()
+    stale[1].mkdir()
+    for name in others:
+        (tmp_path / name).touch()
+    remove_stale(tmp_path / "out.mp4")
+    remove_stale(tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == set(others)
 
 
 def test_an_image_is_rgb_and_read_whole(photo):

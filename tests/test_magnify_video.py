@@ -1,6 +1,8 @@
 """Magnification of whole frames as a stream: equal to the batch, any size, times kept."""
 
 import re
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -129,6 +131,8 @@ def test_colours_are_kept_in_standard_and_high_definition(tmp_path):
         ("out.mp4", ["--band", "1", "5"], "no temporal filter"),
         ("out.mp4", ["--band", "1", "500", "--magnifier", "phase"], "half the frame rate"),
         ("out.mp4", ["--band", "1", "5", "--mode", "dynamic"], "no reference frame"),
+        ("out.mp4", ["--limit", "-1"], "positive number of seconds"),
+        ("out.mp4", ["--limit", "nan"], "positive number of seconds"),
         ("out.mp4", [], "sides of at least 32 px"),
         ("in/1.png/out.mp4", [], "cannot write"),
     ],
@@ -138,6 +142,16 @@ def test_bad_settings_are_named(tmp_path, capsys, out, flags, message):
     assert run(folder, tmp_path / out, *flags) == 2
     assert message in capsys.readouterr().err
     assert not list(tmp_path.glob("*out*"))
+
+
+def test_of_one_frame_it_is_said_that_nothing_moved(tmp_path, capsys):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".out.{dead.pid}-0a.tmp.mp4").touch()  # of a process that was killed
+    folder = write_folder(tmp_path / "in", [portrait()[:64, :64]])
+    assert run(folder, tmp_path / "out.mp4", "--magnifier", "none") == 0
+    assert "one frame shows no motion" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "out.mp4"}
 
 
 def test_the_input_is_not_overwritten(tmp_path, capsys):

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import subprocess
+import sys
 import weakref
 
 import cv2
@@ -18,8 +20,9 @@ from gammer_lightning.data.faces import crop, cut_patches, find_face
 from gammer_lightning.data.recognition import to_input
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.bundle import load_bundle
+from gammer_lightning.facial_graph import PAPER_REGIONS, nodes_of
 from gammer_lightning.magnifiers import load_magnifier
-from gammer_lightning.predict.spotting import spans, spot
+from gammer_lightning.predict.spotting import movement, spans, spot
 from gammer_lightning.predict.tracking import Shot
 from gammer_lightning.predict.video import Frame, VideoFile, open_source
 
@@ -213,7 +216,7 @@ BAD = {
     "empty file": ("empty.mp4", "is empty"),
     "text": ("text.mp4", "cannot be read as a video"),
     "sound": ("sound.wav", "has no video stream"),
-    "empty folder": ("nothing", "has no frames"),
+    "empty folder": ("nothing", "put images into it"),
     "changing size": ("sizes", "2.png measures 100x90 px"),
     "one frame": ("one.mp4", "has one frame"),
     "no face": ("noise", "no face found in noise"),
@@ -262,6 +265,7 @@ def test_bad_inputs_are_named(bundle, bad, tmp_path, capsys, monkeypatch, case):
         (["--onset", "0", "--apex", "30"], "has 3 frames"),
         (["--fps", "0"], "positive"),
         (["--limit", "-2"], "positive"),
+        (["--face", "nan", "9"], "a point in px"),
     ],
 )
 def test_bad_settings_are_named(bundle, tmp_path, capsys, flags, message):
@@ -278,9 +282,19 @@ def test_an_output_that_cannot_be_written(bundle, tmp_path, capsys):
     assert "cannot write to" in capsys.readouterr().err
 
 
+def test_the_video_of_a_killed_run_is_swept_away(bundle, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    folder = write_folder(tmp_path / "frames", face_frames(3, apex=2))
+    (left := tmp_path / f"out/frames/.magnified.{dead.pid}-0a.tmp.mp4").parent.mkdir(parents=True)
+    left.touch()
+    assert raw(bundle, tmp_path, [folder], "--fps", "10") == 0
+    assert {path.name for path in left.parent.iterdir()} == OUTPUTS
+
+
 def test_without_pyav_the_command_that_installs_it(bundle, tmp_path, capsys, monkeypatch):
     video = write_video(tmp_path / "clip.mp4", [portrait()] * 2)
-    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    monkeypatch.setitem(sys.modules, "av", None)
     assert raw(bundle, tmp_path, [video]) == 2
     assert "pip install av" in capsys.readouterr().err
 
@@ -373,14 +387,26 @@ def test_windows_of_a_stream_with_gaps():
 
 
 @pytest.mark.parametrize("rate", [30, 200])
-def test_onset_and_apex_are_spotted(rate):
+def test_onset_and_apex_are_spotted_in_a_head_that_drifts(rate):
+    face = find_face(portrait(), "portrait")
+    still = crop(portrait(), face)
+    y, x = np.mgrid[:256, :256].astype(np.float32)
+    far = ((np.stack([x, y], -1)[:, :, None] - face.landmarks[[48, 54]]) ** 2).sum(-1)
+    corners = np.exp(-far / 200).sum(-1).astype(np.float32)
     times = np.arange(round(0.5 * rate)) / rate
-    course = np.interp(times, [0.1, 0.25, 0.4], [0, 1, 0])
-    noise = 0.05 * np.random.default_rng(0).normal(size=(len(times), 400))
-    views = 10 * course[:, None] * np.linspace(-1, 1, 400) + noise
-    onset, apex, strength = spot(views, times)
-    assert times[onset] <= 0.13 and times[apex] == pytest.approx(0.25, abs=0.04)
-    assert strength == pytest.approx(5, rel=0.15)
+    course, random = np.interp(times, [0.1, 0.25, 0.4], [0, 1.5, 0]), np.random.default_rng(0)
+
+    def view(rise, drift):
+        moved = cv2.remap(still, x + np.float32(drift), y + np.float32(rise) * corners, cv2.INTER_LINEAR)
+        grey = cv2.GaussianBlur(cv2.cvtColor(moved, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 2)
+        return grey + random.normal(size=grey.shape, scale=0.2).astype(np.float32)
+
+    views = np.stack([view(*step) for step in zip(course, 4 * times, strict=True)])
+    onset, apex, strength = spot(views, face.landmarks, times)
+    assert times[onset] <= 0.14 and times[apex] == pytest.approx(0.25, abs=0.03) and strength > 0.5
+    moved = movement(views, face.landmarks)[round(0.25 * rate)] - movement(views, face.landmarks)[0]
+    corner = list(nodes_of(PAPER_REGIONS)).index(48)
+    assert -1.6 < moved[corner].imag < -0.6 and abs(moved[corner].real) < 0.5  # less than 1.5: an average around it
 
 
 def test_damaged_packets_are_noted(tmp_path):

@@ -54,19 +54,25 @@ def main(arguments: argparse.Namespace) -> None:
     for name in ("threads", "repeats", "rounds"):
         if (value := getattr(arguments, name)) is not None and value < 1:
             raise GammerError(f"--{name} {value}", "1 or more", f"e.g. --{name} 2")
+    from gammer_lightning.export.bundle import MEASURED
+
     place, facts = _place(arguments)
+    out = arguments.out or Path(place.files)
+    with disk_errors(out):  # now, not after the minutes of measuring
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
     rows = []
     for model in ROWS:
         measured = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
         rows += with_ratios(model, measured)
         print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]))
-    out = arguments.out or Path(place.files)
     report = facts | {"side": SIDE, "batch": 1, "rounds": arguments.rounds, "repeats": arguments.repeats, "rows": rows}
     with disk_errors(out):
-        with replacing(out / "bench.json") as temporary:
+        numbers, picture = (out / name for name in MEASURED)
+        with replacing(numbers) as temporary:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
-        draw(report, out / "latency.png")
-    print(f"{out}/bench.json, {out}/latency.png")
+        draw(report, picture)
+    print(f"{numbers}, {picture}")
 
 
 def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from gammer_lightning.checkpoints import load_checkpoint, load_weights
 from gammer_lightning.data.faces import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import adjacency, nodes_of
-from gammer_lightning.files import content_hash, replacing
+from gammer_lightning.files import content_hash, remove_stale, replacing
 from gammer_lightning.magnifiers import load_magnifier
 from gammer_lightning.magnifiers.trained import STMEMMMagnifier, load_trained, save_st_memm
 from gammer_lightning.models.gam_mer import GamMer
@@ -31,6 +32,8 @@ from gammer_lightning.tasks.recognize import deployed_model
 FORMAT = 1
 BUNDLE = "bundle.json"
 FOLDER = "export"
+MEASURED = ("bench.json", "latency.png")
+"""What `gammer bench export` writes beside a bundle's files."""
 WEIGHTS = {"st_memm": "st_memm.safetensors", "gam_mer": "gam_mer.safetensors"}
 
 
@@ -95,7 +98,7 @@ class Bundle:
         if name not in self.facts["files"] or not path.is_file():
             raise GammerError(
                 f"the bundle {self.path} has no {name}",
-                f"it has: {', '.join(self.facts['files']) or 'nothing exported yet'}",
+                f"it has: {', '.join(n for n in self.facts['files'] if (self.path / n).is_file()) or 'nothing'}",
                 f"{_export_command(name)}, or copy the whole folder",
             )
         return path
@@ -278,10 +281,17 @@ class Source:
                 "a bundle says how good its model is",
                 f"gammer recognize test {self.run.path}",
             )
-        results = json.loads(path.read_text())
-        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
-        metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
-        return {key: results[key] for key in kept} | {"metrics": metrics}
+        try:
+            results = json.loads(path.read_text())
+            kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
+            metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
+            return {key: results[key] for key in kept} | {"metrics": metrics}
+        except (ValueError, KeyError, TypeError) as error:
+            raise GammerError(
+                f"{path} is damaged: {error}",
+                "a bundle says how good its model is",
+                f"gammer recognize test {self.run.path}",
+            ) from error
 
 
 def _public_name(magnifier: str) -> str:
@@ -307,7 +317,7 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     if not isinstance(loaded, STMEMMMagnifier):
         raise GammerError(
             f"the magnifier {name!r} is not ST-MEMM",
-            "ST-MEMM alone is exported; " + (f"it is what {path} was trained with" if magnifier is None else ""),
+            "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
             f"gammer export {path} --magnifier st-memm-small",
         )
     recognizer = deployed_model(run.best)
@@ -381,6 +391,22 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside a bundle's, deleted afterwards; what killed exports left is swept away."""
+    if any(folder.parent.glob(f".{folder.name}.*.tmp*")):
+        with _locked(folder):
+            for aside in folder.parent.glob(f".{folder.name}.*.tmp.old"):  # killed while a new bundle took its place
+                shutil.rmtree(aside) if folder.exists() else os.replace(aside, folder)
+            remove_stale(folder)
+    with tempfile.TemporaryDirectory(".tmp", f".{folder.name}.{os.getpid()}-", folder.parent) as staged:
+        yield Path(staged)
+
+
+def _locked(folder: Path) -> FileLock:
+    return FileLock(folder.parent / f".{folder.name}.lock")
+
+
 def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[str, dict[str, Any]]) -> Bundle:
     """Make a bundle of what lies in a staging folder, and of the old bundle's other files of the same weights.
 
@@ -392,7 +418,7 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
     """
     from gammer_lightning.export.card import model_card
 
-    with FileLock(folder.parent / f".{folder.name}.lock"), replacing_folder(folder) as new:
+    with _locked(folder), replacing_folder(folder) as new:
         for path in staged.iterdir():
             shutil.copyfile(path, new / path.name)
         entries = _kept_files(folder, new, facts, files) | {
@@ -405,26 +431,21 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
     return Bundle(folder, facts)
 
 
-def file_names(folder: Path) -> set[str]:
-    """Return the names of a bundle's files; none where there is no bundle that can be read."""
-    try:
-        return set(read_facts(folder)["files"])
-    except GammerError:
-        return set()
-
-
 def _kept_files(folder: Path, new: Path, facts: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Copy the old bundle's files that are whole, of the same weights, and no plan of an ONNX file that changed."""
+    """Copy the old bundle's files that are whole, of the same weights, and no plan of an ONNX file that changed.
+
+    What `gammer bench export` measured of these weights is copied, too, but is none of the bundle's own files.
+    """
     try:
         old = read_facts(folder)
     except GammerError:
-        return {}
+        old = facts | {"files": {}}
     if not is_same_model(old, facts):
         return {}
     others = {name: entry for name, entry in old["files"].items() if name not in files}
     whole = {n: e for n, e in others.items() if (folder / n).is_file() and sha256_of(folder / n) == e["sha256"]}
     hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
     kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}
-    for name in kept:
+    for name in (*kept, *(name for name in MEASURED if (folder / name).is_file())):
         shutil.copyfile(folder / name, new / name)
     return kept

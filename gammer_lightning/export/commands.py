@@ -1,8 +1,8 @@
 """``gammer export``: a finished run as ONNX files and TensorRT plans that are proven to say the same."""
 
 import argparse
+import os
 import sys
-import tempfile
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
@@ -31,27 +31,30 @@ def main(arguments: argparse.Namespace) -> int:
     """
     batch = _batch(arguments.batch)
     from gammer_lightning.export import artifacts, bundle
+    from gammer_lightning.export.engines import check_builder
     from gammer_lightning.export.job import Job
     from gammer_lightning.export.onnx_files import need
     from gammer_lightning.files import disk_errors
 
     for package in ("onnx", "onnxscript", "onnxruntime"):
         need(package)
+    if arguments.to != "onnx":
+        check_builder(arguments.to.replace("-", "_"))
     if arguments.upload:
         artifacts.check_online(arguments.run)
     path = artifacts.fetch(arguments.run) if arguments.run.startswith(artifacts.PREFIX) else Path(arguments.run)
     source = bundle.open_source(path, arguments.magnifier)
     print(f"checkpoint: {source.run.best}, magnifier: {source.magnifier.name}")
     folder = source.run.path / bundle.FOLDER
-    with disk_errors(folder), tempfile.TemporaryDirectory(dir=source.run.path, prefix=".export.") as staged:
-        job = Job(source, Path(staged), arguments.precision, batch)
+    with disk_errors(folder), bundle.staging(folder) as staged:
+        job = Job(source, staged, arguments.precision, batch)
         if failures := job.run(arguments.to):
             lines = [f"error: the exported graphs are not PyTorch's; {folder} is as it was", *failures]
             print("\n  ".join(lines), file=sys.stderr)
             return 1
-        before = bundle.file_names(folder)
+        before = set(os.listdir(folder)) if folder.is_dir() else set()
         made = bundle.write_bundle(folder, job.staged, job.facts, job.files)
-    if gone := before - set(made.facts["files"]):
+    if gone := before - set(os.listdir(folder)):
         print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(gone))}")
     print(f"bundle: {folder}, {sum(entry['bytes'] for entry in made.facts['files'].values()) / 1e6:.1f} MB")
     if arguments.upload:

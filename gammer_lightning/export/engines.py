@@ -128,16 +128,33 @@ def build_plan(
     return path
 
 
+def check_builder(package: str) -> None:
+    """See that plans can be built here, before the minutes of an export's first steps.
+
+    Args:
+        package: ``tensorrt`` or ``tensorrt_rtx``.
+
+    Raises:
+        GammerError: There is no GPU where one is needed, the package is missing, or it does not know the GPU.
+    """
+    _check_gpu(package)  # first: nobody installs TensorRT only to hear that it cannot be used here
+    _target(import_tensorrt(package), package, None)
+
+
+def _check_gpu(package: str) -> None:
+    if package == "tensorrt" and gpu_capability() is None:
+        raise GammerError(
+            "there is no CUDA GPU here",
+            "TensorRT builds on the GPU that is to run the plan",
+            "run the same command on that machine, or build with --to tensorrt-rtx, which needs no GPU",
+        )
+
+
 def _target(trt: ModuleType, package: str, capability: str | None) -> str:
     """Return the compute capability to build for."""
+    _check_gpu(package)
     here = gpu_capability()
     if package == "tensorrt":
-        if here is None:
-            raise GammerError(
-                "there is no CUDA GPU here",
-                "TensorRT builds on the GPU that is to run the plan",
-                "run the same command on that machine, or build with --to tensorrt-rtx, which needs no GPU",
-            )
         if capability not in (None, here):
             raise GammerError(f"{capability}", f"TensorRT builds for this machine's GPU, {here}", "leave it out")
         return here

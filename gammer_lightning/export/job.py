@@ -38,10 +38,6 @@ class Job:
 
     def run(self, target: str) -> list[str]:
         """Write and prove ONNX files, then plans if they are wanted; return what does not hold."""
-        if target != "onnx":
-            from gammer_lightning.export.engines import import_tensorrt
-
-            import_tensorrt(target.replace("-", "_"))  # before minutes of work, not after
         onnx = {name: self._write_onnx(name) for name in self.graphs}
         sessions = {name: Session(path) for name, path in onnx.items()}
         failures = self._prove(sessions, f"onnxruntime {self.precision}", "cpu")

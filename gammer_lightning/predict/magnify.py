@@ -14,10 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.files import remove_stale, replacing
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
-from gammer_lightning.predict.video import Frame, VideoWriter, open_source
+from gammer_lightning.predict.video import Frame, VideoWriter, check_limit, open_source
 
 MODES = ("onset", "dynamic")
 CONTAINERS = (".mp4", ".mov", ".mkv")
@@ -49,6 +49,7 @@ def main(args: argparse.Namespace) -> int:
     """Run `gammer magnify video`."""
     (alpha,) = check_alphas([args.alpha])
     _check_output(args.input, args.output)
+    check_limit(args.limit)
     magnifier, how = load_magnifier(args.magnifier), _how(args)
     if torch.cuda.is_available():
         magnifier = magnifier.cuda()
@@ -66,6 +67,8 @@ def main(args: argparse.Namespace) -> int:
                     raise
                 stopped = True
     print(f"{args.output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {how}; sound is left out")
+    if count == 1 and not stopped:
+        print("  note: one frame shows no motion, so nothing was magnified")
     if odd := [side for side in size if side % 2]:
         print(f"  note: H.264 has even sides, so the last row or column is repeated once ({odd[0]} is odd)")
     for note in source.notes:
@@ -109,6 +112,7 @@ def _replacing(output: Path):
         output.parent.mkdir(parents=True, exist_ok=True)
         (probe := output.with_name(f".{output.name}.probe")).touch()
         probe.unlink()
+        remove_stale(output)
     except OSError as error:
         raise GammerError(
             f"cannot write to {output.parent}: {error.strerror or error}",

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from gammer_lightning.data.faces import CROP
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.files import remove_stale, replacing
 from gammer_lightning.predict.page import page
 from gammer_lightning.predict.prediction import Prediction, Window
 from gammer_lightning.predict.tracking import Shot
@@ -75,6 +75,7 @@ class Recorder:
         with _writing(self.out):
             self.out.mkdir(parents=True, exist_ok=True)
             TemporaryFile(dir=self.out).close()
+            remove_stale(self.out / NAMES["video"])
 
     def __enter__(self) -> "Recorder":
         return self

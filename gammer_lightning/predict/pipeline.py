@@ -37,7 +37,7 @@ from gammer_lightning.predict.outputs import Recorder
 from gammer_lightning.predict.prediction import Prediction, Window
 from gammer_lightning.predict.spotting import Span, spans, spot
 from gammer_lightning.predict.tracking import Shot, Tracker, head_motion
-from gammer_lightning.predict.video import Frame, Source, open_source
+from gammer_lightning.predict.video import Frame, Source, check_limit, open_source
 
 if TYPE_CHECKING:
     from gammer_lightning.export.bundle import Bundle
@@ -111,7 +111,7 @@ def predict(
             nothing, and magnifies only the apexes.
         alpha: Magnification factor; 1 classifies the raw apex. None: the bundle's.
         backend: ``"torch"``, ``"onnx"`` or ``"tensorrt"``.
-        precision: ``"fp32"`` or ``"fp16"``.
+        precision: ``"fp32"``, ``"fp16"``, or in PyTorch ``"bf16"``.
         device: As the backend takes it; None: the best there is.
         window: Seconds of a window. The longest micro-expressions last 0.5 s.
         hop: Seconds between the starts of windows, at most ``window``; None: half of it.
@@ -130,7 +130,8 @@ def predict(
 
     alpha = _check_alpha(bundle.alpha if alpha is None else alpha)
     hop = window / 2 if hop is None else hop
-    _check_settings(window, hop, onset, apex, limit)
+    _check_settings(window, hop, onset, apex, face)
+    check_limit(limit)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(input, fps))
         threads = stack.enter_context(_one_thread())
@@ -166,7 +167,13 @@ def _check_alpha(alpha: float) -> float:
     return alpha
 
 
-def _check_settings(window: float, hop: float, onset: int | None, apex: int | None, limit: float | None) -> None:
+def _check_settings(
+    window: float,
+    hop: float,
+    onset: int | None,
+    apex: int | None,
+    face: tuple[float, float] | None,
+) -> None:
     rules = (
         (0 < hop <= window < math.inf, f"windows of {window} s every {hop} s", "0 < hop <= window, so that none is "
          "left out", "--window 0.5 --hop 0.25"),
@@ -174,7 +181,8 @@ def _check_settings(window: float, hop: float, onset: int | None, apex: int | No
          "--onset 12 --apex 40"),
         (onset is None or apex is None or 0 <= onset < apex, f"onset {onset} and apex {apex}",
          "frames are counted from 0, and the apex comes after the onset", "--onset 12 --apex 40"),
-        (limit is None or limit > 0, f"a limit of {limit} s", "a positive number of seconds", "--limit 60"),
+        (face is None or all(map(math.isfinite, face)), f"a face at {face}", "a point in px of the frame",
+         "--face 320 240"),
     )  # fmt: skip
     for holds, what, rule, example in rules:
         if not holds:
@@ -334,9 +342,8 @@ class _Analyst:
         return _Pair(reference, replace(onset, landmarks=landmarks), apex, strength, head_motion(landmarks, after))
 
     def _spot(self, span: Span, face: Face) -> tuple[Shot, Shot, float]:
-        mask = expression_mask(face.landmarks)
-        views = np.stack([seen(shot.image, shot.within(face))[mask] for shot in span.shots])
-        onset, apex, strength = spot(views, np.array([shot.time for shot in span.shots]))
+        views = np.stack([seen(shot.image, shot.within(face)) for shot in span.shots])
+        onset, apex, strength = spot(views, face.landmarks, np.array([shot.time for shot in span.shots]))
         return span.shots[onset], span.shots[apex], strength
 
     def _refer(self, onset: Shot, landmarks: np.ndarray) -> _Reference:

@@ -51,7 +51,10 @@ class Source:
         clock: Unit of its time stamps in s.
         total: Number of frames, where it is known or can be estimated.
         notes: What was unusual, a sentence each; complete once the frames were read.
+        remedy: What to do where it has no frames.
     """
+
+    remedy = "record or export it again"
 
     def __init__(self, name: str, rate: Fraction | None, clock: Fraction, total: int | None):
         self.name, self.rate, self.clock, self.total = name, rate, clock, total
@@ -79,9 +82,7 @@ class Source:
                 raise _changed_size(self._place(frame.index), frame.image.shape, first)
             yield frame
         if first is None:
-            raise GammerError(
-                f"{self.name} has no frames", "an input shows two frames or more", "record or export it again"
-            )
+            raise GammerError(f"{self.name} has no frames", "an input shows two frames or more", self.remedy)
 
     def _read(self) -> Iterator[Frame]:
         raise NotImplementedError
@@ -170,6 +171,8 @@ def _no_video(path: Path, why: str) -> GammerError:
 class FrameFolder(Source):
     """A folder of images, in the order of the numbers in their names."""
 
+    remedy = f"put images into it that are called {', '.join(SUFFIXES)}"
+
     def __init__(self, path: Path, rate: Fraction):
         names = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
         self.paths = sorted(names, key=_numbers)
@@ -241,6 +244,16 @@ def open_source(given: str | Path, fps: float = 200.0) -> Source:
         "an input is a video (mp4, mov, avi, webm, ...), a folder of images, or the number of a camera",
         "check the path",
     )
+
+
+def check_limit(limit: float | None) -> None:
+    """See that a limit is a positive number of seconds, or None.
+
+    Raises:
+        GammerError: It is not.
+    """
+    if limit is not None and not limit > 0:
+        raise GammerError(f"a limit of {limit} s", "a positive number of seconds", "e.g. --limit 60")
 
 
 class VideoWriter:
