@@ -7,9 +7,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from gammer_lightning.data.action_units import UNITS
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.files import content_hash
+from gammer_lightning.models.recogniser import UNITS
 
 
 class FakeClips(pl.LightningDataModule):

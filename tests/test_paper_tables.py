@@ -11,7 +11,7 @@ from gammer_lightning.protocol import LEAKY, PROTOCOLS
 
 def write_run(folder, datasets, classes, protocol="loso", std=0.02):
     folder.mkdir()
-    (folder / "config.yaml").write_text("")
+    (folder / "config.yaml").write_text("model: {}\n")
     (folder / "env.json").write_text(json.dumps({"task": "recognize"}))
     results = dict(datasets=datasets, classes=dict.fromkeys(classes), protocol=PROTOCOLS[protocol])
     figures = dict(mean=dict(accuracy=0.5, uf1=0.4), std=dict(accuracy=std, uf1=std))

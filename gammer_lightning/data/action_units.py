@@ -8,9 +8,8 @@ import numpy as np
 
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.errors import GammerError
+from gammer_lightning.models.recogniser import UNITS
 
-UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 38)
-"""Those of `unit_matrix`: facial units that CASME II and SAMM annotate in more than a clip or two."""
 UNIT = re.compile(r"(?:au)?\s*([lr]?)\s*(\d{1,2})\s*([a-e]?)\s*(\??)", re.IGNORECASE)
 
 

@@ -311,7 +311,6 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     """
     run = _finished_run(path)
     config = yaml.safe_load(run.config.read_text())
-    _refuse_other_networks(path, config["model"].get("network", "gam_mer"))
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)
     if not isinstance(loaded, STMEMMMagnifier):
@@ -320,8 +319,9 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
             "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
             f"gammer export {path} --magnifier st-memm-small",
         )
-    recognizer = deployed_model(run.best)
-    return Source(run, loaded, recognizer, load_checkpoint(run.best)["recognition"], config)
+    recognizer, recognition = deployed_model(run.best), load_checkpoint(run.best)["recognition"]
+    _refuse_other_networks(path, recognition.get("name", "gam_mer"))
+    return Source(run, loaded, recognizer, recognition, config)
 
 
 def _finished_run(path: str | Path) -> RunFolder:

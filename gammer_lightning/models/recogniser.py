@@ -28,6 +28,9 @@ NETWORKS = {
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
+UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 38)
+"""Action units that networks may be told of: those that CASME II and SAMM annotate in more than a clip or two."""
+
 
 class Recogniser(nn.Module):
     """A network from what it is shown of a clip to a class.
@@ -59,7 +62,7 @@ class Recogniser(nn.Module):
         """Take statistics of a fold's own training clips, kept in parameters without gradient.
 
         Args:
-            action_units: 1 where a unit of `gammer_lightning.data.action_units.UNITS` is annotated, else 0, ``(n, U)``.
+            action_units: 1 where a unit of `UNITS` is annotated, else 0, ``(n, U)``.
         """
 
 

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.data.action_units import UNITS
 from gammer_lightning.facial_graph import MEAN_FACE
 from gammer_lightning.models.gam_mer import GraphAttention
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recogniser import UNITS, Recogniser, check_shape
 
 SIZE, WINDOW = 28, 7
 """Sides of the flow map and of a region, which is .64 IOD wide."""

@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.data.action_units import UNITS
 from gammer_lightning.models.baselines.au_gacn import co_occurrence
 from gammer_lightning.models.baselines.graph_tcn import BROWS, MOUTH, PATCH, shape_features
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recogniser import UNITS, Recogniser, check_shape
 
 BROW_UNITS, MOUTH_UNITS = (1, 2, 4), (10, 12, 14, 15, 17, 25)
 SHOWN = [UNITS.index(unit) for unit in (*BROW_UNITS, *MOUTH_UNITS)]
