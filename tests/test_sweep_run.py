@@ -342,7 +342,7 @@ def test_rows_are_pinned_to_groups_of_devices(two_gpus):
     assert [slot.name for slot in slots.make_slots("3,1", None, 1, 9)] == ["GPU 3", "GPU 1"]
     (one, two) = slots.make_slots(None, 2, 1, 9)
     assert one.environment["CUDA_VISIBLE_DEVICES"] == "" and one.environment == two.environment
-    assert one.environment["OMP_NUM_THREADS"] == str(max(1, os.cpu_count() // 2))
+    assert one.environment["OMP_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_devices_that_are_not_there_are_refused(two_gpus, devices, message):
 
 def test_without_gpus_there_are_no_more_workers_than_cores_rows_and_memory(monkeypatch):
     monkeypatch.setattr(slots, "visible_devices", list)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(slots, "cores", lambda: 8)
     monkeypatch.setattr(slots, "ROW_BYTES", 1)
     assert len(slots.make_slots(None, None, 1, 99)) == 8 and len(slots.make_slots(None, None, 1, 3)) == 3
     monkeypatch.setattr(slots, "ROW_BYTES", 2**60)

@@ -45,7 +45,7 @@ def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int
         return _workers(workers)
     visible = visible_devices()
     if devices is None and not visible:
-        return _workers(min(rows, os.cpu_count() or 1, max(1, psutil.virtual_memory().available // ROW_BYTES)))
+        return _workers(min(rows, cores(), max(1, psutil.virtual_memory().available // ROW_BYTES)))
     chosen = [device.strip() for device in devices.split(",")] if devices is not None else visible
     if unknown := [device for device in chosen if device not in visible]:
         raise GammerError(
@@ -62,10 +62,15 @@ def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int
     return [_group(chosen[start : start + per_row]) for start in range(0, len(chosen), per_row)]
 
 
+def cores() -> int:
+    """Return how many cores this process may use: fewer than the machine has under taskset, SLURM or a container."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _workers(count: int) -> list[Slot]:
     if count < 1:
         raise GammerError(f"--workers {count}", "1 or more", "correct --workers")
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    threads = str(max(1, cores() // count))
     environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     return [Slot(f"worker {number}", environment) for number in range(1, count + 1)]
 
