@@ -19,9 +19,7 @@ from gammer_lightning.data.premagnify import RAW, Entry, image_name
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_image, replacing
-
-SEQUENCE = 10
-"""Frames of a ``"sequence"``, as many as LBP-TOP's usual interpolation in time gives."""
+from gammer_lightning.models.recogniser import SEQUENCE
 
 
 @dataclass(frozen=True)

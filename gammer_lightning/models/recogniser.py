@@ -28,6 +28,8 @@ NETWORKS = {
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
+SEQUENCE = 10
+"""Frames of a ``"sequence"``, as many as LBP-TOP's usual interpolation in time gives."""
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 38)
 """Action units that networks may be told of: those that CASME II and SAMM annotate in more than a clip or two."""
 

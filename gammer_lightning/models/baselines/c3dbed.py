@@ -6,9 +6,8 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from gammer_lightning.data.inputs import SEQUENCE
 from gammer_lightning.models.baselines.sequences import changes
-from gammer_lightning.models.recogniser import Recogniser, check_shape, check_side
+from gammer_lightning.models.recogniser import SEQUENCE, Recogniser, check_shape, check_side
 
 PATCH, WIDTH, DEPTH, HEADS = 8, 256, 4, 8
 

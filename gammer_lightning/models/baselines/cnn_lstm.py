@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.data.inputs import SEQUENCE
 from gammer_lightning.models.baselines.sequences import changes
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recogniser import SEQUENCE, Recogniser, check_shape
 
 SIZE, FEATURES = 64, 512
 STATES = (0, 1, 1, 1, 2, 2, 3, 3, 3, 4)
