@@ -9,36 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gammer_lightning.page_head import PAGE_HEAD
 from gammer_lightning.predict.prediction import Prediction
 
 if TYPE_CHECKING:
     from gammer_lightning.predict.outputs import Example
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>$title</title>
-<style>
-:root {
-  --ground: #fbfbfa; --sheet: #fff; --ink: #1d2329; --soft: #626b75; --rule: #e2e5e8; --link: #22578f; --tint: #f0f4f8;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #14171a; --sheet: #1b1f23; --ink: #e4e7ea; --soft: #98a2ac; --rule: #30363c; --link: #8fbdf0;
-    --tint: #232a31;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; max-width: 66rem; padding: 2rem clamp(1rem, 4vw, 3rem) 4rem; background: var(--ground);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif;
-}
-h1 { font: 650 clamp(1.15rem, 4vw, 1.5rem)/1.3 system-ui, sans-serif; margin: 0; overflow-wrap: anywhere; }
+PAGE = Template(
+    PAGE_HEAD
+    + """body { max-width: 66rem; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 .8rem; }
 .facts, .notes, figcaption { color: var(--soft); font-size: .9rem; }
 .facts { margin: .2rem 0 1.5rem; }
@@ -144,7 +123,8 @@ if (windows.length) {
 </script>
 </body>
 </html>
-""")
+"""
+)
 VIEWER = Template("""<div class="viewer">
 <div>
 <div class="pair" id="pair">

@@ -5,36 +5,15 @@ from collections.abc import Sequence
 from html import escape
 from string import Template
 
+from gammer_lightning.page_head import PAGE_HEAD
 from gammer_lightning.sweep.entries import Entry
 from gammer_lightning.sweep.figures import DPI, Picture
 from gammer_lightning.sweep.layout import NEGATIVE, Cell, Line, Table
 
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>$title</title>
-<style>
-:root {
-  --ground: #fbfbfa; --sheet: #fff; --ink: #1d2329; --soft: #626b75; --rule: #e2e5e8; --link: #22578f; --tint: #f0f4f8;
-  --bad: #b3261e; --busy: #8a5a00;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #14171a; --sheet: #1b1f23; --ink: #e4e7ea; --soft: #98a2ac; --rule: #30363c; --link: #8fbdf0;
-    --tint: #232a31; --bad: #ff9d94; --busy: #f0c070;
-  }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; max-width: 84rem; padding: 2rem clamp(1rem, 4vw, 3rem) 4rem; background: var(--ground);
-  color: var(--ink); font: 1rem/1.5 system-ui, sans-serif;
-}
-h1 { font: 650 clamp(1.15rem, 4vw, 1.5rem)/1.3 system-ui, sans-serif; margin: 0 0 1rem; overflow-wrap: anywhere; }
+PAGE = Template(
+    PAGE_HEAD
+    + """body { max-width: 84rem; }
+h1 { margin-bottom: 1rem; }
 h2 { font-size: 1.1rem; margin: 2.5rem 0 1rem; }
 .scroll { overflow-x: auto; background: var(--sheet); border: 1px solid var(--rule); border-radius: .6rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
@@ -144,7 +123,8 @@ table.onclick = async event => {
 </script>
 </body>
 </html>
-""")
+"""
+)
 STATES = ("waiting", "running", "failed", "pruned")
 
 
