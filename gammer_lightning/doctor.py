@@ -83,6 +83,17 @@ def tensorrt() -> Iterator[Finding]:
     yield Finding("TensorRT", ", ".join(found) or "none", advice, required=False)
 
 
+def optical_flow() -> Iterator[Finding]:
+    """Report OpenCV's TV-L1 flow, which some of the systems that GAM-MER is compared with are shown."""
+    import cv2
+
+    install = "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
+    if hasattr(cv2, "optflow"):
+        yield Finding("TV-L1 flow", "there", required=False)
+    else:
+        yield Finding("TV-L1 flow", "none", f"only for systems that are shown flow: {install}", required=False)
+
+
 def landmark_model() -> Iterator[Finding]:
     """Check that the 68-point landmark model is there and is the one we know."""
     from gammer_lightning.data.faces import find_landmark_model
@@ -129,6 +140,7 @@ CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python_packages,
     gpu,
     tensorrt,
+    optical_flow,
     landmark_model,
     shipped_weights,
     wandb_mode,

@@ -26,6 +26,7 @@ def test_a_whole_installation_passes(weights, capsys):
         "torch",
         "GPU",
         "TensorRT",
+        "TV-L1 flow",
         "landmark model",
         "weights st_memm_small",
         "W&B",
