@@ -80,8 +80,9 @@ def has_results(sweep: Sweep) -> bool:
 
 
 def differ_in_cost(entries: Sequence[Entry]) -> bool:
-    """Whether the rows of a study are networks of several sizes, so that a table says what each one costs."""
-    return len({entry.parameters for entry in entries if entry.results} - {None}) > 1
+    """Whether the networks of a study differ in size twofold or more, so that a table says what each one costs."""
+    sizes = [entry.parameters for entry in entries if entry.results and entry.parameters]
+    return bool(sizes) and max(sizes) >= 2 * min(sizes)
 
 
 def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
