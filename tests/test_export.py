@@ -378,7 +378,7 @@ def test_runs_that_cannot_be_exported(bare, tmp_path, capsys):
     (run / "env.json").write_text(json.dumps(facts))
     for name in ("env.json", "config.yaml", "results.json"):
         whole = (run / name).read_bytes()
-        (run / name).write_bytes(whole[: len(whole) // 2] + b"{[")
+        (run / name).write_bytes(whole[: len(whole) // 2] + b"\n{[")
         assert f"{run / name} is damaged" in refusal(capsys, "export", run)
         (run / name).write_bytes(whole)
     (run / "results.json").unlink()

@@ -80,7 +80,7 @@ def test_each_is_shown_what_it_is_made_for():
 @pytest.mark.parametrize("name", SIZES)
 def test_they_learn_clips_that_can_be_told_apart(name, tmp_path):
     data = FakeClips(subjects=2, input="flow", shape=shape(name), batch_size=12, noise=0.2)
-    lr, epochs = {"ststnet": (1e-2, 30)}.get(name, (1e-3, 6))
+    lr, epochs = {"ststnet": (1e-2, 30), "sssn": (1e-3, 15)}.get(name, (1e-3, 6))
     task = RecognizeTask(name, seeds=[0], lr=lr, protocol="kfold", num_folds=2)
     trainer(tmp_path, epochs).fit(task, datamodule=data)
     network = task.deployed().eval()

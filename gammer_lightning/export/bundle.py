@@ -310,6 +310,8 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
         GammerError: If it is no finished run of GAM-MER, or its magnifier is no ST-MEMM.
     """
     run = _finished_run(path)
+    recognizer, recognition = deployed_model(run.best), load_checkpoint(run.best)["recognition"]
+    _refuse_other_networks(path, recognition.get("name", "gam_mer"))
     config = yaml.safe_load(run.config.read_text())
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)
@@ -319,8 +321,6 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
             "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
             f"gammer export {path} --magnifier st-memm-small",
         )
-    recognizer, recognition = deployed_model(run.best), load_checkpoint(run.best)["recognition"]
-    _refuse_other_networks(path, recognition.get("name", "gam_mer"))
     return Source(run, loaded, recognizer, recognition, config)
 
 
