@@ -40,12 +40,12 @@ def test_logits_and_a_gradient_for_every_parameter(name):
     ("name", "classes", "size", "count", "published"),
     [
         ("ststnet", 3, 28, 1_667, 0.00167e6),
-        ("sssn", 5, 227, 630_405, 0.63e6),
-        ("dssn", 5, 227, 972_805, 0.97e6),
+        ("sssn", 5, 227, 630_405, None),
+        ("dssn", 5, 227, 972_805, None),
         ("off_apexnet", 3, 28, 2_664_475, None),
     ],
 )
-def test_they_have_the_published_number_of_parameters(name, classes, size, count, published):
+def test_they_have_the_stated_number_of_parameters(name, classes, size, count, published):
     assert count_parameters(shape_of(name, classes, (3, size, size))) == count
     assert published is None or count == pytest.approx(published, rel=0.005)
 

@@ -14,7 +14,7 @@ LEAST = 67
 class SSSN(Recogniser):
     """Single-Stream Shallow Network, on the magnitude of the flow from onset to apex.
 
-    It has 630,405 parameters for five classes and faces of 227 px, published as .63 million.
+    It has 630,405 parameters for five classes and faces of 227 px, as the authors' code has.
 
     Args:
         num_classes: Number of classes K.
@@ -43,7 +43,7 @@ class SSSN(Recogniser):
 class DSSN(Recogniser):
     """Dual-Stream Shallow Network, on the flow's magnitude and strain, whose features are multiplied.
 
-    It has 972,805 parameters for five classes and faces of 227 px, published as .97 million. Arguments, error and
+    It has 972,805 parameters for five classes and faces of 227 px, as the authors' code has. Arguments, error and
     source: see `SSSN`.
     """
 
