@@ -64,7 +64,7 @@ class FakeClips(pl.LightningDataModule):
     def refuse_without_action_units(self, network):
         assert all(clip.action_units for clip in self.clips)
 
-    def time_input(self):
+    def time_input(self, device):
         return 1.0
 
     def images(self, clip, alphas):

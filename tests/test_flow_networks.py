@@ -7,7 +7,7 @@ from test_recognize import trainer
 from torch.func import functional_call, stack_module_state, vmap
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.recogniser import count_parameters, network_class, shape_of
+from gammer_lightning.models.recogniser import build_without_memory, count_parameters, network_class
 from gammer_lightning.tasks.recognize import RecognizeTask
 
 SIZES = {"off_apexnet": 28, "sssn": 67, "dssn": 67, "ststnet": 28}
@@ -46,7 +46,7 @@ def test_logits_and_a_gradient_for_every_parameter(name):
     ],
 )
 def test_they_have_the_stated_number_of_parameters(name, classes, size, count, published):
-    assert count_parameters(shape_of(name, classes, (3, size, size))) == count
+    assert count_parameters(build_without_memory(name, classes, (3, size, size))) == count
     assert published is None or count == pytest.approx(published, rel=0.005)
 
 
@@ -98,4 +98,4 @@ def test_they_learn_clips_that_can_be_told_apart(name, tmp_path):
 )
 def test_another_input_is_refused(name, given, message):
     with pytest.raises(GammerError, match=message):
-        shape_of(name, 5, given)
+        build_without_memory(name, 5, given)

@@ -11,7 +11,7 @@ from gammer_lightning.data.features import flow_patches as features
 from gammer_lightning.data.recognition import MagnifiedClips
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.au_gacn import AuGacn, Pooling, co_occurrence
-from gammer_lightning.models.recogniser import UNITS, count_parameters, network_class, shape_of
+from gammer_lightning.models.recogniser import UNITS, build_without_memory, count_parameters, network_class
 from gammer_lightning.tasks.recognize import RecognizeTask, run_members, seeded, stack, unstack
 
 SHAPES = {"graph_tcn": (68, 3, 7, 7), "au_gacn": (3, 28, 28), "gacnn": (68, 6, 7, 7), "fgrmer": (68, 3, 7, 7)}
@@ -102,7 +102,7 @@ def test_learns_a_separable_set(name):
 @pytest.mark.parametrize("shape", [(68, 3, 16, 16), (3, 32, 32)])
 def test_another_input_is_refused_before_anything_is_computed(name, shape):
     with pytest.raises(GammerError, match=r"is shown (68x3x16x16|3x32x32).*\n.*it takes"):
-        shape_of(name, 3, shape)
+        build_without_memory(name, 3, shape)
 
 
 @pytest.mark.parametrize("name", ["au_gacn", "fgrmer"])

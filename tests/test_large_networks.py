@@ -15,7 +15,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.capsulenet import CapsuleNet, ClassCapsules, squash
 from gammer_lightning.models.baselines.micron_bert import WIDTH, DiagonalMicroAttention
 from gammer_lightning.models.baselines.selfme import reconstruction_loss, symmetry_loss, warp
-from gammer_lightning.models.recogniser import count_parameters, network_class, shape_of
+from gammer_lightning.models.recogniser import build_without_memory, count_parameters, network_class
 from gammer_lightning.tasks.recognize import RecognizeTask, start_from, unstack
 
 SHAPES = {
@@ -90,7 +90,7 @@ def test_logits_and_a_gradient_for_every_parameter(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_parameters_are_as_many_as_it_says(name):
     shape, parameters = FULL[name]
-    assert count_parameters(shape_of(name, 3, shape)) == parameters
+    assert count_parameters(build_without_memory(name, 3, shape)) == parameters
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -133,7 +133,7 @@ def test_members_that_train_in_turn_learn(tmp_path):
 )
 def test_another_shape_is_refused(name, change):
     with pytest.raises(GammerError, match=r"(?s)is shown .*it takes .*set (data.input \w+, )?data.size \d+"):
-        shape_of(name, 3, change(SHAPES[name][1]))
+        build_without_memory(name, 3, change(SHAPES[name][1]))
 
 
 @pytest.mark.parametrize("name", NAMES)

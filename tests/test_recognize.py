@@ -241,7 +241,7 @@ def test_other_clips_than_those_of_the_checkpoint_are_refused(tmp_path):
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     torch.save({"state_dict": {"layer.weight": torch.zeros(1)}}, tmp_path / "other.ckpt")
-    with pytest.raises(GammerError, match="not one of a recogniser"):
+    with pytest.raises(GammerError, match="not of a recognition run"):
         deployed_model(tmp_path / "other.ckpt")
 
 
@@ -257,6 +257,10 @@ def test_members_start_from_weights_that_fit_in_name_and_shape(tmp_path):
         task = fit(tmp_path / f"run {name}", epochs=1, seeds=[0], lr=1e-9, weights=str(tmp_path / name))
         assert torch.allclose(task.members.classifier.weight, torch.tensor(0.5))
         assert task.members.classifier.bias.shape == (4, 3)
+        (tmp_path / name).unlink()
+        again = RecognizeTask(**SMALL | {"lr": 1e-9}, seeds=[0], weights=str(tmp_path / name))
+        runner = trainer(tmp_path / f"run {name}")
+        runner.test(again, FakeClips(), ckpt_path=RunFolder(tmp_path / f"run {name}").last, verbose=False)
     save_file({"other": torch.ones(2)}, tmp_path / "none.safetensors")
     with pytest.raises(GammerError, match=r"none of the 1 weights in [^$]*GamMer, e.g. node_embedding"):
         fit(tmp_path / "run", weights=str(tmp_path / "none.safetensors"))

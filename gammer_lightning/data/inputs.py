@@ -1,6 +1,5 @@
 """What a network may be shown of a clip besides landmark patches, computed once per clip and kept in the cache."""
 
-import os
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from gammer_lightning.data.faces import Face, crop
-from gammer_lightning.data.premagnify import RAW, Entry, image_name
+from gammer_lightning.data.premagnify import RAW, Entry, image_name, read_bytes
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_image, replacing
@@ -54,6 +53,18 @@ class FaceClip:
         """Numbers of the recorded frames from onset to offset."""
         clip = self.entry.clip
         return [number for number in clip.numbers if clip.onset <= number <= clip.offset]
+
+    @cached_property
+    def recording(self) -> str:
+        """Hash of the recorded frames from onset to offset, and of their names.
+
+        Raises:
+            GammerError: If a frame cannot be read.
+        """
+        digest = sha256()
+        for path in map(self.entry.clip.frame, self.numbers):
+            digest.update(path.name.encode() + read_bytes(path))
+        return digest.hexdigest()[:16]
 
     def frames(self, numbers: Sequence[int]) -> np.ndarray:
         """Return crops of recorded frames, which are not magnified, uint8 RGB ``(T, 256, 256, 3)``.
@@ -120,8 +131,8 @@ def sequence(clip: FaceClip, size: int) -> np.ndarray:
     Raises:
         GammerError: If fewer than three frames are recorded.
     """
-    at = np.linspace(0, len(clip.numbers) - 1, SEQUENCE).round().astype(int)
     refuse_shorter(clip, 3, "sequence")
+    at = np.linspace(0, len(clip.numbers) - 1, SEQUENCE).round().astype(int)
     return np.stack([resized(image, size) for image in clip.frames([clip.numbers[i] for i in at])])
 
 
@@ -209,20 +220,8 @@ def _cached(path: Path) -> np.ndarray | None:
 def _file(clip: FaceClip, name: str, size: int) -> Path:
     """Return where an input is kept: beside the images of its clip, whose folder is named after their content."""
     kind = INPUTS[name]
-    content = _recording(clip) if kind.is_of_recording else Path(image_name(clip.alpha)).stem
+    content = clip.recording if kind.is_of_recording else Path(image_name(clip.alpha)).stem
     return clip.entry.folder / f"{name}-{kind.version}-{size}-{content}.npz"
-
-
-def _recording(clip: FaceClip) -> str:
-    digest = sha256()
-    for number in clip.numbers:
-        try:
-            digest.update(os.path.basename(path := clip.entry.clip.frame(number)).encode() + path.read_bytes())
-        except OSError as error:
-            raise GammerError(
-                f"{path} cannot be read: {error.strerror}", "a frame is a readable file", "copy it again"
-            ) from error
-    return digest.hexdigest()[:16]
 
 
 def check_input_alphas(name: str, alphas: Sequence[float]) -> None:

@@ -61,7 +61,7 @@ class Entry:
 
     def __init__(self, clip: Clip, fingerprint: str, cache: str | Path):
         self.clip = clip
-        frames = [_read_bytes(clip.frame(number)) for number in (clip.onset, clip.apex)]
+        frames = [read_bytes(clip.frame(number)) for number in (clip.onset, clip.apex)]
         self.key = content_hash(*frames, fingerprint, GEOMETRY, VERSION)
         self.folder = Path(cache) / clip.dataset / clip.subject / clip.name / self.key[:16]
 
@@ -144,7 +144,12 @@ def _digest(record: dict) -> str:
     return content_hash(json.dumps(record, sort_keys=True))
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return what a frame's file holds.
+
+    Raises:
+        GammerError: If it cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as error:

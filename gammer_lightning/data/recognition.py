@@ -210,23 +210,29 @@ class MagnifiedClips(pl.LightningDataModule):
         """Which of `UNITS` each clip is annotated with, 1 or 0, ``(n, U)``."""
         return torch.from_numpy(unit_matrix(self.clips))
 
-    def time_input(self, clips: int = 3) -> float:
-        """Return how long one clip's input takes, ms: median over a few clips, from the crops of its face on.
+    def time_input(self, device: torch.device, clips: int = 3) -> float:
+        """Return how long one clip's input takes, ms: median over a few clips, from the crops of onset and apex on.
 
-        The time of the magnifier is in it where the input is magnified, that of finding the face is not.
+        The time of the magnifier is in it where the input is magnified, and that of reading the frames where it is of
+        the recording; that of finding the face is not.
+
+        Args:
+            device: Where the magnifier runs.
+            clips: How many clips.
         """
-        magnifier, times = load_magnifier(self.hparams.magnifier), []
+        h, times = self.hparams, []
+        magnifier = load_magnifier(h.magnifier).to(device)
         for entry in self.entries[:clips]:
             clip = FaceClip(entry, self.eval_alpha)
-            clip.pair, clip.landmarks  # noqa: B018 reading the cache is no part of it
+            pair, landmarks = clip.pair, clip.landmarks
+            onset, apex = torch.from_numpy(entry.images([RAW])).permute(0, 3, 1, 2)[:, None] / 255
             started = time.perf_counter()
             if self.eval_alpha != RAW:
-                onset, apex = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255 for image in entry.images([RAW]))
-                magnifier(onset, apex, [self.eval_alpha])
+                magnifier(onset.to(device), apex.to(device), [self.eval_alpha]).cpu()
             if self.shows_patches:
-                self._cut(entry)
+                [cut_patches(image, landmarks, h.patch_size) for image in pair]
             else:
-                INPUTS[self.hparams.input].compute(clip, self.hparams.size)
+                INPUTS[h.input].compute(clip, h.size)
             times.append(1000 * (time.perf_counter() - started))
         return median(times)
 

@@ -133,7 +133,7 @@ def count_parameters(network: nn.Module) -> int:
     return sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
 
 
-def shape_of(name: str, num_classes: int, input_shape: Sequence[int]) -> Recogniser:
+def build_without_memory(name: str, num_classes: int, input_shape: Sequence[int]) -> Recogniser:
     """Build a network without memory for its weights, to see whether it takes an input.
 
     Raises:

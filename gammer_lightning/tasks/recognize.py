@@ -27,7 +27,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS
 from gammer_lightning.files import content_hash
 from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.models.recogniser import Recogniser, count_parameters, network_class, shape_of
+from gammer_lightning.models.recogniser import Recogniser, build_without_memory, count_parameters, network_class
 from gammer_lightning.protocol import (
     INNER,
     LEAKY,
@@ -147,7 +147,7 @@ class RecognizeTask(pl.LightningModule):
                 f"add -c experiments/baselines/{name}.yaml" if self.kind is not GamMer else "set data.input to apex",
             )
         if self.kind is not GamMer:
-            shape_of(name, 2, data.input_shape)
+            build_without_memory(name, 2, data.input_shape)
         if self.kind.needs_action_units:
             data.refuse_without_action_units(name)
 
@@ -197,7 +197,8 @@ class RecognizeTask(pl.LightningModule):
         if not hasattr(self, "members"):
             facts = (list(masks), list(data.class_names), data.clip_hash, self._split_hash(data))
             self._build(self._network_settings(data), *facts, self.hparams.network)
-            if self.hparams.weights or self.kind.needs_action_units:
+            begins = stage == "fit" and not self.trainer.ckpt_path
+            if begins and (self.hparams.weights or self.kind.needs_action_units):
                 self._begin_weights(data, masks)
 
     def _network_settings(self, data) -> dict[str, Any]:
@@ -210,10 +211,12 @@ class RecognizeTask(pl.LightningModule):
 
     def _begin_weights(self, data, masks: dict[str, np.ndarray]) -> None:
         """Take pretrained weights, and statistics of each fold's own training clips."""
+        path = self.hparams.weights
+        pretrained = read_weights(path) if path else {}
         networks = [unstack(self.members, index) for index in range(len(self.names))]
         for network, mask in zip(networks, [*masks.values()] * len(self.hparams.seeds), strict=True):
-            if self.hparams.weights:
-                start_from(network, self.hparams.weights)
+            if path:
+                start_from(network, pretrained, path)
             if self.kind.needs_action_units:
                 network.see_action_units(data.action_units[torch.from_numpy(mask)])
         self.members = stack(networks)
@@ -464,7 +467,7 @@ class RecognizeTask(pl.LightningModule):
         log_results(self.trainer.loggers, run, predictions, data)
         part = "val" if self.validates else "test"
         self.log_dict({f"{part}_{name}": value for name, value in summary["mean"].items()})
-        costs = {"latency_ms": self._latency(), "input_ms": data.time_input()}
+        costs = {"latency_ms": self._latency(), "input_ms": data.time_input(self.device)}
         self.log_dict(costs | {"parameters": float(count_parameters(self.deployed_network))})
 
     def _latency(self, repeats: int = 30) -> float:
@@ -574,13 +577,17 @@ def seeded(seed: int, settings: dict[str, Any], name: str = "gam_mer") -> Recogn
         return network_class(name)(**settings)
 
 
-def start_from(network: nn.Module, path: str | Path) -> None:
-    """Take weights from a file where names and shapes agree, e.g. those of a backbone that was trained elsewhere.
+def start_from(network: nn.Module, stored: dict[str, Tensor], path: str | Path) -> None:
+    """Take weights where names and shapes agree, e.g. those of a backbone that was trained elsewhere.
+
+    Args:
+        network: The network.
+        stored: The weights by name.
+        path: Their file, for the message.
 
     Raises:
-        GammerError: If the file cannot be read, or nothing in it agrees.
+        GammerError: If none agrees.
     """
-    stored = read_weights(path)
     own = network.state_dict()
     agree = {key: value for key, value in stored.items() if key in own and own[key].shape == value.shape}
     if not agree:
@@ -662,7 +669,7 @@ def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Reco
 def _facts(checkpoint: dict[str, Any], where: str | Path) -> dict[str, Any]:
     if "recognition" not in checkpoint:
         raise GammerError(
-            f"{where} is not one of a recogniser",
+            f"{where} is not of a recognition run",
             "it must come from `gammer recognize fit`",
             "check the run folder",
         )
