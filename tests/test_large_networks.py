@@ -8,6 +8,7 @@ from fake_clips import FakeClips
 from timm.models.resnet import resnet18
 from torch.nn import functional
 
+from gammer_lightning.checkpoints import read_weights
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.inputs import FaceClip, compute_inputs
 from gammer_lightning.data.premagnify import Entry
@@ -165,7 +166,7 @@ def pretrained(tmp_path_factory):
 
 def test_the_front_takes_pretrained_weights_and_is_that_resnet(pretrained):
     resnet, path = pretrained
-    start_from(network := CapsuleNet(3, SHAPES["capsulenet"][1]), path)
+    start_from(network := CapsuleNet(3, SHAPES["capsulenet"][1]), read_weights(path), path)
     image = torch.rand(2, 3, 136, 136)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     x = resnet.act1(resnet.bn1(resnet.conv1((image - mean[:, None, None]) / std[:, None, None])))
