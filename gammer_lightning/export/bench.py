@@ -1,7 +1,8 @@
 """``gammer bench export``: the paper's Table 5 on this machine.
 
-Each row is a process of its own (`bench_rows`), so that memory and threads are its own. All are made ready first and
-then run in turn, several rounds of some steps each, so that a drift of the machine meets all rows alike and shows.
+Each row is a process of its own (`bench_rows`), so that memory and threads are its own. All import at once, are made
+ready one by one and then run in turn, several rounds of some steps each, so that a drift of the machine meets all rows
+alike and shows.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median, quantiles
@@ -108,7 +109,7 @@ def _version(package: str) -> str | None:
 
 
 class Child:
-    """The process of one row: made ready at once, then asked for steps.
+    """The process of one row: begun at once, made ready when asked, then asked for steps.
 
     Attributes:
         facts: What the row is: its network, name, column of Table 5; its memory, or why it cannot run.
@@ -132,7 +133,10 @@ class Child:
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         stack.callback(self._end)
-        self.facts |= self._reply()
+
+    def prepare(self) -> None:
+        """Make it ready for steps, alone, so that the memory it takes is its own."""
+        self._ask("prepare")
 
     @property
     def runs(self) -> bool:
@@ -141,11 +145,17 @@ class Child:
 
     def run(self, steps: int) -> None:
         """Time some steps."""
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
+        if times := self._ask(str(steps)).get("times"):
+            self.rounds.append(times)
+
+    def _ask(self, line: str) -> dict[str, Any]:
+        """Send a line; keep of the answer what says how the row is."""
+        with suppress(BrokenPipeError):  # it has ended: the reply says how
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
         reply = self._reply()
-        self.rounds += [reply["times"]] if "times" in reply else []
-        self.facts |= {"why": reply["why"]} if "why" in reply else {}
+        self.facts |= {key: value for key, value in reply.items() if key != "times"}
+        return reply
 
     def _reply(self) -> dict[str, Any]:
         if line := self._process.stdout.readline():
@@ -156,7 +166,8 @@ class Child:
         return {"why": f"its process ended with code {code}{': ' if last else ''}{''.join(last)[:200]}"}
 
     def _end(self) -> None:
-        self._process.stdin.close()
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()
 
@@ -179,6 +190,9 @@ def measure(model: str, place: Place, rounds: int, repeats: int, only: Sequence[
     chosen = [row for row in others if not only or any(word.lower() in row.name.lower() for word in only)]
     with ExitStack() as stack:
         children = [Child(model, row, place, stack) for row in (first, *chosen)]
+        for child in children:
+            if child.runs:
+                child.prepare()
         for _ in range(rounds):
             for child in children:
                 if child.runs:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,6 +165,7 @@ def _no_sdpa(model: str, place: Place) -> Step:
 
 SHARED = (
     Row("PyTorch, torch.compile", "", _torch(compiled=True)),
+    Row("PyTorch, torch.compile, fp16, CUDA graphs", "", _torch(compiled=True, autocast="float16")),
     Row("PyTorch, bf16", "", _torch(autocast="bfloat16")),
     Row("PyTorch, fp16", "", _torch(autocast="float16")),
     Row("ONNX Runtime, CPU", "ONNX", _onnx("cpu")),
@@ -194,12 +196,15 @@ def needs_gpu(row: Row) -> bool:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prepare a row, then time as many steps as each line of the standard input says, until it ends.
+    """Prepare a row at the first line of the standard input, then time as many steps as each further line says.
 
     Prints a JSON line when ready, and one for each such line: what was measured, or ``{"why": ...}`` it cannot run.
     """
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # compilers print, too
+    import_module("gammer_lightning.export.bundle")  # takes seconds, which all rows can spend at once
+    if not sys.stdin.readline():
+        return
     spec = json.loads(argv[0])
     place = Place(**spec["place"])
     row = next(row for row in ROWS[spec["model"]] if row.name == spec["row"])
