@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from tqdm import tqdm
+
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import disk_errors, replacing
@@ -32,6 +34,7 @@ TITLES = {
     "st_memm": f"ST-MEMM: a pair at one alpha, {SIDE}x{SIDE}, batch 1",
     "gam_mer": "GAM-MER: one clip's patches, batch 1 (the paper's number may hold preprocessing, too; ours does not)",
 }
+PREPARE = "prepare"
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
 
@@ -134,28 +137,21 @@ class Child:
         )
         stack.callback(self._end)
 
-    def prepare(self) -> None:
-        """Make it ready for steps, alone, so that the memory it takes is its own."""
-        self._ask("prepare")
-
     @property
     def runs(self) -> bool:
         """Whether it is ready for steps."""
         return "why" not in self.facts
 
-    def run(self, steps: int) -> None:
-        """Time some steps."""
-        if times := self._ask(str(steps)).get("times"):
-            self.rounds.append(times)
-
-    def _ask(self, line: str) -> dict[str, Any]:
-        """Send a line; keep of the answer what says how the row is."""
+    def ask(self, request: str) -> None:
+        """Make it ready (`PREPARE`), alone, so that the memory it takes is its own; or time as many steps."""
         with suppress(BrokenPipeError):  # it has ended: the reply says how
-            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.write(f"{request}\n")
             self._process.stdin.flush()
         reply = self._reply()
-        self.facts |= {key: value for key, value in reply.items() if key != "times"}
-        return reply
+        if "times" in reply:
+            self.rounds.append(reply["times"])
+        else:
+            self.facts |= reply
 
     def _reply(self) -> dict[str, Any]:
         if line := self._process.stdout.readline():
@@ -190,13 +186,14 @@ def measure(model: str, place: Place, rounds: int, repeats: int, only: Sequence[
     chosen = [row for row in others if not only or any(word.lower() in row.name.lower() for word in only)]
     with ExitStack() as stack:
         children = [Child(model, row, place, stack) for row in (first, *chosen)]
-        for child in children:
-            if child.runs:
-                child.prepare()
-        for _ in range(rounds):
+        bar = tqdm(total=len(children) * (1 + rounds), desc=model, unit="row", leave=False)
+        for request in (PREPARE, *[str(repeats)] * rounds):
             for child in children:
+                bar.set_postfix_str(child.facts["name"])
                 if child.runs:
-                    child.run(repeats)
+                    child.ask(request)
+                bar.update()
+        bar.close()
         return [child.facts | (summary(child.rounds) if child.runs else {}) for child in children]
 
 
@@ -228,10 +225,10 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _measured(row: dict[str, Any]) -> str:
-    quartiles = "{:.1f}-{:.1f}".format(*row["quartiles"])
-    spread = f"{row['fastest']:.1f}-{row['slowest']:.1f}"
+    quartiles = "{:.3g}-{:.3g}".format(*row["quartiles"])
+    spread = f"{row['fastest']:.3g}-{row['slowest']:.3g}"
     faster = f"{row['faster']:.2f}" if "faster" in row else ""
-    return f"{row['ms']:>8.1f}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
+    return f"{row['ms']:>8.3g}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
 
 
 def _missing(row: dict[str, Any]) -> str:
