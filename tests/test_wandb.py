@@ -217,6 +217,16 @@ def test_a_summary_needs_its_table_and_disabled_writes_none(table):
         log_summary(SWEEP, [], table, "offline")
 
 
+@pytest.mark.parametrize("error", [OSError("No space left on device"), wandb.errors.CommError("unreachable")])
+def test_a_summary_that_wandb_cannot_write_is_an_error_that_says_so(table, monkeypatch, error):
+    def fail(**settings):
+        raise error
+
+    monkeypatch.setattr(wandb, "init", fail)
+    with pytest.raises(GammerError, match=f"did not reach W&B: {error}"):
+        log_summary(SWEEP, [], table, "offline")
+
+
 class FakeStudy:
     """What `open_study` returns."""
 

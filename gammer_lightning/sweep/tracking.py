@@ -66,7 +66,7 @@ def log_summary(sweep: Sweep, rows: Sequence[Row], table: Path, mode: str) -> No
         mode: ``online``, ``offline`` or ``disabled``.
 
     Raises:
-        GammerError: If table.csv or index.html is missing, or W&B cannot be reached.
+        GammerError: If table.csv or index.html is missing, W&B cannot be reached, or it cannot write its files.
     """
     if mode == "disabled":
         return
@@ -83,11 +83,11 @@ def log_summary(sweep: Sweep, rows: Sequence[Row], table: Path, mode: str) -> No
             with wandb.init(**_summary_run(sweep, table.parent, mode)) as run:
                 run.log(_contents(table))
                 run.summary.update({"rows": len(rows)} | {state: states.count(state) for state in sorted(set(states))})
-        except wandb.errors.Error as error:
+        except (wandb.errors.Error, OSError) as error:
             raise GammerError(
                 f"the summary of {sweep.study} did not reach W&B: {error}",
-                "online runs need a key and the network",
-                "`wandb login`, or choose offline and upload later: gammer sweep sync",
+                "online it needs a key (`wandb login`) and the network, and always room on the disk",
+                f"mend that, then gammer sweep resume {sweep.study}: it runs no row again and writes the summary anew",
             ) from error
 
 
