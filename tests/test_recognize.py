@@ -327,8 +327,9 @@ def test_one_subject_is_refused(tmp_path):
         fit(tmp_path, FakeClips(subjects=1))
 
 
-def test_a_class_that_only_one_subject_shows_is_refused(tmp_path):
+def test_a_class_that_only_one_subject_shows_is_refused_before_anything_is_magnified(tmp_path):
     data = FakeClips()
+    data.prepare_data = lambda: pytest.fail("magnified first")
     data.labels = [2 if clip.subject == "01" else 0 if index % 2 else 1 for index, clip in enumerate(data.clips)]
     with pytest.raises(GammerError, match="fold microfaces/01: no training clip of class surprise"):
         fit(tmp_path, data)

@@ -174,6 +174,11 @@ class MagnifiedClips(pl.LightningDataModule):
                 "leave the data set out of data.roots, or choose another model.network",
             )
 
+    def annotated(self) -> tuple[list[str], list[int], tuple[str, ...]]:
+        """Return what annotation says, before a frame is read: ``subjects``, ``labels`` and ``class_names``."""
+        clips, labels, names = self._labelled_clips()
+        return _subjects(clips), labels, names
+
     def _labelled_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
         h = self.hparams
         return class_labels(read_datasets(h.roots), h.class_set, h.clip_list)
@@ -187,7 +192,7 @@ class MagnifiedClips(pl.LightningDataModule):
         if self.clips:
             return
         clips, self.labels, self.class_names = self._read_clips()
-        self.subjects = [f"{clip.dataset}/{clip.subject}" for clip in clips]
+        self.subjects = _subjects(clips)
         lines = (f"{c.key} {c.onset} {c.apex} {n}" for c, n in zip(clips, self.labels, strict=True))
         self.clip_hash = content_hash("\n".join(lines))
         self.entries = self._entries(clips)
@@ -273,6 +278,10 @@ class MagnifiedClips(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader | list:
         """Return the same clips where the task's held-out ones are for validation; nothing otherwise."""
         return self.test_dataloader() if self.trainer.lightning_module.validates else []
+
+
+def _subjects(clips: Sequence[Clip]) -> list[str]:
+    return [f"{clip.dataset}/{clip.subject}" for clip in clips]
 
 
 def _check_choice(name: str, value: str, known: Sequence[str]) -> None:

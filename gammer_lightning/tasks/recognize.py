@@ -164,10 +164,11 @@ class RecognizeTask(pl.LightningModule):
         return self.hparams.protocol == INNER
 
     def configure_callbacks(self) -> list[pl.Callback]:
-        """Refuse trainer settings that would spoil the evaluation, before Lightning's own checks."""
+        """Refuse trainer settings that would spoil the evaluation, and folds that cannot be, before anything starts."""
         refuse_trainer(self.trainer)
         self._refuse_epochs()
         self.check_data(self.trainer.datamodule)
+        self._split(*self.trainer.datamodule.annotated())
         return []
 
     def _refuse_epochs(self) -> None:
@@ -186,11 +187,7 @@ class RecognizeTask(pl.LightningModule):
             GammerError: If there are fewer than two subjects, or a class has no training clip in a fold.
         """
         data = self.trainer.datamodule
-        hp = self.hparams
-        clips = (data.subjects, data.labels, hp.num_folds, hp.outer_fold)
-        self.folds = make_folds(hp.protocol, *clips)
-        masks = training_masks(self.folds, len(data.clips), outer_clips(*clips) if self.validates else ())
-        weights = [class_weights(mask, data.labels, data.class_names, fold) for fold, mask in masks.items()]
+        self.folds, masks, weights = self._split(data.subjects, data.labels, data.class_names)
         seeds = len(self.hparams.seeds)
         self._plain_buffer("clip_weights", np.tile(np.stack([*masks.values()]), (seeds, 1)))
         self._plain_buffer("class_weights", np.tile(np.stack(weights), (seeds, 1)))
@@ -200,6 +197,16 @@ class RecognizeTask(pl.LightningModule):
             begins = stage == "fit" and not self.trainer.ckpt_path
             if begins and (self.hparams.weights or self.kind.needs_action_units):
                 self._begin_weights(data, masks)
+
+    def _split(
+        self, subjects: Sequence[str], labels: Sequence[int], class_names: Sequence[str]
+    ) -> tuple[list[tuple[str, np.ndarray]], dict[str, np.ndarray], list[np.ndarray]]:
+        """Return the folds; by the member of each, which clips train it ``(n,)``, and the weights of its classes."""
+        hp = self.hparams
+        clips = (subjects, labels, hp.num_folds, hp.outer_fold)
+        folds = make_folds(hp.protocol, *clips)
+        masks = training_masks(folds, len(labels), outer_clips(*clips) if self.validates else ())
+        return folds, masks, [class_weights(mask, labels, class_names, fold) for fold, mask in masks.items()]
 
     def _network_settings(self, data) -> dict[str, Any]:
         settings = {"num_classes": len(data.class_names)}
