@@ -47,14 +47,24 @@ TABLES = {
         "GAM-MM-MER": (0.8609, 0.8655, 0.8788, 0.8817),
     },
 }
-MEGC = ("LBP-TOP", "Bi-WOOF", "CapsuleNet", "OFF-ApexNet", "micron-BERT", "SelfME")
+MEGC = {
+    **dict.fromkeys(("LBP-TOP", "Bi-WOOF", "OFF-ApexNet"), "UF1 / UAR of MEGC 2019"),
+    **dict.fromkeys(("CapsuleNet", "micron-BERT", "SelfME"), "UF1 / UAR of MEGC 2019 (as we remember them)"),
+}
 """Systems whose figures for three classes are no accuracy and F1, whatever the paper prints above them."""
 TABLE_CLASSES = {"table1": 3, "table2": 5}
-METRICS = "metrics"
-"""Beside a row's published figures: what they are, where not accuracy and F1."""
+METRICS, REMARK = TEXTS = ("metrics", "remark")
+"""Beside a row's published figures: what they are, where not accuracy and F1; and what else is odd about them."""
+REMARKS = {
+    3: {"SSSN": "the paper prints the same figures of SSSN for three and for five classes"},
+    5: {
+        "SSSN": "the paper prints the same figures of SSSN for three and for five classes",
+        "GAM-MM-MER": "the paper's text has .9024 for GAM-MM-MER's F1 on SAMM",
+    },
+}
 NOTES = {
     3: "* printed as accuracy and F1, but they are UF1 and UAR of MEGC 2019 (of three of them from memory).",
-    5: "SSSN has the same figures for three and for five classes; the text has .9024 for GAM-MM-MER's F1 on SAMM.",
+    5: "",
 }
 OURS = "Ours: accuracy and UF1 of pooled counts, mean ± standard deviation over seeds, each run's protocol in brackets."
 
@@ -72,10 +82,14 @@ def main(arguments: argparse.Namespace) -> None:
     """
     results = {run: _results(run) for run in arguments.runs}
     for number, (classes, published) in enumerate(TABLES.items(), 1):
-        print(f"Table {number}, {classes} classes\n\n{table(classes, published, results)}\n\n{NOTES[classes]}\n")
+        print(f"Table {number}, {classes} classes\n\n{table(classes, published, results)}\n\n{_notes(classes)}\n")
     rest = [f"- {run}: {_text(r)} on {', '.join(r['datasets'])}, {len(r['classes'])} classes"
             for run, r in results.items() if _column(r) is None]  # fmt: skip
     print("\n".join([OURS, *(["", "Other runs:", *rest] if rest else [])]))
+
+
+def _notes(classes: int) -> str:
+    return "\n".join([*filter(None, [NOTES[classes]]), *REMARKS[classes].values()])
 
 
 def _results(run: str) -> dict:
@@ -101,12 +115,8 @@ def paper_figures(name: str, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
 def _by_data(classes: int, system: str) -> dict[str, Any]:
     figures = TABLES[classes][system]
     pairs = zip(DATASETS, zip(figures[::2], figures[1::2], strict=True), strict=False)  # no SMIC-HS of five classes
-    metrics = {METRICS: "UF1 / UAR of MEGC 2019"} if _is_of_megc(classes, system) else {}
-    return {f"{dataset}_{classes}": list(pair) for dataset, pair in pairs} | metrics
-
-
-def _is_of_megc(classes: int, system: str) -> bool:
-    return classes == 3 and system in MEGC
+    texts = {METRICS: MEGC.get(system) if classes == 3 else None, REMARK: REMARKS[classes].get(system)}
+    return {f"{dataset}_{classes}": list(pair) for dataset, pair in pairs} | {k: v for k, v in texts.items() if v}
 
 
 def table(classes: int, published: dict[str, Sequence[float | None]], results: dict[str, dict]) -> str:
@@ -120,7 +130,7 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: d
     columns = [name for name in DATASETS if classes == 3 or name != "smic"]
     head = ["system", *(f"{DATASETS[name]} {metric}" for name in columns for metric in ("accuracy", "F1"))]
     rows = [
-        [f"{system}{'*' * _is_of_megc(classes, system)} (published)", *map(_figure, figures)]
+        [f"{system}{'*' * (classes == 3 and system in MEGC)} (published)", *map(_figure, figures)]
         for system, figures in published.items()
     ]
     for run, result in results.items():

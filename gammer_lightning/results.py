@@ -1,6 +1,7 @@
 """What a recognition run leaves in its folder: predictions, scores, MEGC logs, the clip list and figures."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -144,6 +145,7 @@ def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
         "clips": len(predictions.clips),
         "subjects": len(set(predictions.subjects)),
         "folds": len(set(predictions.folds)),
+        "apexes": dict(Counter(clip.apex_origin for clip in predictions.clips)),
         "clips_sha256": clip_hash,
         "mean": per_seed.mean().to_dict(),
         "std": per_seed.std().to_dict() if several else dict.fromkeys(per_seed),
@@ -162,6 +164,8 @@ def results_text(summary: dict[str, Any]) -> str:
         for name, values in summary["classes"].items()
     ]
     notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
+    if set(summary["apexes"]) != {"annotated"}:
+        notes += [f"Apexes: {', '.join(f'{count} {origin}' for origin, count in summary['apexes'].items())}.", ""]
     head = f"{summary['clips']} clips of {summary['subjects']} subjects ({', '.join(summary['datasets'])})"
     return "\n".join(
         [

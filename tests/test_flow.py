@@ -68,12 +68,6 @@ def test_a_flat_image_has_neither_flow_nor_strain():
     assert (found == 0).all() and (flow.optical_strain(found) == 0).all()
 
 
-def test_opencv_without_its_contributed_modules_is_named(face, monkeypatch):
-    monkeypatch.delattr(cv2, "optflow")
-    with pytest.raises(GammerError, match=r"pip install .* opencv-contrib-python-headless"):
-        flow.dense_flow(face, face)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A clip of each of three subjects."""

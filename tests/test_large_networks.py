@@ -1,6 +1,5 @@
 """Large networks of other systems: shapes, gradients, sizes, what they learn, pretrained weights, refused inputs."""
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -9,9 +8,6 @@ from timm.models.resnet import resnet18
 from torch.nn import functional
 
 from gammer_lightning.checkpoints import read_weights
-from gammer_lightning.data.clips import Clip
-from gammer_lightning.data.inputs import FaceClip, compute_inputs
-from gammer_lightning.data.premagnify import Entry
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.capsulenet import CapsuleNet, ClassCapsules, squash
 from gammer_lightning.models.baselines.micron_bert import WIDTH, DiagonalMicroAttention
@@ -234,12 +230,3 @@ def test_a_face_and_its_mirror_image_swap_their_halves():
     mirrored = motion.flip(-1) * torch.tensor([-1.0, 1.0])[:, None, None]
     for one, other in zip(transformer(motion), transformer(mirrored)[::-1], strict=True):
         assert torch.allclose(one, other, atol=1e-5)
-
-
-def test_a_sequence_of_two_frames_is_refused_by_name(tmp_path):
-    frames = tuple(tmp_path / f"{number}.png" for number in (1, 2))
-    for frame in frames:
-        frame.write_bytes(np.random.default_rng(0).bytes(64))
-    clip = Clip("casme2", "07", "EP02_01", frames, (1, 2), 1, 2, 2, "4", "others")
-    with pytest.raises(GammerError, match=r"(?s)casme2/07/EP02_01 has 2 frames .* data.input sequence needs 3"):
-        compute_inputs([FaceClip(Entry(clip, "fingerprint", tmp_path / "cache"), 1)], "sequence", 64)

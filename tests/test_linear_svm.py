@@ -3,10 +3,11 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from casme2_sample import write_sample
+from casme2_sample import write_sample, write_workbook
 from fake_clips import FakeClips
 from sklearn.svm import LinearSVC
 from test_recognize import trainer
@@ -174,13 +175,36 @@ def test_what_it_is_not_made_for_is_refused(tmp_path):
         trainer(tmp_path, 2).fit(RecognizeTask("linear_svm"), datamodule=fake())
 
 
+OVERLAYS = ("lbp_top", "lbp_sip", "stlbp_ip", "bi_woof", "ststnet", "gacnn", "cnn_lstm", "c3dbed")
+"""Systems that are shown what was recorded from onset to offset, or flow."""
+
+
+def fit_sample(name, *flags):
+    """The exit code of a system's fit on the sample in ``casme2``."""
+    overlay = str(ROOT / "experiments" / "baselines" / f"{name}.yaml")
+    settings = ("--data.roots={casme2: casme2}", "--data.cache=cache", "--out=run", "--wandb=disabled")
+    return cli.main(["recognize", "fit", "-c", overlay, *settings, *flags])
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_what_a_system_cannot_be_shown_is_refused_before_anything_is_computed(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = write_sample(Path("casme2"), subjects=2, clips=5)
+    rows[3]["OffsetFrame"] = 10
+    write_workbook(Path("casme2"), rows)
+    if by_flow := name in ("bi_woof", "ststnet", "gacnn"):
+        monkeypatch.delattr(cv2, "optflow")
+    assert fit_sample(name) == 2
+    error = capsys.readouterr().err
+    what = "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
+    assert (what if by_flow else "clip casme2/01/EP04_01 has 2 frames from onset to offset") in error
+    assert not Path("cache").exists() and not Path("run").exists()
+
+
 def test_from_clips_to_results_through_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_sample(Path("casme2"), subjects=2, clips=5)
-    settings = {"data.roots": "{casme2: casme2}", "data.cache": "cache", "data.size": 48, "model.seeds": "[0]"}
-    flags = [f"--{key}={value}" for key, value in settings.items()]
-    overlay = str(ROOT / "experiments" / "baselines" / "lbp_sip.yaml")
-    assert cli.main(["recognize", "fit", "-c", overlay, *flags, "--out=run", "--wandb=disabled"]) == 0
+    assert fit_sample("lbp_sip", "--data.size=48", "--model.seeds=[0]") == 0
     assert "10/10" in capsys.readouterr().err  # clips, with their number per second
     results = Path("run/results.json")
     found = json.loads(results.read_text())

@@ -1,11 +1,13 @@
 """`gammer recognize table`: published rows beside runs, each in the table and column of its data set and classes."""
 
 import json
+from hashlib import sha256
 
 import pytest
 
 from gammer_lightning import cli
 from gammer_lightning.data.class_sets import FIVE, OBJECTIVE, THREE
+from gammer_lightning.paper_tables import TABLES
 from gammer_lightning.protocol import LEAKY, PROTOCOLS
 
 
@@ -41,10 +43,16 @@ def test_each_run_is_in_its_table_and_column(here, capsys):
     assert f"{runs[2]}: accuracy" in rest and "on casme2, samm, smic, 3 classes" in rest and runs[3] in rest
 
 
+def test_published_figures_are_as_they_were_when_held_against_the_paper():
+    """All 25 rows were compared with the paper's text; a slip of a key must not change one."""
+    assert sha256(json.dumps(TABLES).encode()).hexdigest().startswith("8706817f08127be0")
+
+
 def test_without_runs_the_published_rows_are_printed(capsys):
     assert cli.main(["recognize", "table"]) == 0
     printed = capsys.readouterr().out
     assert printed.count("(published)") == 12 + 13 and "UF1 and UAR of MEGC 2019" in printed
+    assert printed.count("same figures of SSSN") == 2 and printed.count(".9024") == 1
     assert printed.count("* (published)") == 6 and printed.index("SelfME* (published)") < printed.index("Table 2")
 
 

@@ -49,6 +49,15 @@ def contents(cache):
     return {str(path.relative_to(cache)): path.read_bytes() for path in files}
 
 
+def test_clips_in_which_nothing_moves_are_named(root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy")
+    folder = tmp_path / "copy/Cropped/sub02/EP01_01"
+    shutil.copy(folder / "reg_img9.jpg", folder / "reg_img10.jpg")
+    report = fill(read_casme2(tmp_path / "copy"), tmp_path / "cache")
+    assert report.still == ("casme2/02/EP01_01",)
+    assert "nothing moves in 1 clips" in str(report) and "casme2/02/EP01_01" in str(report)
+
+
 def test_faces_assumed_in_tight_crops_are_named(root, tmp_path):
     shutil.copytree(root, tmp_path / "copy")
     for path in (tmp_path / "copy").glob("Cropped/sub01/EP01_01/*"):

@@ -50,7 +50,13 @@ def test_text_has_the_tables_and_says_what_microfaces_are(tmp_path, predictions)
     summary = write_results(tmp_path, predictions)
     text = (tmp_path / "results.md").read_text()
     assert f"| mean | {summary['mean']['uf1']:.3f} |" in text and "| surprise | " in text
-    assert MICROFACES_NOTE in text
+    assert MICROFACES_NOTE in text and "Apexes" not in text
+
+
+def test_apexes_that_are_not_annotated_are_counted(tmp_path, predictions):
+    clips = [replace(predictions.clips[0], apex_origin="middle"), *predictions.clips[1:]]
+    assert write_results(tmp_path, replace(predictions, clips=clips))["apexes"] == {"middle": 1, "annotated": 17}
+    assert "Apexes: 1 middle, 17 annotated." in (tmp_path / "results.md").read_text()
 
 
 def test_predictions_table_has_a_row_for_each_clip_and_seed(tmp_path, predictions):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.faces import Face, crop
 from gammer_lightning.data.premagnify import RAW, Entry, image_name, read_bytes
 from gammer_lightning.data.synthesis import process_map
@@ -51,8 +52,7 @@ class FaceClip:
     @property
     def numbers(self) -> list[int]:
         """Numbers of the recorded frames from onset to offset."""
-        clip = self.entry.clip
-        return [number for number in clip.numbers if clip.onset <= number <= clip.offset]
+        return recorded(self.entry.clip)
 
     @cached_property
     def recording(self) -> str:
@@ -88,12 +88,14 @@ class Input:
         shape: Shape of one clip's, as networks are shown it, for a size.
         version: Raise it when a change of the function changes its values.
         is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
+        is_of_flow: Whether it is of the TV-L1 flow from onset to apex.
     """
 
     function: str
     shape: Callable[[int], tuple[int, ...]]
     version: int = 1
     is_of_recording: bool = False
+    is_of_flow: bool = False
 
     def compute(self, clip: FaceClip, size: int) -> np.ndarray:
         """Compute it for a clip."""
@@ -104,15 +106,19 @@ class Input:
 INPUTS = {
     "image": Input("inputs.apex_image", lambda size: (1, 3, size, size)),
     "pair": Input("inputs.onset_and_apex", lambda size: (2, 3, size, size)),
-    "flow": Input("features.flow.flow_and_strain", lambda size: (3, size, size)),
-    "flow_patches": Input("features.flow_patches.flow_patches", lambda size: (68, 6, size, size)),
+    "flow": Input("features.flow.flow_and_strain", lambda size: (3, size, size), is_of_flow=True),
+    "flow_patches": Input("features.flow_patches.flow_patches", lambda size: (68, 6, size, size), is_of_flow=True),
     "lbp_top": Input("features.lbp.lbp_top", lambda size: (4425,), is_of_recording=True),
     "lbp_sip": Input("features.lbp.lbp_sip", lambda size: (500,), is_of_recording=True),
     "stlbp_ip": Input("features.lbp.stlbp_ip", lambda size: (15750,), is_of_recording=True),
-    "bi_woof": Input("features.bi_woof.bi_woof", lambda size: (200,)),
+    "bi_woof": Input("features.bi_woof.bi_woof", lambda size: (200,), is_of_flow=True),
     "sequence": Input("inputs.sequence", lambda size: (SEQUENCE, 3, size, size), is_of_recording=True),
 }
 """Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.recognition.CHANNELS`."""
+
+
+SHORTEST = 3
+"""Fewest recorded frames of an input that is of them."""
 
 
 def apex_image(clip: FaceClip, size: int) -> np.ndarray:
@@ -126,12 +132,7 @@ def onset_and_apex(clip: FaceClip, size: int) -> np.ndarray:
 
 
 def sequence(clip: FaceClip, size: int) -> np.ndarray:
-    """Return `SEQUENCE` recorded faces, evenly spread from onset to offset, uint8 RGB ``(T, S, S, 3)``.
-
-    Raises:
-        GammerError: If fewer than three frames are recorded.
-    """
-    refuse_shorter(clip, 3, "sequence")
+    """Return `SEQUENCE` recorded faces, evenly spread from onset to offset, uint8 RGB ``(T, S, S, 3)``."""
     at = np.linspace(0, len(clip.numbers) - 1, SEQUENCE).round().astype(int)
     return np.stack([resized(image, size) for image in clip.frames([clip.numbers[i] for i in at])])
 
@@ -141,17 +142,28 @@ def resized(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
 
 
-def refuse_shorter(clip: FaceClip, least: int, name: str) -> None:
-    """Refuse a clip with too few recorded frames.
+def recorded(clip: Clip) -> list[int]:
+    """Return the numbers of a clip's recorded frames from onset to offset."""
+    return [number for number in clip.numbers if clip.onset <= number <= clip.offset]
+
+
+def refuse_short(clips: Sequence[Clip], name: str) -> None:
+    """Refuse clips that are too short for an input that is of the recorded frames, before a frame is read.
+
+    Args:
+        clips: The clips.
+        name: Key of `INPUTS`.
 
     Raises:
-        GammerError: Naming the clip.
+        GammerError: Naming a clip with fewer than `SHORTEST` frames.
     """
-    if len(clip.numbers) < least:
+    short = [clip for clip in clips if len(recorded(clip)) < SHORTEST] if INPUTS[name].is_of_recording else []
+    if short:
+        more = f" (and {len(short) - 1} other clips are as short)" if len(short) > 1 else ""
         raise GammerError(
-            f"clip {clip.key} has {len(clip.numbers)} frames from onset to offset",
-            f"data.input {name} needs {least} or more",
-            "leave the clip out of the coding workbook, or choose another data.input",
+            f"clip {short[0].key} has {len(recorded(short[0]))} frames from onset to offset{more}",
+            f"data.input {name} needs {SHORTEST} or more",
+            "leave it out of the coding workbook, or choose another data.input",
         )
 
 
@@ -224,12 +236,15 @@ def _file(clip: FaceClip, name: str, size: int) -> Path:
     return clip.entry.folder / f"{name}-{kind.version}-{size}-{content}.npz"
 
 
-def check_input_alphas(name: str, alphas: Sequence[float]) -> None:
-    """Refuse magnification of an input that is of the recorded frames.
+def check_input(name: str, alphas: Sequence[float]) -> None:
+    """Refuse an input that cannot be had here, or not at these alphas.
 
     Raises:
-        GammerError: If an alpha other than 1 is asked for.
+        GammerError: If an input that is of the recorded frames is asked for at an alpha other than 1, or OpenCV lacks
+            its contributed modules for one that is of flow.
     """
+    if INPUTS[name].is_of_flow:
+        import_module("gammer_lightning.data.features.flow").need_optflow()
     if INPUTS[name].is_of_recording and set(alphas) != {RAW}:
         raise GammerError(
             f"data.input {name} at alphas {', '.join(f'{alpha:g}' for alpha in alphas)}",

@@ -168,6 +168,7 @@ class PremagnifyReport:
         seconds: Time taken.
         cache: Root of the cache.
         assumed: Those it did in which no face was detected, so that the whole frame stands for its box.
+        still: Those it did in which nothing moves: onset and apex are the same picture.
     """
 
     clips: int
@@ -175,16 +176,21 @@ class PremagnifyReport:
     seconds: float
     cache: Path
     assumed: tuple[str, ...] = ()
+    still: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return a line for the terminal, and one more where faces were assumed."""
+        """Return a line for the terminal, and one more where faces were assumed, or nothing moves."""
         if not self.done:
             return f"nothing to do: all {self.clips} clips are in {self.cache} ({self.seconds:.1f} s)"
         rate = self.done / self.seconds
         ready = self.clips - self.done
         text = f"{self.done} clips magnified, {ready} were there; {rate:.2f} clips/s; look at {self.cache}"
-        assumed = f"\nno face detected in {len(self.assumed)} tight crops, whose whole frame was taken for its box: "
-        return text + (assumed + ", ".join(self.assumed) if self.assumed else "")
+        for clips, what in (
+            (self.assumed, "no face detected in {} tight crops, whose whole frame was taken for its box"),
+            (self.still, "nothing moves in {} clips, whose onset and apex are the same picture; have a look at them"),
+        ):
+            text += f"\n{what.format(len(clips))}: {', '.join(clips)}" if clips else ""
+        return text
 
 
 def premagnify(
@@ -222,7 +228,7 @@ def premagnify(
     magnifier = load_magnifier(magnifier_name)
     pairs = _Pairs(clips, magnifier.fingerprint, cache, alphas)
     todo = sum(pairs.is_incomplete(index) for index in range(len(clips)))
-    assumed = []
+    assumed, still = [], []
     if todo or devices > 1:  # with several devices each process must come here, whatever the others filled
         module = _Premagnifier(magnifier, alphas, progress)
         with _quiet_lightning():
@@ -237,8 +243,8 @@ def premagnify(
             loader = DataLoader(pairs, batch_size=None, num_workers=workers)
             trainer.predict(module, loader, return_predictions=False)
         _raise_together(module.errors, len(clips))
-        assumed = module.assumed
-    return PremagnifyReport(len(clips), todo, time.monotonic() - started, Path(cache), tuple(assumed))
+        assumed, still = module.assumed, module.still
+    return PremagnifyReport(len(clips), todo, time.monotonic() - started, Path(cache), tuple(assumed), tuple(still))
 
 
 @dataclass(frozen=True)
@@ -302,6 +308,7 @@ class _Premagnifier(pl.LightningModule):
         self.errors: list[GammerError] = []
         self.busy: list[_Pair] = []
         self.assumed: list[str] = []
+        self.still: list[str] = []
 
     def on_predict_start(self) -> None:
         hidden = not self.progress or self.global_rank != 0
@@ -333,6 +340,7 @@ class _Premagnifier(pl.LightningModule):
             with FileLock(folder / ".lock", timeout=timeout):
                 if missing := pair.entry.missing(self.alphas):
                     self.assumed += [] if pair.face.detected else [pair.entry.clip.key]
+                    self.still += [pair.entry.clip.key] if np.array_equal(pair.onset, pair.apex) else []
                     images = self._magnify(pair)
                     pair.entry.write(pair.face, {name: images[name] for name in missing})
         except Timeout:

@@ -21,7 +21,7 @@ from gammer_lightning.data.class_sets import check_class_set, class_labels
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.datasets import read_datasets
 from gammer_lightning.data.faces import cut_patches
-from gammer_lightning.data.inputs import INPUTS, FaceClip, check_input_alphas, compute_inputs, read_inputs
+from gammer_lightning.data.inputs import INPUTS, FaceClip, check_input, compute_inputs, read_inputs, refuse_short
 from gammer_lightning.data.premagnify import RAW, Entry, premagnify
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash
@@ -136,7 +136,7 @@ class MagnifiedClips(pl.LightningDataModule):
                 "add them to data.alphas",
             )
         if not self.shows_patches:
-            check_input_alphas(self.hparams.input, self._used_alphas())
+            check_input(self.hparams.input, self._used_alphas())
 
     def _used_alphas(self) -> list[float]:
         return list(dict.fromkeys([*self.train_alphas, self.eval_alpha]))
@@ -166,7 +166,7 @@ class MagnifiedClips(pl.LightningDataModule):
         Raises:
             GammerError: Naming the data sets.
         """
-        clips, _, _ = self._labelled_clips()
+        clips, _, _ = self._labelled
         if lacking := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
             raise GammerError(
                 f"{', '.join(lacking)} has no action units",
@@ -175,16 +175,23 @@ class MagnifiedClips(pl.LightningDataModule):
             )
 
     def annotated(self) -> tuple[list[str], list[int], tuple[str, ...]]:
-        """Return what annotation says, before a frame is read: ``subjects``, ``labels`` and ``class_names``."""
-        clips, labels, names = self._labelled_clips()
+        """Return what annotation says, before a frame is read: ``subjects``, ``labels`` and ``class_names``.
+
+        Raises:
+            GammerError: If a clip is too short for ``data.input``.
+        """
+        clips, labels, names = self._labelled
+        if not self.shows_patches:
+            refuse_short(clips, self.hparams.input)
         return _subjects(clips), labels, names
 
-    def _labelled_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+    @cached_property
+    def _labelled(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
         h = self.hparams
         return class_labels(read_datasets(h.roots), h.class_set, h.clip_list)
 
     def _read_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
-        clips, labels, names = self._labelled_clips()
+        clips, labels, names = self._labelled
         return with_apexes(clips, self.hparams.apex, self.hparams.cache), labels, names
 
     def setup(self, stage: str | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from gammer_lightning.data.class_sets import FIVE, THREE
-from gammer_lightning.paper_tables import METRICS
+from gammer_lightning.paper_tables import METRICS, REMARK, TEXTS
 from gammer_lightning.sweep.comparison import Difference, differences, holm, pareto, subject_counts
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.study import Row, host
@@ -28,10 +28,12 @@ class Entry:
         sweep: The sweep.
         row: The row.
         is_reference: Whether the others are compared with it.
-        difference: Its difference to the reference; None where both did not judge the same clips, or cannot be read.
+        difference: Its difference to the reference; None where both did not judge the same clips by the same
+            protocol, or cannot be read.
         p_holm: The difference's p, corrected after Holm over the rows of the study.
         published: Accuracy and F1 in the paper by data set and number of classes: those that may stand beside it.
         published_metrics: What they are where the paper's heading does not say it; empty where it does.
+        published_remark: What else is odd about them.
         is_optimal: Whether no other row of a search is as good in both metrics and better in one.
         notes: Footnotes.
     """
@@ -43,6 +45,7 @@ class Entry:
     p_holm: float | None = None
     published: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
     published_metrics: str = ""
+    published_remark: str = ""
     is_optimal: bool = False
     notes: Sequence[str] = ()
 
@@ -102,7 +105,7 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
             compared.get(row.name),
             corrected.get(row.name),
             {key: sweep.published.get(row.name, {}).get(key, ()) for key in published},
-            sweep.published.get(row.name, {}).get(METRICS, ""),
+            *(sweep.published.get(row.name, {}).get(text, "") for text in (METRICS, REMARK)),
             notes=[
                 note
                 for note in (
@@ -175,9 +178,15 @@ def _judged(row: Row) -> tuple[np.ndarray | None, str]:
 def _differences(
     rows: Sequence[Row], judged: Mapping[str, tuple[np.ndarray | None, str]], reference: str
 ) -> dict[str, Difference]:
-    same_clips = [row.name for row in rows if not _other_clips(row, rows, reference)]
-    counts = {name: judged[name][0] for name in same_clips if judged[name][0] is not None}
+    results = {row.name: row.results for row in rows if judged[row.name][0] is not None}
+    counts = {name: judged[name][0] for name, own in results.items() if _alike(own, results.get(reference))}
     return differences(counts, reference) if reference in counts else {}
+
+
+def _alike(results: Mapping[str, Any], others: Mapping[str, Any] | None) -> bool:
+    """Whether two rows judged the same clips by networks that were trained on as many of them."""
+    alike = ("clips_sha256", "protocol", "folds")
+    return bool(others) and all(results.get(fact) == others.get(fact) for fact in alike)
 
 
 def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:
@@ -217,7 +226,7 @@ def data_name(key: str) -> str:
 def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     """Return which published figures may stand beside a study: of its data and classes; for microfaces of all data."""
     results = next((row.results for row in rows if row.results), None)
-    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key != METRICS)
+    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key not in TEXTS)
     if results is None:
         return []
     own, classes = data_key(results), set(results["classes"])

@@ -184,7 +184,7 @@ def confusions(entries: Sequence[Entry]) -> Figure:
 
 
 def bubbles(entries: Sequence[Entry]) -> Figure:
-    """Draw UF1 against the time that a clip takes, and each network's parameters as the area of a bubble.
+    """Draw accuracy against the time that a clip takes, and each network's parameters as the area of a bubble.
 
     Areas grow with the square root of the parameters, or the smallest networks could not be seen beside the largest.
 
@@ -193,12 +193,12 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     """
     figure, (axes,) = _panels(1, 1, 8, 5.5)
     times = [entry.milliseconds for entry in entries]
-    means, stds = ([entry.results[kind]["uf1"] for entry in entries] for kind in ("mean", "std"))
+    means, stds = ([entry.results[kind]["accuracy"] for entry in entries] for kind in ("mean", "std"))
     areas = [_area(entry.parameters) for entry in entries]
     colours = [COLOURS["uf1" if entry.is_reference else "accuracy"] for entry in entries]
     axes.errorbar(times, means, [std or 0 for std in stds], fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
     axes.scatter(times, means, areas, colours, alpha=0.8, edgecolors="0.3", linewidths=0.6, zorder=2)
-    axes.set(xscale="log", xlabel="time per clip, ms", ylabel="UF1", title=_title(entries[0]))
+    axes.set(xscale="log", xlabel="time per clip, ms", ylabel="accuracy", title=_title(entries[0]))
     axes.margins(0.12)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")

@@ -23,8 +23,8 @@ SPREAD = "±: sample standard deviation over seeds."
 DIFFERENCE = (
     "ΔUF1: UF1 minus that of the reference, each a mean over seeds, with a 95 % bootstrap interval over subjects "
     f"({RESAMPLES:,} resamples, the same for both rows and all seeds). p: Wilcoxon signed-rank test of per-subject "
-    "accuracies, in brackets corrected after Holm over the rows of the study. A dash: no predictions to "
-    "compare, or none that differ."
+    "accuracies, in brackets corrected after Holm over the rows of the study. A dash: another protocol "
+    "than the reference's, no predictions to compare, or none that differ."
 )
 PUBLISHED = (
     "Published: accuracy / F1 as the paper prints them, its own from a split that is not leave-one-subject-out, the "
@@ -202,10 +202,11 @@ def _published(key: str, own: str) -> Column:
         figures = entry.published[key]
         if not any(figures):
             return Cell("N/A" if figures else "")
-        metrics = entry.published_metrics
-        note = f"published figures that are {metrics}, whatever the paper's heading says"
+        metrics, remark = entry.published_metrics, entry.published_remark
+        notes = [f"published figures that are {metrics}, whatever the paper's heading says"] if metrics else []
+        notes += [remark] if remark else []
         text = " / ".join("N/A" if figure is None else f"{figure:.4f}" for figure in figures)
-        return Cell(text, figures[0], [note] if metrics else [])
+        return Cell(text, figures[0], notes)
 
     return "published" if key == own else f"published: {data_name(key)}", cell
 

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.paper_tables import METRICS, TABLE_CLASSES, paper_figures
+from gammer_lightning.paper_tables import TABLE_CLASSES, TEXTS, paper_figures
 
 TASKS = ("recognize", "magnify")
 SAMPLERS = ("tpe", "random")
@@ -284,7 +284,7 @@ def _are_lists(grid: Any) -> bool:
 def _are_published(published: Any) -> bool:
     if not _are_settings(published):
         return False
-    figures = [pair for by_data in published.values() for key, pair in by_data.items() if key != METRICS]
+    figures = [pair for by_data in published.values() for key, pair in by_data.items() if key not in TEXTS]
     return all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_figure, pair)) for pair in figures)
 
 

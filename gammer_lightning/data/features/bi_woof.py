@@ -13,9 +13,6 @@ ORIENTATIONS = 8
 def bi_woof(clip: FaceClip, size: int) -> np.ndarray:
     """Return Bi-WOOF, float32 ``(200,)``: 8 orientations of each of 25 blocks.
 
-    Raises:
-        GammerError: If OpenCV lacks its contributed modules.
-
     Source: Liong, See, Wong and Phan, Less is more: micro-expression recognition from video using apex frame, Signal
     Processing: Image Communication 62, 2018.
     """

@@ -32,11 +32,18 @@ def dense_flow(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
         onset: uint8 RGB ``(H, W, 3)``.
         apex: Alike.
 
-    Raises:
-        GammerError: If OpenCV lacks its contributed modules.
-
     Source: Zach, Pock and Bischof, A duality based approach for realtime TV-L1 optical flow, DAGM 2007; OpenCV's
     defaults.
+    """
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex)]
+    return cv2.optflow.DualTVL1OpticalFlow_create().calc(*grey, None).transpose(2, 0, 1)
+
+
+def need_optflow() -> None:
+    """See whether there is TV-L1 flow.
+
+    Raises:
+        GammerError: If OpenCV lacks its contributed modules.
     """
     if not hasattr(cv2, "optflow"):
         release = version("opencv-python-headless")
@@ -45,8 +52,6 @@ def dense_flow(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
             "TV-L1 flow is among its contributed modules, in the package opencv-contrib-python-headless",
             f"pip install --force-reinstall --no-deps opencv-contrib-python-headless=={release}",
         )
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex)]
-    return cv2.optflow.DualTVL1OpticalFlow_create().calc(*grey, None).transpose(2, 0, 1)
 
 
 def optical_strain(flow: np.ndarray) -> np.ndarray:

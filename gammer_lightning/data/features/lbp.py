@@ -12,7 +12,7 @@ from skimage.feature import local_binary_pattern
 
 from gammer_lightning.data.features.blocks import BLOCKS, block_of, block_sums, shares
 from gammer_lightning.data.features.tim import interpolate
-from gammer_lightning.data.inputs import SEQUENCE, FaceClip, refuse_shorter, resized
+from gammer_lightning.data.inputs import SEQUENCE, FaceClip, resized
 from gammer_lightning.errors import GammerError
 
 POINTS, RADIUS = 8, 3
@@ -68,9 +68,8 @@ def grey_frames(clip: FaceClip, size: int, name: str) -> np.ndarray:
         name: What they are for, for the message.
 
     Raises:
-        GammerError: If fewer than three frames are recorded, or the face is too small.
+        GammerError: If the face is too small.
     """
-    refuse_shorter(clip, 3, name)
     if size < (least := BLOCKS * (2 * RADIUS + 1)):
         raise GammerError(
             f"data.size {size} with data.input {name}",
