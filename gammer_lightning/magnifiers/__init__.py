@@ -74,7 +74,7 @@ def load_magnifier(name_or_path: str) -> Magnifier:
     raise GammerError(
         f"unknown magnifier {name_or_path!r}",
         f"it is one of {names}, or the path of a run folder or checkpoint, and no file has that path",
-        f"use {SHIPPED}, or train one: gammer magnify fit -c experiments/magnify_small.yaml",
+        f"use {SHIPPED}, or train one: gammer magnify fit -c experiments/magnify_small.yaml, or magnify_magnet.yaml",
     )
 
 

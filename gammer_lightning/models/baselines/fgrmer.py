@@ -62,7 +62,7 @@ class Part(nn.Sequential):
 
 
 class Fgrmer(Recogniser):
-    """Facial graph representation with action unit fusion, 1,046,588 parameters for three classes, as published.
+    """Facial graph representation with action unit fusion, 1,046,588 parameters for three classes.
 
     Args:
         num_classes: Number of classes K.
