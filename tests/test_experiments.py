@@ -16,6 +16,8 @@ EXPERIMENTS = sorted((ROOT / "experiments").glob("*.yaml"))
 MICROFACES = "experiments/recognize_microfaces.yaml"
 OVERLAYS = sorted((ROOT / "experiments/baselines").glob("*.yaml"))
 NOT_IN_THE_PAPER = {"STSTNet", "FGRMER-like"}
+THREE_FOLDS = "GAM-MM-MER, three folds"
+"""GAM-MER by the folds of the large networks."""
 
 
 def task_of(experiment):
@@ -100,12 +102,15 @@ def test_every_network_but_gam_mer_has_its_settings():
 @pytest.mark.parametrize(("name", "classes"), [("table1", 3), ("table2", 5)])
 def test_the_papers_tables_are_sweeps_with_a_row_for_every_system(name, classes):
     sweep = read_sweep(ROOT / f"sweeps/{name}.yaml")
-    assert set(sweep.rows) == {*TABLES[classes], *NOT_IN_THE_PAPER} and set(sweep.published) == set(TABLES[classes])
+    assert set(sweep.rows) == {*TABLES[classes], *NOT_IN_THE_PAPER, THREE_FOLDS} and set(sweep.published) == set(TABLES[classes])
     assert sweep.rows[sweep.reference] == {} and sweep.reference == "GAM-MM-MER"
-    files = [row["config"] for row in sweep.rows.values() if row]
+    large = {name for name, row in sweep.rows.items() if "model.protocol" in row}
+    folds = [sweep.rows[name][key] for name in large for key in ("model.protocol", "model.num_folds")]
+    assert THREE_FOLDS in large and folds == ["kfold", 3] * len(large)
+    files = [row["config"] for row in sweep.rows.values() if "config" in row]
     assert len(set(files)) == len(files) and set(files) <= {str(path.relative_to(ROOT)) for path in OVERLAYS}
 
 
 def test_every_systems_settings_are_in_a_table():
     rows = [row for name in ("table1", "table2") for row in read_sweep(ROOT / f"sweeps/{name}.yaml").rows.values()]
-    assert {str(path.relative_to(ROOT)) for path in OVERLAYS} == {row["config"] for row in rows if row}
+    assert {str(path.relative_to(ROOT)) for path in OVERLAYS} == {row["config"] for row in rows if "config" in row}
