@@ -102,7 +102,9 @@ def test_every_network_but_gam_mer_has_its_settings():
 @pytest.mark.parametrize(("name", "classes"), [("table1", 3), ("table2", 5)])
 def test_the_papers_tables_are_sweeps_with_a_row_for_every_system(name, classes):
     sweep = read_sweep(ROOT / f"sweeps/{name}.yaml")
-    assert set(sweep.rows) == {*TABLES[classes], *NOT_IN_THE_PAPER, THREE_FOLDS} and set(sweep.published) == set(TABLES[classes])
+    assert set(sweep.rows) == {*TABLES[classes], *NOT_IN_THE_PAPER, THREE_FOLDS} and set(sweep.published) == set(
+        TABLES[classes]
+    )
     assert sweep.rows[sweep.reference] == {} and sweep.reference == "GAM-MM-MER"
     large = {name for name, row in sweep.rows.items() if "model.protocol" in row}
     folds = [sweep.rows[name][key] for name in large for key in ("model.protocol", "model.num_folds")]
