@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 import weakref
+from fractions import Fraction
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -16,15 +18,17 @@ from face_videos import CLASSES, face_frames, made_bundle, portrait, read_video,
 from PIL import Image
 
 from gammer_lightning.cli import main
-from gammer_lightning.data.faces import crop, cut_patches, find_face
+from gammer_lightning.data.faces import crop, cut_patches, find_face, find_landmarks
 from gammer_lightning.data.recognition import to_input
 from gammer_lightning.errors import GammerError
+from gammer_lightning.export import backends
 from gammer_lightning.export.bundle import load_bundle
 from gammer_lightning.facial_graph import PAPER_REGIONS, nodes_of
 from gammer_lightning.magnifiers import load_magnifier
+from gammer_lightning.predict import pipeline
 from gammer_lightning.predict.spotting import movement, spans, spot
-from gammer_lightning.predict.tracking import Shot
-from gammer_lightning.predict.video import Frame, VideoFile, open_source
+from gammer_lightning.predict.tracking import Shot, Tracker
+from gammer_lightning.predict.video import Frame, Source, VideoFile, open_source
 
 NOISE = np.random.default_rng(0).integers(0, 255, portrait().shape, np.uint8)
 OUTPUTS = {"predictions.json", "predictions.csv", "magnified.mp4", "timeline.png", "index.html"}
@@ -156,6 +160,44 @@ def test_variable_frame_rate_keeps_its_times(bundle, tmp_path):
     assert read_video(tmp_path / "out/clip/magnified.mp4")[1] == pytest.approx(np.array(stamps) / 1000)
     windows = said(tmp_path / "out/clip")["windows"]
     assert {w[k]["time"] for w in windows for k in ("onset", "apex")} <= {stamp / 1000 for stamp in stamps}
+
+
+def test_joined_videos_go_on_at_the_frame_rate_where_their_times_jump_back(bundle, tmp_path):
+    parts = [write_video(tmp_path / f"{name}.ts", face_frames(20, apex=9)) for name in "ab"]
+    (video := tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    with open_source(video) as source:
+        times = [frame.time for frame in source.frames()]
+    assert times == pytest.approx(np.arange(40) / 20, abs=1e-4)
+    assert source.notes == ["time stamps jump back at frame 20: times go on there at the frame rate"]
+    assert raw(bundle, tmp_path, [video]) == 0
+    facts = said(tmp_path / "out/joined")
+    assert len(facts["windows"]) == 7 and source.notes[0] in facts["notes"]
+
+
+def test_frames_of_one_time_are_a_frame_apart(tmp_path, monkeypatch):
+    def decoded(self):
+        return (SimpleNamespace(pts=pts) for pts in (0, 0, 0, None, 22500))
+
+    video = write_video(tmp_path / "clip.ts", [portrait()] * 12)
+    monkeypatch.setattr(VideoFile, "_decode", decoded)
+    monkeypatch.setattr(VideoFile, "_upright", lambda self, picture: portrait())
+    with open_source(video) as source:
+        times = [frame.time for frame in source.frames()]
+    assert times == pytest.approx([0, 0.05, 0.1, 0.15, 0.25]) and not source.notes
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+def test_images_of_16_bits_are_read_at_8_and_said_to_be(tmp_path, kind):
+    deep = np.random.default_rng(0).integers(0, 2**16, (40, 50, 3), np.uint16)
+    for number in range(2):
+        cv2.imwrite(str(tmp_path / f"{number}.{kind}"), deep[..., ::-1])
+    with open_source(tmp_path) as source:
+        assert all((frame.image == deep >> 8).all() for frame in source.frames())
+    assert source.notes == [f"0.{kind} has 16 bits a channel, of which the upper 8 are read"]
+    cv2.imwrite(str(tmp_path / f"0.{kind}"), (deep >> 8).astype(np.uint8))
+    with open_source(tmp_path) as source:
+        list(source.frames())
+    assert source.notes == [f"1.{kind} has 16 bits a channel, of which the upper 8 are read"]
 
 
 def test_a_tagged_rotation_is_undone(bundle, tmp_path):
@@ -376,6 +418,57 @@ def test_windows_hold_no_more_than_their_frames():
         shown += [shot.index for shot in span.shown]
         assert span.shots[0].landmarks is not None and len(span.shots) <= 50
     assert most <= 101 and shown == list(range(2000)) and len(tracker.searched) == 80
+
+
+class Alive:
+    """Counts how many of the arrays that it was shown are in memory, and the most that were at once."""
+
+    def __init__(self):
+        self.now = self.most = 0
+
+    def watch(self, array):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        weakref.finalize(array, self._gone)
+        return array
+
+    def _gone(self):
+        self.now -= 1
+
+
+class LongSource(Source):
+    """A face for 15 s, 40 frames a second."""
+
+    def __init__(self, alive):
+        super().__init__("long", Fraction(40), Fraction(1, 40), 600)
+        self.alive = alive
+
+    def _read(self):
+        return (Frame(index, index / 40, self.alive.watch(portrait().copy())) for index in range(600))
+
+
+@pytest.mark.parametrize("settings", [{}, {"onset": 0, "apex": 20}])
+def test_predicting_a_long_video_holds_no_more_than_a_window(bundle, tmp_path, monkeypatch, settings):
+    """Of 600 frames: as they are read, what is kept of them, and their crops; a window is 20 frames."""
+    frames, kept, crops = Alive(), Alive(), Alive()
+    (landmarks, _), keep, cut = find_landmarks(portrait(), "portrait"), Tracker.keep, Shot.crop
+
+    def watched_keep(self, *given):
+        shot = keep(self, *given)
+        kept.watch(shot.image)
+        return shot
+
+    engine = SimpleNamespace(name="none", device=torch.device("cpu"), encode=lambda frame: frame)
+    engine.magnify, engine.classify = (lambda onset, apex, alpha: apex), (lambda patches: torch.full((1, 3), 1 / 3))
+    monkeypatch.setattr(backends, "open_backend", lambda *given: engine)
+    monkeypatch.setattr(pipeline, "open_source", lambda *given: LongSource(frames))
+    monkeypatch.setattr(Tracker, "_anywhere", lambda self, frame: landmarks)
+    monkeypatch.setattr(Tracker, "_near", lambda self, image, near: near)
+    monkeypatch.setattr(Tracker, "keep", watched_keep)
+    monkeypatch.setattr(Shot, "crop", lambda self, face: crops.watch(cut(self, face)))
+    prediction = load_bundle(bundle).predict("long", tmp_path / "out", **settings)
+    assert prediction.frames == 600 and len(read_video(prediction.paths["video"])[0]) == 600
+    assert frames.most <= 4 and kept.most <= 40 and crops.most <= 40
 
 
 def test_windows_of_a_stream_with_gaps():

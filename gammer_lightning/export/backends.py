@@ -1,6 +1,7 @@
 """What runs a bundle: PyTorch, onnxruntime or TensorRT, behind one object with the reference frame kept encoded."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,17 @@ class Backend:
     def classify(self, patches: Tensor) -> Tensor:
         """Return class probabilities ``(B, K)``, float32 on the CPU, of patches ``(B, 68, C, P, P)`` in [-1, 1]."""
         return self.graphs["gam_mer"](patches=patches.to(self.device)).float().softmax(-1).cpu()
+
+
+@contextmanager
+def one_thread() -> Iterator[int]:
+    """Let PyTorch use one thread for each operation meanwhile; yield how many it had."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def open_backend(bundle: Bundle, name: str = "torch", precision: str = "fp32", device: str | None = None) -> Backend:

@@ -5,7 +5,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def predict(
         GammerError: A setting or the input is not usable, the input shows no face or several faces, or the output
             cannot be written.
     """
-    from gammer_lightning.export.backends import open_backend
+    from gammer_lightning.export.backends import one_thread, open_backend
 
     alpha = _check_alpha(bundle.alpha if alpha is None else alpha)
     hop = window / 2 if hop is None else hop
@@ -134,7 +134,7 @@ def predict(
     check_limit(limit)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(input, fps))
-        threads = stack.enter_context(_one_thread())
+        threads = stack.enter_context(one_thread())
         engine = open_backend(bundle, backend, precision, device)
         workers = min(threads, WORKERS) if engine.device.type == "cpu" else 1
         pool = stack.enter_context(ThreadPoolExecutor(workers))
@@ -187,17 +187,6 @@ def _check_settings(
     for holds, what, rule, example in rules:
         if not holds:
             raise GammerError(what, rule, f"e.g. {example}")
-
-
-@contextmanager
-def _one_thread() -> Iterator[int]:
-    """Let PyTorch use one thread for each operation meanwhile; yield how many it had."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _warn_of_alpha(bundle: "Bundle", result: Prediction) -> None:

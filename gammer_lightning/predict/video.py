@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_image
@@ -131,15 +132,19 @@ class VideoFile(Source):
         self.container.close()
 
     def _read(self) -> Iterator[Frame]:
-        start, last = None, -1.0
+        step = 1 / (self.rate or Fraction(25))
+        before, now = None, -step
         for index, picture in enumerate(self._decode()):
-            stamp = picture.pts * self.clock if picture.pts is not None else index / (self.rate or 25)
-            start = stamp if start is None else start
-            now = float(stamp - start)
-            if now <= last:
-                now = last + float(self.clock)
-            last = now
-            yield Frame(index, now, self._upright(picture))
+            stamp = (before or 0) + step if picture.pts is None else picture.pts * self.clock
+            if before is None:
+                start = stamp
+            elif stamp < before:
+                start = stamp - now - step
+                if not self.notes:
+                    self.notes.append(f"time stamps jump back at frame {index}: times go on there at the frame rate")
+            now = stamp - start if stamp - start > now else now + step
+            before = stamp
+            yield Frame(index, float(now), self._upright(picture))
 
     def _decode(self) -> Iterator:
         damaged = 0
@@ -180,10 +185,19 @@ class FrameFolder(Source):
 
     def _read(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
-            yield Frame(index, float(index / self.rate), np.array(read_image(path)))  # writable, as torch wants it
+            image = np.array(read_image(path))  # writable, as torch wants it
+            if not self.notes and _is_deep(path):
+                self.notes.append(f"{path.name} has 16 bits a channel, of which the upper 8 are read")
+            yield Frame(index, float(index / self.rate), image)
 
     def _place(self, index: int) -> str:
         return str(self.paths[index])
+
+
+def _is_deep(path: Path) -> bool:
+    """Whether an image has 16 bits a channel, which Pillow reads as 8 without a word."""
+    with Image.open(path) as image:
+        return any(f"{mode};16" in str(image.tile) for mode in ("RGB", "RGBA", "LA"))
 
 
 def _numbers(path: Path) -> list[int | str]:
