@@ -21,6 +21,7 @@ from gammer_lightning.checkpoints import WholeCheckpoints, another_model, checkp
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.loggers import forget_metrics_after, loggers
 from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.sweep.child import CHUNK_ADVICE
 from gammer_lightning.sweep.report import row_callbacks
 
 # Lightning starts the other processes of a node with a copy of this process's environment; so they learn
@@ -201,15 +202,15 @@ def fit(task: Task, argv: Sequence[str]) -> int:
             trainer.test(cli.model, datamodule=cli.datamodule)
     except SystemExit:
         return _report_stop(task, run)
-    except torch.OutOfMemoryError as error:
+    except BaseException as error:
         _remove_if_nothing_began(run)
-        raise OutOfMemoryError(
-            str(error).partition("\n")[0],
-            "the device's memory holds what trains at once",
-            "lower model.member_chunk (recognize; the result is the same) or data.batch_size",
-        ) from error
-    except BaseException:
-        _remove_if_nothing_began(run)
+        if _is_want_of_memory(error):
+            raise OutOfMemoryError(
+                str(error).partition("\n")[0] or "out of memory",
+                "the memory holds what trains at once",
+                "lower model.member_chunk (recognize; the result is the same) or data.batch_size"
+                + _smaller_chunk(cli.model),
+            ) from error
         raise
     finally:
         wandb.finish()
@@ -217,6 +218,20 @@ def fit(task: Task, argv: Sequence[str]) -> int:
         run.save_facts(finished=True)
         print(f"run folder: {run.path}\nnext: gammer {task.name} test {run.path}")
     return 0
+
+
+def _is_want_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out, on a GPU or on the CPU, for which torch has no exception of its own."""
+    signs = ("DefaultCPUAllocator", "allocate memory")
+    on_cpu = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def _smaller_chunk(model: pl.LightningModule) -> str:
+    """Return an example of fewer members than ran at once, 8 or at most half; a sweep tries it, once."""
+    chunk = next(model._chunks(), None) if hasattr(model, "names") else None
+    fewer = min(8, len(model.names[chunk]) // 2) if chunk else 0
+    return f", {CHUNK_ADVICE.format(fewer)}" if fewer else ""
 
 
 def _split_resume(argv: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -58,7 +58,9 @@ def main(argv):
             record_of(run).write_text(str(failures(run) + 1))
             if epoch == 1:  # as the real fit does where nothing began
                 (run / "config.yaml").unlink()
-            print("error: trouble\n  rule: none", flush=True)
+            chunk = int(flags.get("--model.member_chunk", 16)) // 2
+            advice = f", e.g. --model.member_chunk={min(8, chunk)}" if argv[0] == "recognize" and chunk else ""
+            print(f"error: trouble\n  rule: none\n  next: lower it{advice}", flush=True)
             return int(flags.get("--model.exit", 1))
         with (run / "epochs.txt").open("a") as lines:
             lines.write(f"{epoch}\n")
@@ -66,8 +68,8 @@ def main(argv):
         write(run / "progress.json", json.dumps({"epoch": epoch, "of": EPOCHS}))
     score = flags.get("--model.score", 0.25)
     (run / "metrics.csv").write_text(f"epoch,train_loss,val_loss\n1,0.9,\n{EPOCHS},0.5,{score}\n")
-    (run / "ended").touch()
     write(run / "env.json", json.dumps({"task": argv[0], "finished": True}))
+    (run / "ended").touch()  # last, or a kill in between would let the run go on rightly, yet look wrong
     return 0
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
+
 PASSWORD = "open sesame/+@"
 USER = "gammer"
 
@@ -33,7 +35,8 @@ class Server:
         self.port = port
         self.url = f"postgresql://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c fsync=off"
-        self._control = [binaries() / "pg_ctl", "-D", folder / "data", "-w"]
+        self._data = folder / "data"
+        self._control = [binaries() / "pg_ctl", "-D", self._data, "-w"]
         self._start = ["-o", options, "-l", folder / "log", "start"]
 
     def start(self):
@@ -41,6 +44,12 @@ class Server:
 
     def stop(self):
         run(*self._control, "-m", "immediate", "stop")
+
+    def signal(self, number):
+        """Send a signal to all processes of the server: stopped, it keeps its connections and answers nothing."""
+        leader = psutil.Process(int((self._data / "postmaster.pid").read_text().split()[0]))
+        for process in (leader, *leader.children()):
+            process.send_signal(number)
 
 
 @contextmanager

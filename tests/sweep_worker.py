@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gammer_lightning import cli
-from gammer_lightning.sweep import child, storage, supervisor
+from gammer_lightning.sweep import child, storage, study, supervisor
 
 if __name__ == "__main__":
     child.ENTRY = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
@@ -13,4 +13,6 @@ if __name__ == "__main__":
     if "GAMMER_TEST_GRACE" in os.environ:
         storage.GRACE = int(os.environ["GAMMER_TEST_GRACE"])
         storage.HEARTBEAT = supervisor.HEARTBEAT = 1
+        supervisor.FENCE, supervisor.WATCH = storage.GRACE - 1, 0.1
+        study.SUSPECT_SECONDS = 2
     sys.exit(cli.main(["sweep", *sys.argv[1:]]))

@@ -5,17 +5,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from fake_clips import FakeClips
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 from tiny_task import TinyData, TinyModule
 
 from gammer_lightning import cli, training
+from gammer_lightning.errors import OutOfMemoryError
 from gammer_lightning.run_folder import RunFolder
 from gammer_lightning.sweep import child
 from gammer_lightning.sweep.spec import Search, Sweep
 from gammer_lightning.sweep.storage import open_storage
 from gammer_lightning.sweep.study import join_study, open_study
+from gammer_lightning.tasks.recognize import RecognizeTask
 
 TINY = Path(__file__).with_name("tiny_gammer.py")
 COMMON = {
@@ -71,6 +75,54 @@ def test_an_unpromising_row_of_a_search_is_pruned():
     assert row.state == "pruned" and row.settings == {"model.lr": 1e-6}
     assert sorted(study.optuna().trials[5].intermediate_values) == list(range(11))  # ten epochs of grace
     assert not RunFolder(row.run).facts["finished"]
+
+
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    RuntimeError("Cannot allocate memory"),
+    MemoryError(),
+]
+
+
+def fit_that_raises(monkeypatch, error, *flags):
+    def training_step(task, batch, batch_idx):
+        raise error
+
+    monkeypatch.setattr(RecognizeTask, "training_step", training_step)
+    small = ["--model.regions=[nose_tip]", "--model.width=4", "--trainer.accelerator=cpu", "--wandb=disabled"]
+    training.fit(training.Task("recognize", RecognizeTask, FakeClips), [*small, *flags])
+
+
+@pytest.mark.parametrize("error", FULL, ids=["GPU", "CPU", "system", "Python"])
+def test_want_of_memory_is_told_from_other_errors_on_every_device(error, monkeypatch):
+    with pytest.raises(OutOfMemoryError, match=r"out of memory|llocat"):
+        fit_that_raises(monkeypatch, error)
+
+
+def test_what_the_allocator_of_the_cpu_says_is_want_of_memory(monkeypatch):
+    with pytest.raises(RuntimeError) as full:
+        torch.empty(2**50)
+    with pytest.raises(OutOfMemoryError):
+        fit_that_raises(monkeypatch, full.value)
+    with pytest.raises(RuntimeError, match="another"):
+        fit_that_raises(monkeypatch, RuntimeError("another"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        (["--model.seeds=[0]"], "=2"),  # three subjects and the network that holds out nobody
+        (["--model.seeds=[0, 1, 2]", "--model.member_chunk=50"], "=6"),
+        (["--model.seeds=[0, 1, 2, 3, 4]", "--model.member_chunk=19"], "=8"),
+        (["--model.member_chunk=3"], "=1"),
+        (["--model.member_chunk=1"], ""),
+    ],
+)
+def test_fewer_members_are_advised_than_ran_at_once(flags, advice, monkeypatch):
+    with pytest.raises(OutOfMemoryError) as error:
+        fit_that_raises(monkeypatch, MemoryError(), *flags)
+    assert error.value.next_step.partition("member_chunk (")[2].partition("e.g. --model.member_chunk")[2] == advice
 
 
 def test_two_devices_train_one_row_and_only_the_first_reports():

@@ -14,8 +14,9 @@ import pytest
 from optuna.trial import TrialState
 
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import open_storage
+from gammer_lightning.sweep.storage import GRACE, HEARTBEAT, TIMEOUT, open_storage
 from gammer_lightning.sweep.study import MAX_ATTEMPTS, join_study, open_study
+from gammer_lightning.sweep.supervisor import FENCE, LOOK, WATCH
 
 ROWS, SUPERVISORS, SLOTS, KILLS = 40, 2, 2, 24
 WORKER = Path(__file__).with_name("sweep_worker.py")
@@ -33,6 +34,12 @@ def rows_of(supervisor):
         return [p for p in psutil.Process(supervisor.pid).children() if "fake_fit.py" in " ".join(p.cmdline())]
     except psutil.NoSuchProcess:
         return []
+
+
+def test_rows_pause_well_before_others_may_take_them_up_but_not_for_one_query_that_hangs():
+    assert FENCE + WATCH + 10 < GRACE
+    hang = 2 * TIMEOUT  # until the connection is known to be dead, and until there is another
+    assert HEARTBEAT + LOOK + hang < FENCE
 
 
 @pytest.mark.timeout(300)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from optuna.exceptions import StorageInternalError
@@ -23,7 +24,7 @@ from gammer_lightning.sweep import child, live, slots, storage, supervisor, trac
 from gammer_lightning.sweep import study as studies
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.storage import open_storage
-from gammer_lightning.sweep.study import join_study, open_study
+from gammer_lightning.sweep.study import join_study, open_study, text_of_files
 
 TESTS = Path(__file__).parent
 
@@ -51,6 +52,12 @@ def write(**content):
 
 def run(*flags, **content):
     return cli.main(["sweep", "run", write(**content), *(flags or ("--workers", "2"))])
+
+
+def planned(rows):
+    """Return a study of these rows that nobody runs yet."""
+    sweep = Sweep("s", "magnify_x.yaml", rows=rows)
+    return join_study(open_storage(None, "s"), sweep, text_of_files(sweep))
 
 
 def states(study="s"):
@@ -129,11 +136,13 @@ def test_a_mistake_is_not_tried_again():
     assert len(trials()) == 1
 
 
-def test_want_of_memory_is_met_with_smaller_chunks_once():
+def test_want_of_memory_is_met_once_with_the_smaller_chunks_that_the_run_advises():
     short = {"model.fail": 2, "model.exit": 3}
-    assert run(base="recognize_x.yaml", rows={"a": short, "b": short | {"model.member_chunk": 3}}) == 0
-    chunks = {t.user_attrs["row"]: t.user_attrs["extra"] for t in trials() if t.state == TrialState.COMPLETE}
+    rows = {"a": short, "b": short | {"model.member_chunk": 3}, "c": short | {"model.member_chunk": 1}}
+    assert run(base="recognize_x.yaml", rows=rows) == 1
+    chunks = {t.user_attrs["row"]: t.user_attrs.get("extra") for t in trials() if t.number > 2}
     assert chunks == {"a": {"model.member_chunk": 8}, "b": {"model.member_chunk": 1}}
+    assert states() == {"a": "complete", "b": "complete", "c": "failed"}
     assert (Path("runs/sweeps/s/1-a-member_chunk_8") / "ended").exists()
 
 
@@ -191,9 +200,21 @@ def test_a_study_of_another_sweep_is_refused_with_what_differs(capsys):
         "gammer sweep resume s; or start a new one",
     ):
         assert part in said
-    Path("magnify_x.yaml").write_text("model:\n  sleep: 0.02\n")
-    assert run() == 2
-    assert "magnify_x.yaml was changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [lambda base: base.write_text("model:\n  sleep: 0.02\n"), Path.unlink])
+def test_a_base_that_was_changed_is_refused_whoever_goes_on(change, capsys):
+    assert run() == 0
+    base = Path("magnify_x.yaml")
+    before = base.read_text()
+    change(base)
+    assert cli.main(["sweep", "resume", "s", "--again", "a"]) == 2
+    assert "magnify_x.yaml was changed since the study s began" in capsys.readouterr().err and len(trials()) == 2
+    if base.exists():
+        assert run() == 2
+        assert "magnify_x.yaml was changed since" in capsys.readouterr().err
+    base.write_text(before)
+    assert cli.main(["sweep", "resume", "s", "--workers", "1"]) == 0
 
 
 def test_a_row_on_a_yaml_of_its_own_runs_and_a_change_of_it_is_noticed(capsys):
@@ -249,6 +270,25 @@ def test_a_deleted_run_folder_is_noticed_and_the_row_can_run_again(capsys):
     assert "no row 'c'" in capsys.readouterr().err
 
 
+def test_a_row_of_another_host_runs_again_on_a_shared_disk(monkeypatch):
+    monkeypatch.setenv("GAMMER_HOST", "ada")
+    assert run() == 0
+    monkeypatch.setenv("GAMMER_HOST", "bela")
+    assert cli.main(["sweep", "resume", "s", "--again", "a", "--workers", "1"]) == 0
+    assert epochs("1-a.before-1") == epochs("1-a") == list("12345")
+    assert open_study("s").rows()[0].host == "bela"
+
+
+def test_a_row_runs_again_only_where_no_trial_of_it_runs():
+    study = planned({"a": {}})
+    for _ in range(2):
+        study._enqueue("a", {"attempt": 1})
+    study.claim()
+    study.storage.set_trial_state_values(trials()[1]._trial_id, TrialState.FAIL)
+    with pytest.raises(GammerError, match="'a' runs or waits"):
+        study.run_again("a")
+
+
 def test_a_run_folder_of_another_command_is_left_alone(capsys):
     folder = Path("runs/sweeps/s/1-a")
     folder.mkdir(parents=True)
@@ -281,7 +321,7 @@ def test_the_order_of_rows_and_of_a_grid_may_change():
 
 
 def test_a_retry_that_follows_another_attempt_is_dropped():
-    study = join_study(open_storage(None, "s"), Sweep("s", "magnify_x.yaml", rows={"a": {}}), "")
+    study = planned({"a": {}})
     for _ in range(2):
         study._enqueue("a", {"attempt": 1})
     study.fail(study.claim().trial_id, "trouble")
@@ -298,24 +338,114 @@ def test_a_step_of_the_clock_kills_nobody(monkeypatch):
     assert studies.is_alive(stamp)
 
 
-def test_a_storage_that_is_out_of_reach_is_waited_for_with_the_rows_paused(monkeypatch):
-    rows = {name: {"model.sleep": 0.2} for name in "ab"}
-    study = join_study(open_storage(None, "s"), Sweep("s", "magnify_x.yaml", rows=rows), "")
+class Troubled(supervisor.Supervisor):
+    """A supervisor whose storage, once two rows run, ``fails`` or ``hangs`` until both are paused."""
+
+    def __init__(self, study, kind, say):
+        super().__init__(study, slots.make_slots(None, 2, 1, 2), None, say)
+        self.kind, self.owns, self.saw_them_paused, self.until = kind, study.owns, False, time.monotonic() + 30
+        study.owns = self.ask
+
+    def are_paused(self):
+        pids = [child.process.pid for _, child in self.children.values()]
+        return {psutil.Process(pid).status() for pid in pids} == {psutil.STATUS_STOPPED}
+
+    def ask(self, trial_id):
+        while len(self.children) == 2 and not self.saw_them_paused and time.monotonic() < self.until:
+            self.saw_them_paused = self.are_paused()
+            if self.kind == "fails":
+                raise StorageInternalError
+            time.sleep(0.05)
+        return self.owns(trial_id)
+
+
+@pytest.mark.parametrize("kind", ["fails", "hangs"])
+def test_rows_pause_while_the_storage_is_out_of_reach_and_go_on_after_it(kind, monkeypatch):
+    for name, seconds in {"HEARTBEAT": 0.1, "FENCE": 0.5, "WATCH": 0.05}.items():
+        monkeypatch.setattr(supervisor, name, seconds)
+    study, said = planned({name: {"model.sleep": 0.4} for name in "ab"}), []
     study.enqueue_missing()
-    said, failures = [], iter([True] * 3)
-    monkeypatch.setattr(supervisor, "FENCE", 0.5)
-    watched = supervisor.Supervisor(study, slots.make_slots(None, 2, 1, 2), None, said.append)
-    real = watched._step
-
-    def step():
-        if watched.children and next(failures, False):
-            raise StorageInternalError
-        return real()
-
-    monkeypatch.setattr(watched, "_step", step)
-    assert watched.run() and states() == {"a": "complete", "b": "complete"}
-    assert "the storage is out of reach; rows pause until it answers" in said
+    troubled = Troubled(study, kind, said.append)
+    assert troubled.run() and troubled.saw_them_paused
+    assert states() == {"a": "complete", "b": "complete"}
+    assert "no word to the storage for 0.5 s; rows pause until it answers" in said
     assert {t.user_attrs["attempt"] for t in trials()} == {1}
+
+
+def test_a_row_that_others_took_up_is_ended_and_does_not_count(monkeypatch):
+    """What happens to rows that ran on while their supervisor was stopped for longer than its lease."""
+    study, said = planned({"a": {"model.sleep": 0.3}}), []
+    study.enqueue_missing()
+    lost = []
+
+    def show(watched):
+        if watched.children and not lost:
+            lost.append(watched.children["worker 1"][1])
+            study.fail(trials()[0]._trial_id, "its supervisor died")
+
+    assert supervisor.Supervisor(study, slots.make_slots(None, 1, 1, 1), None, said.append).run(show)
+    assert lost[0].exit_code == -signal.SIGKILL and "a: taken up by another supervisor; stopped here" in said
+    assert [t.state for t in trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert epochs("1-a") == list("12345") and not list(Path("runs/sweeps/s").glob("*VIOLATION*"))
+
+
+def test_a_row_that_is_done_after_others_took_it_up_is_not_counted_twice():
+    study, said = planned({"a": {}}), []
+    study.enqueue_missing()
+
+    def show(watched):
+        for claim, started in watched.children.values():
+            started.process.wait()
+            study.fail(claim.trial_id, "its supervisor died")
+
+    watched = supervisor.Supervisor(study, slots.make_slots(None, 1, 1, 1), None, said.append)
+    watched.run(lambda supervisor: show(supervisor) if len(trials()) == 1 else None)
+    assert any(line.startswith("a: done here, but taken up by others") for line in said)
+    assert [t.state for t in trials()] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
+def test_a_pruned_row_whose_supervisor_died_is_pruned():
+    study, said = planned({"a": {}}), []
+    study.enqueue_missing()
+    study.note(study.claim().trial_id, pruned_at=3)  # a claim of this process that it does not run
+    assert supervisor.Supervisor(study, slots.make_slots(None, 1, 1, 1), None, said.append).run()
+    assert states() == {"a": "pruned"} and len(trials()) == 1
+    assert not Path("runs/sweeps/s/1-a").exists()
+
+
+class Server:
+    """A journal that answers like a server on which the trials ``silent`` lack a heartbeat."""
+
+    def __init__(self, storage):
+        self.storage, self.silent = storage, []
+
+    def __getattr__(self, name):
+        return getattr(self.storage, name)
+
+    def record_heartbeat(self, trial_id):
+        pass
+
+    def _get_stale_trial_ids(self, study_id):
+        return self.silent
+
+
+def test_rows_of_a_host_that_was_silent_are_left_to_it_while_it_may_come_back(monkeypatch):
+    study, clock = planned({"a": {}}), [1000.0]
+    study.storage = Server(study.storage)
+    study.enqueue_missing()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("GAMMER_HOST", "ada")
+        claim = study.claim()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    for silent, seconds, abandoned in (
+        ([claim.trial_id], 0, 0),  # the storage is back after an outage, and ada has not yet said that it lives
+        ([], 600, 0),
+        ([claim.trial_id], 600, 0),
+        ([claim.trial_id], studies.SUSPECT_SECONDS + 1, 1),
+    ):
+        study.storage.silent = silent
+        clock[0] += seconds
+        assert len(study.abandoned()) == abandoned
 
 
 def test_a_full_disk_stops_the_sweep_and_nothing_is_lost(monkeypatch, capsys):
@@ -377,7 +507,7 @@ def test_visible_devices_are_those_of_the_environment(monkeypatch):
 
 
 def test_a_row_enqueued_twice_runs_once():
-    study = join_study(open_storage(None, "s"), Sweep("s", "magnify_x.yaml", rows={"a": {}}), "")
+    study = planned({"a": {}})
     for _ in range(2):
         study._enqueue("a", {"attempt": 1})
     assert study.claim().row == "a" and study.claim() is None
@@ -386,11 +516,11 @@ def test_a_row_enqueued_twice_runs_once():
 
 
 def test_a_claim_without_a_stamp_is_taken_up_after_a_while(monkeypatch):
-    study = join_study(open_storage(None, "s"), Sweep("s", "magnify_x.yaml", rows={"a": {}}), "")
+    study = planned({"a": {}})
     study.enqueue_missing()
     study.storage.set_trial_state_values(study.trials()[0]._trial_id, TrialState.RUNNING)
     assert not study.abandoned()
-    monkeypatch.setattr(studies, "STAMP_SECONDS", -1)
+    monkeypatch.setattr(studies, "SUSPECT_SECONDS", -1)
     assert len(study.abandoned()) == 1
 
 
@@ -410,20 +540,48 @@ def test_a_living_process_is_told_from_a_later_one_of_its_number():
     ("url", "message"),
     [
         ("sqlite:///s.db", "SQLite lets two workers claim one row"),
-        ("postgresql:/u:s3cret@h/db", "the storage postgresql:... is no URL"),
+        ("postgresql:/u:s3cret@h/db", "is no URL and no path"),
+        ("Postgresql:/u:s3cret@h/db", "is no URL and no path"),
+        ("postgresql+psycopg2:/u:s3cret@h/db", "is no URL and no path"),
+        ("me1:s3cret@h/db", "is no URL and no path"),
+        ("me@s3cret/db", "is no URL and no path"),
+        ("s3cret@h://db", "is no URL and no path"),
         ("postgresql://u:p@s3cret@h/db", "is no URL"),
+        ("postgresql://u@s3cret@h/db", "is no URL"),
+        ("postgresql:///u:s3cret@h/db", "is no URL"),
         ("postgresql://u@h/db?password=s3cret", "is no URL"),
+        ("postgres://u:s3cret@h/db", "the storage begins with postgres://"),
+        ("Postgresql://u:s3cret@h/db", "write postgresql://"),
     ],
 )
 def test_storages_that_cannot_be_are_refused_and_show_no_password(url, message, capsys):
-    assert run("--workers", "1", "--storage", url) == 2
+    for command in (run, lambda *flags: cli.main(["sweep", "resume", "s", *flags])):
+        assert command("--workers", "1", "--storage", url) == 2
+        said = capsys.readouterr().err
+        assert message in said and "s3cret" not in said
+    assert not [path for path in Path().rglob("*") if "s3cret" in path.name]
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert run("--workers", "1", "--storage", "postgresql+psycopg2://u:s3cret@h/db") == 2
     said = capsys.readouterr().err
-    assert message in said and "s3cret" not in said
-    assert not [path for path in Path().iterdir() if "s3cret" in path.name]
+    assert "pip install 'gammer-lightning[postgresql]'" in said and "s3cret" not in said
+
+
+@pytest.mark.parametrize("name", ["a@b/s.log", "a:b/s.log"])
+def test_a_journal_that_is_there_may_have_any_path(name):
+    Path(name).parent.mkdir()
+    Path(name).touch()
+    assert run("--workers", "1", "--storage", name) == 0
+
+
+def test_a_study_may_have_any_name():
+    assert run(study="me@lab: 1") == 0
 
 
 def test_half_a_line_of_a_full_disk_is_dropped():
-    study = join_study(open_storage(None, "s"), Sweep("s", "magnify_x.yaml", rows={"a": {}}), "")
+    study = planned({"a": {}})
     with Path("runs/sweeps/s/journal.log").open("a") as lines:
         lines.write('{"op_code": 4, "wor')
     study.enqueue_missing()
@@ -437,8 +595,8 @@ def test_a_journal_that_is_none_is_named(capsys):
     assert "journal.log cannot be read" in capsys.readouterr().err
 
 
-def wait_for(condition):
-    deadline = time.monotonic() + 60
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -448,7 +606,7 @@ def wait_for(condition):
 def slow_sweep():
     """Start a supervisor with two workers over three rows of 5 s, and wait until two run."""
     rows = {name: {"model.sleep": 1.0} for name in "abc"}
-    join_study(open_storage(None, "s"), Sweep("s", "magnify_x.yaml", rows=rows), "")
+    planned(rows)
     command = [sys.executable, str(TESTS / "sweep_worker.py"), "resume", "s", "--workers", "2"]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: len(list(Path("runs/sweeps/s").glob("*/progress.json"))) == 2)
@@ -478,8 +636,24 @@ def test_ctrl_c_twice_and_sigterm_stop_at_once_and_count_as_no_attempt(slow_swee
     assert epochs("1-a") == list("12345")
 
 
+def rows_pids():
+    return [t.user_attrs["child"]["pid"] for t in trials() if t.state == TrialState.RUNNING]
+
+
+def test_ctrl_z_stops_the_rows_too_and_fg_goes_on_with_them(slow_sweep):
+    processes = [psutil.Process(pid) for pid in (slow_sweep.pid, *rows_pids())]
+    slow_sweep.send_signal(signal.SIGTSTP)
+    wait_for(lambda: {process.status() for process in processes} == {psutil.STATUS_STOPPED})
+    slow_sweep.send_signal(signal.SIGCONT)
+    at_once = 5  # not with the next heartbeat
+    wait_for(lambda: psutil.STATUS_STOPPED not in {process.status() for process in processes}, at_once)
+    slow_sweep.communicate(timeout=60)
+    assert slow_sweep.returncode == 0
+    assert set(states().values()) == {"complete"} and {t.user_attrs["attempt"] for t in trials()} == {1}
+
+
 def test_a_killed_supervisor_takes_its_rows_with_it(slow_sweep):
-    pids = [t.user_attrs["child"]["pid"] for t in trials() if t.state == TrialState.RUNNING]
+    pids = rows_pids()
     slow_sweep.kill()
     slow_sweep.wait()
     wait_for(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))

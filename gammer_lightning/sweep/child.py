@@ -4,17 +4,18 @@ import csv
 import ctypes
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
-import yaml
 
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.run_folder import LOG, RunFolder
@@ -23,6 +24,8 @@ TRIAL_VARIABLE = "GAMMER_SWEEP_TRIAL"
 """In the environment of a row's process: JSON with study, storage, trial_id."""
 PROGRESS = "progress.json"
 """In the run folder: epochs done and planned."""
+CHUNK_ADVICE = "e.g. --model.member_chunk={}"
+"""How a recognition run that is short of memory says what might fit."""
 PATIENCE = 10
 """How long processes may take to end when asked to, s."""
 PR_SET_PDEATHSIG = 1
@@ -136,26 +139,32 @@ class Child:
             return f"killed by {signal.Signals(-code).name}"
         if not (self.run.path / LOG).is_file():
             return f"exit code {code}: its run folder is gone"
-        with (self.run.path / LOG).open("rb") as log:
-            log.seek(self._log_start)
-            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+        lines = self._said()
         said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
         return f"exit code {code}: {said.removeprefix('error: ')[:300]}"
+
+    def smaller_chunk(self) -> int | None:
+        """Return the members at once that a run which was short of memory advises; None where fewer are none."""
+        found = re.findall(CHUNK_ADVICE.format(r"(\d+)"), "\n".join(self._said()))
+        return int(found[-1]) if found else None
+
+    def _said(self) -> list[str]:
+        """Return the lines of its log that are its own."""
+        with (self.run.path / LOG).open("rb") as log:
+            log.seek(self._log_start)
+            return [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
 
     def signal(self, number: int) -> None:
         """Send a signal to it and all processes that it started."""
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+            with suppress(ProcessLookupError):  # it may be ended meanwhile by another thread
+                os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
         """End it at once, and whatever of the processes that it started still lives."""
         if self.process:
             kill_group(self.process.pid)
             self.process.wait()
-
-    def member_chunk(self) -> int | None:
-        """Return how many members of a recognition run trained at once; None for all."""
-        return yaml.safe_load(self.run.config.read_text())["model"]["member_chunk"]
 
 
 def stop_all(children: Sequence[Child]) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
 from rich.console import Console
 
@@ -55,11 +54,11 @@ def run_command(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print_commands(sweep)
         return 0
-    from gammer_lightning.sweep.study import join_study
+    from gammer_lightning.sweep.study import join_study, text_of_files
 
     with storage_errors(sweep.study):
         storage = open_storage(arguments.storage, sweep.study)
-        study = join_study(storage, sweep, "\n".join(Path(file).read_text() for file in sweep.files))
+        study = join_study(storage, sweep, text_of_files(sweep))
     return _supervise(study, slots, arguments.storage)
 
 
@@ -84,6 +83,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
 
     with storage_errors(arguments.study):
         study = open_study(arguments.study, arguments.storage)
+        study.refuse_other_files()
         slots = _slots(arguments, study.sweep)
         for row in arguments.again:
             study.run_again(row)

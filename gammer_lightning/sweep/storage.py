@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -23,7 +23,9 @@ SWEEPS = Path("runs", "sweeps")
 STORAGE_VARIABLE = "GAMMER_SWEEP_STORAGE"
 """Names the storage where --storage is not given, so that a password need not be on a command line."""
 HEARTBEAT, GRACE = 15, 60
-"""On a server: a supervisor says every 15 s that it lives; after 60 s without a word its rows are taken up."""
+"""On a server: a supervisor says every 15 s that it lives; after 60 s without a word, its rows may be taken up."""
+TIMEOUT = 10
+"""How long a server may take to answer, s, be it to a connection, a packet or a statement."""
 
 
 def study_folder(study: str) -> Path:
@@ -60,11 +62,14 @@ def storage_name(url: str | None, study: str) -> str:
     """Return the address or path of a study's storage.
 
     Raises:
-        GammerError: If it looks like an address that lacks a slash, which must not become a file's name.
+        GammerError: If it looks like an address that lacks a part, which must not become a file's name.
     """
-    name = url or os.environ.get(STORAGE_VARIABLE) or str(study_folder(study) / "journal.log")
-    if "://" not in name and re.match(r"[a-z+]{3,}:", name):
-        raise _no_url(name)
+    name = url or os.environ.get(STORAGE_VARIABLE)
+    if not name:
+        return str(study_folder(study) / "journal.log")
+    is_path = "://" not in name and (Path(name).exists() or not re.match(r"(?i)[a-z][\w+.-]*:|.*@", name))
+    if not is_path:
+        _parse(name)
     return name
 
 
@@ -136,12 +141,6 @@ def _open_database(url: str) -> "BaseStorage":
 
     address = _parse(url)
     shown = address.set(query={}).render_as_string(hide_password=True)
-    if address.get_backend_name() == "sqlite":
-        raise GammerError(
-            f"the storage {shown}",
-            "SQLite lets two workers claim one row, and whether a second comes cannot be known",
-            "leave --storage out for a journal file, or use postgresql://",
-        )
     return get_storage(_connect(address, shown))
 
 
@@ -151,17 +150,31 @@ def _parse(url: str) -> "URL":
     try:
         address = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise _no_url(url) from None
-    if "@" in (address.host or "") or "password" in address.query:
-        raise _no_url(url)
-    return address.set(drivername="postgresql+psycopg") if address.drivername == "postgresql" else address
+        raise _no_url() from None
+    if url.partition("?")[0].count("@") > 1 or "@" in (address.database or "") or "password" in address.query:
+        raise _no_url()
+    if address.get_backend_name() == "sqlite":
+        raise GammerError(
+            "the storage is SQLite",
+            "SQLite lets two workers claim one row, and whether a second comes cannot be known",
+            "leave --storage out for a journal file, or use postgresql://",
+        )
+    if address.get_backend_name() != "postgresql":
+        raise GammerError(
+            f"the storage begins with {address.drivername}://",
+            "several machines share a PostgreSQL server, and one machine's study is a file",
+            "write postgresql://, or give a path",
+        )
+    return address.set(drivername="postgresql+psycopg")
 
 
-def _no_url(url: str) -> GammerError:
+def _no_url() -> GammerError:
+    """Say so without a part of it, since any could be the password."""
     return GammerError(
-        f"the storage {url.partition(':')[0]}:... is no URL",
-        "it is postgresql://user:password@host:port/database; a password's special characters are escaped (%40 for @)",
-        "correct --storage",
+        "the storage is no URL and no path",
+        "it is postgresql://user:password@host:port/database, where a password's special characters are escaped (%40 "
+        "for @), or a journal's path without : and @",
+        "correct --storage, or GAMMER_SWEEP_STORAGE",
     )
 
 
@@ -175,11 +188,11 @@ def _connect(address: "URL", shown: str) -> "BaseStorage":
             with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
                 return RDBStorage(
                     address.render_as_string(hide_password=False),
-                    {"pool_pre_ping": True},
+                    {"pool_pre_ping": True, "connect_args": _limits(address)},
                     heartbeat_interval=HEARTBEAT,
                     grace_period=GRACE,
                 )
-        except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:
+        except ImportError as error:
             raise GammerError(
                 f"the storage {shown} needs a driver that is not installed",
                 "PostgreSQL is reached through psycopg",
@@ -196,6 +209,27 @@ def _connect(address: "URL", shown: str) -> "BaseStorage":
                 raise GammerError(f"the storage {shown} refuses: {_reason(error, address)}") from None
             time.sleep(1)  # another supervisor was creating the same tables
     raise AssertionError("unreachable")
+
+
+def _limits(address: "URL") -> dict[str, Any]:
+    """Return what bounds a query whose server or network is gone, and what a process that hangs can block.
+
+    Heartbeats are stored without a time zone, so all sessions have one zone without summer time.
+    """
+    settings = {
+        "statement_timeout": f"{TIMEOUT}s",
+        "idle_in_transaction_session_timeout": f"{GRACE}s",  # the locks of a supervisor that is stopped or cut off
+        "timezone": "UTC",
+    }
+    asked = address.normalized_query.get("options", ())
+    return {
+        "connect_timeout": TIMEOUT,
+        "tcp_user_timeout": 1000 * TIMEOUT,
+        "keepalives_idle": TIMEOUT // 2,
+        "keepalives_interval": 1,
+        "keepalives_count": TIMEOUT // 2,
+        "options": " ".join([*asked, *(f"-c {name}={value}" for name, value in settings.items())]),
+    }
 
 
 def _reason(error: Exception, address: "URL") -> str:

@@ -9,7 +9,7 @@ dies, `enqueue_missing` and `abandoned` find.
 import os
 import socket
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -30,8 +30,11 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 MAX_ATTEMPTS = 3
 """A row is tried three times before it counts as failed; `sweep resume` begins to count anew."""
-STAMP_SECONDS = 30
-"""A trial that runs for this long without a stamp was claimed by a process that died before it could stamp it."""
+SUSPECT_SECONDS = 30
+"""A running trial that has no stamp, or whose host says nothing, is taken up when it was seen like that for so long.
+
+Clocks of several machines differ, and after an outage of the storage all hosts were silent: those that live have time
+to say so."""
 STATES = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
@@ -119,19 +122,33 @@ class Study:
     def __init__(self, storage: BaseStorage, study_id: int, sweep: Sweep):
         self.storage, self.id, self.sweep = storage, study_id, sweep
         self.planned = sweep.settings()
-        self._unstamped: dict[int, float] = {}
+        self._suspected: dict[int, float] = {}
 
     @property
     def name(self) -> str:
         """The name of the study."""
         return self.sweep.study
 
-    def folder(self, row: str) -> Path:
-        """Return the run folder of a row: its number and its name, where letters may stand."""
+    def folder(self, row: str, extra: Mapping[str, Any] | None = None) -> Path:
+        """Return the run folder of a row: its number and its name, where letters may stand.
+
+        Args:
+            row: Its name.
+            extra: Settings beside those that are planned, which make it another run.
+        """
         letters = "".join(letter if letter.isalnum() or letter in "+-." else "_" for letter in row)
         letters = letters.encode()[:80].decode(errors="ignore")
+        letters += "".join(f"-{name.rpartition('.')[2]}_{value}" for name, value in (extra or {}).items())
         number = list(self.planned).index(row) + 1
         return study_folder(self.name) / f"{number:0{len(str(len(self.planned)))}d}-{letters}"
+
+    def refuse_other_files(self) -> None:
+        """See that the YAMLs that rows are made of are what they were when the study began.
+
+        Raises:
+            GammerError: If they are not.
+        """
+        _refuse_other_files(_plan(self.storage, self.id), text_of_files(self.sweep), self.name)
 
     def optuna(self, sampler: BaseSampler | None = None) -> optuna.Study:
         """Return the study as Optuna's own object."""
@@ -223,14 +240,15 @@ class Study:
         if row not in self.planned:
             raise GammerError(f"no row {row!r} in {self.name}", f"rows are {', '.join(self.planned)}", "name one")
         trials = self.by_row()[row]
-        if not trials or trials[-1].state in (TrialState.RUNNING, TrialState.WAITING):
+        if not trials or any(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials):
             raise GammerError(f"the row {row!r} runs or waits", "only one that ended can run again", "wait, or stop it")
         old, newest = _that_counts(trials), trials[-1].number
+        extra = old.user_attrs.get("extra", {})
         self.storage.set_study_user_attr(self.id, "again", self._again() | {row: newest})
-        run = Path(old.user_attrs.get("run", "-"))
-        if old.user_attrs.get("stamp", {}).get("host") == host() and run.is_dir():
+        run = self.folder(row, extra)
+        if run.is_dir():  # whichever host ran it: the disk may be shared
             run.rename(run.with_name(f"{run.name}.before-{newest + 1}"))
-        self._enqueue(row, {"attempt": 1, "fixed_params": old.params, "extra": old.user_attrs.get("extra", {})})
+        self._enqueue(row, {"attempt": 1, "fixed_params": old.params, "extra": extra})
 
     def claim(self) -> Claim | None:
         """Take the next waiting row for this process, or None if none waits."""
@@ -290,17 +308,19 @@ class Study:
         Args:
             mine: Those that this process runs, which it does not ask about.
         """
-        on_server = hasattr(self.storage, "record_heartbeat")
+        on_server, now = hasattr(self.storage, "record_heartbeat"), time.monotonic()
         stale = set(self.storage._get_stale_trial_ids(self.id) if on_server else ())
-        running = [trial for trial in self.trials(TrialState.RUNNING) if trial._trial_id not in mine]
-        return [trial for trial in running if trial._trial_id in stale or self._is_abandoned(trial)]
+        running = {t._trial_id: t for t in self.trials(TrialState.RUNNING) if t._trial_id not in mine}
+        suspects = [number for number, t in running.items() if number in stale or "stamp" not in t.user_attrs]
+        self._suspected = {number: self._suspected.get(number, now) for number in suspects}
+        due = {number for number, since in self._suspected.items() if now - since > SUSPECT_SECONDS}
+        return [trial for number, trial in running.items() if number in due or _is_dead(trial)]
 
-    def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        stamp = trial.user_attrs.get("stamp")
-        if stamp is None:  # clocks of several machines may differ: what counts is how long it was seen here
-            seen = self._unstamped.setdefault(trial._trial_id, time.monotonic())
-            return time.monotonic() - seen > STAMP_SECONDS
-        return stamp["host"] == host() and (stamp["pid"] == os.getpid() or not is_alive(stamp))
+
+def _is_dead(trial: FrozenTrial) -> bool:
+    """Return whether a process of this machine claimed it, and died or lost it."""
+    stamp = trial.user_attrs.get("stamp", {})
+    return stamp.get("host") == host() and (stamp["pid"] == os.getpid() or not is_alive(stamp))
 
 
 def _is_superfluous(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
@@ -339,13 +359,18 @@ def _following(trials: list[FrozenTrial], failed_too: bool) -> dict[str, Any] | 
     return None if attempt >= MAX_ATTEMPTS or known.get("final") else follows | {"attempt": attempt + 1}
 
 
+def text_of_files(sweep: Sweep) -> str:
+    """Return the YAMLs that a sweep's rows are made of as one text; of one that is gone, nothing."""
+    return "\n".join(Path(file).read_text() if Path(file).is_file() else "" for file in sweep.files)
+
+
 def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
     """Make the study of a sweep, or join it where it is already there.
 
     Args:
         storage: From `open_storage`.
         sweep: The sweep.
-        base_text: The YAMLs that its rows are made of (`Sweep.files`), which are part of what is swept.
+        base_text: The YAMLs that its rows are made of (`text_of_files`), which are part of what is swept.
 
     Raises:
         GammerError: If the study is there with another sweep or base, and in what they differ.
@@ -408,14 +433,21 @@ def _refuse_another(old: dict[str, Any], new: dict[str, Any], name: str) -> None
     ]
     for key in ("rows", "grid"):
         differences += _entries_that_differ(old["sweep"][key], new["sweep"][key], key)
-    if old["base_text"] != new["base_text"]:
-        first, *others = Sweep(**new["sweep"]).files
-        differences.append(f"{' or '.join([first, *others])} was changed")
     if differences:
         raise GammerError(
             f"the study {name} is there with another sweep: {'; '.join(differences)}",
             "all rows of a study are of one sweep",
             f"go on with the old one: gammer sweep resume {name}; or start a new one: change `study` in the YAML",
+        )
+    _refuse_other_files(old, new["base_text"], name)
+
+
+def _refuse_other_files(old: dict[str, Any], text: str, name: str) -> None:
+    if old["base_text"] != text:
+        raise GammerError(
+            f"{' or '.join(Sweep(**old['sweep']).files)} was changed since the study {name} began",
+            "all rows of a study are of one sweep, and its YAMLs are part of it",
+            "restore it, or start a new study: change `study` in the sweep's YAML, then gammer sweep run",
         )
 
 

@@ -1,13 +1,19 @@
-"""The supervisor: gives waiting rows to free slots, looks after their processes, and tells the study how they ended."""
+"""The supervisor: gives waiting rows to free slots, looks after their processes, and tells the study how they ended.
+
+On a server it holds its rows on a lease that each heartbeat renews. Rows pause before the lease ends, whether the
+storage fails, a query hangs or Ctrl-Z stops the supervisor, and go on once a heartbeat has arrived and they are found
+not to be taken up. Only `kill -STOP` lets rows run on beside those who took them up: what comes out does not count, and
+when their supervisor is continued it ends them.
+"""
 
 import json
 import math
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
@@ -29,13 +35,13 @@ POLL = 0.05
 LOOK = 2.0
 """Time between two looks at what other supervisors do, s."""
 FENCE = GRACE - HEARTBEAT
-"""So long without the storage, s, and rows pause: soon another supervisor may take them up."""
+"""So long after the last heartbeat that arrived, s, rows pause: soon another supervisor may take them up."""
+WATCH = 1.0
+"""Time between two looks at how long ago that was, s."""
 STORAGE_PATIENCE = 600
 """How long a storage may be out of reach before the supervisor gives up, s."""
 MIN_FREE_BYTES = 500 * 2**20
 """Less free disk than this, and no further row is started: checkpoints would be cut off."""
-SMALL_CHUNK = 8
-"""Members that run at once when a recognition row is tried again for want of memory."""
 
 
 class Supervisor:
@@ -53,8 +59,8 @@ class Supervisor:
         self.children: dict[str, tuple[Claim, Child]] = {}
         self.stops = 0
         self.problem: str | None = None
-        self._is_over = self._ending = self._is_fenced = False
-        self._looked = self._beat = self._reached = 0.0
+        self._is_over = self._ending = False
+        self._looked = self._beat = 0.0
         self._said: set[str] = set()
 
     def run(self, show: Callable[["Supervisor"], None] = lambda supervisor: None) -> bool:
@@ -71,11 +77,13 @@ class Supervisor:
         """
         with disk_errors(study_folder(self.study.name)):
             study_folder(self.study.name).mkdir(parents=True, exist_ok=True)
-        self._reached = time.monotonic()
+        self._beat = time.monotonic()
+        self._looked = self._beat - LOOK
         with self._signals():
             try:
-                while self._step_or_wait(show):
-                    time.sleep(POLL)
+                with self._fence():
+                    while self._step_or_wait(show):
+                        time.sleep(POLL)
             finally:
                 self._stop_children()
         if self.problem:
@@ -84,7 +92,8 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        handlers = dict.fromkeys(SIGNALS, self._on_signal) | {signal.SIGTSTP: self._on_suspend}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
@@ -93,6 +102,43 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.stops += 1 if number == signal.SIGINT else 2  # printing here could meet printing that it interrupts
+
+    def _on_suspend(self, number: int, frame: object) -> None:
+        """Stop the rows with this process (Ctrl-Z), since they have sessions of their own; both go on with `fg`."""
+        self._signal_children(signal.SIGSTOP)
+        signal.raise_signal(signal.SIGSTOP)  # returns when this process is continued
+        if not self._has_lapsed():
+            self._signal_children(signal.SIGCONT)
+
+    @contextmanager
+    def _fence(self) -> Iterator[None]:
+        """Watch the time since the last heartbeat, in a thread of its own since a query may hang."""
+        is_over = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(is_over,), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            watch.join()
+
+    def _watch(self, is_over: threading.Event) -> None:
+        """Pause the rows before others may take us for dead, so that none runs twice."""
+        had_lapsed = False
+        while not is_over.wait(WATCH):
+            has_lapsed = self._has_lapsed()
+            if has_lapsed:
+                self._signal_children(signal.SIGSTOP)
+            if has_lapsed and not had_lapsed and self.children:
+                self.say(f"no word to the storage for {FENCE} s; rows pause until it answers")
+            had_lapsed = has_lapsed
+
+    def _has_lapsed(self) -> bool:
+        return time.monotonic() - self._beat > FENCE
+
+    def _signal_children(self, number: int) -> None:
+        for _, child in list(self.children.values()):
+            child.signal(number)
 
     def _step_or_wait(self, show: Callable[["Supervisor"], None]) -> bool:
         """Do one round; wait where the storage is out of reach, which may pass. Return whether to go on."""
@@ -104,25 +150,14 @@ class Supervisor:
         except OSError as error:
             self.problem = f"cannot write below {study_folder(self.study.name)}: {error.strerror or error}"
             return False
-        self._reached = time.monotonic()
         return goes_on
 
     def _wait_for_storage(self) -> bool:
-        """Wait, with the rows paused before others may take us for dead, so that none runs twice."""
-        silent = time.monotonic() - self._reached
-        if silent > STORAGE_PATIENCE:
+        if time.monotonic() - self._looked > STORAGE_PATIENCE:
             self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
             return False
-        if silent > FENCE and not self._is_fenced:
-            self.say("the storage is out of reach; rows pause until it answers")
-            self._signal_children(signal.SIGSTOP)
-        self._is_fenced = silent > FENCE
         time.sleep(1)
         return self.stops < 2
-
-    def _signal_children(self, number: int) -> None:
-        for _, child in self.children.values():
-            child.signal(number)
 
     def _step(self) -> bool:
         if self.stops == 1:
@@ -142,31 +177,41 @@ class Supervisor:
         return bool(self.children) or not (self._is_over or self.stops or self.problem)
 
     def _look_around(self) -> None:
-        """Say that this supervisor lives, drop rows that others took up, take up the rows of dead supervisors."""
-        self._looked = time.monotonic()
+        """Keep the rows that run here, take up those of dead supervisors, enqueue what is missing."""
+        self._keep_rows()
         mine = {claim.trial_id for claim, _ in self.children.values()}
-        if self._looked - self._beat > HEARTBEAT or self._is_fenced:
-            for trial_id in mine:
-                self.study.heartbeat(trial_id)
-            self._beat = self._looked
-        for claim, child in self.children.values():
-            if not self.study.owns(claim.trial_id):
-                self.say(f"{claim.row}: taken up by another supervisor; stopped here")
-                child.kill()
-        if self._is_fenced:
-            self._signal_children(signal.SIGCONT)
-            self._is_fenced = False
         for trial in self.study.abandoned(mine):
             self._take_up(trial)
         self.study.enqueue_missing()
+        self._looked = time.monotonic()
+
+    def _keep_rows(self) -> None:
+        """Say that this supervisor lives, drop rows that others took up, let the others go on if they paused."""
+        now = time.monotonic()
+        is_due = now - self._beat > HEARTBEAT
+        for claim, child in self.children.values():
+            if is_due:
+                self.study.heartbeat(claim.trial_id)
+            if not self.study.owns(claim.trial_id):
+                self.say(f"{claim.row}: taken up by another supervisor; stopped here")
+                child.kill()
+        if is_due:
+            self._beat = now
+        if is_due and not self._has_lapsed():
+            self._signal_children(signal.SIGCONT)
 
     def _take_up(self, trial: FrozenTrial) -> None:
-        child = trial.user_attrs.get("child", {})
+        study, known = self.study, trial.user_attrs
+        child = known.get("child", {})
         if child.get("host") == host() and is_alive(child):
             kill_group(child["pid"])
-        is_own = trial.user_attrs.get("stamp") == process_stamp()  # the storage failed us between claim and start
-        if self.study.fail(trial._trial_id, "its supervisor died", counts=not is_own):
-            self.say(f"{trial.user_attrs['row']}: taken up from a supervisor that died")
+        if known.get("pruned_at") is not None:
+            if study.prune(trial._trial_id):
+                self.say(f"{known['row']}: pruned, though its supervisor died")
+            return
+        is_own = known.get("stamp") == process_stamp()  # the storage failed us between claim and start
+        if study.fail(trial._trial_id, "its supervisor died", counts=not is_own):
+            self.say(f"{known['row']}: taken up from a supervisor that died")
 
     def _fill_slots(self) -> None:
         """Start waiting rows in free slots."""
@@ -206,7 +251,7 @@ class Supervisor:
             settings = draw(study, claim) if sweep.search else study.planned[claim.row]
             study.note(claim.trial_id, settings=settings)
             command = sweep.command(settings | claim.extra)
-            child = Child(sweep.task, command, self._folder(claim), self._environment(slot, claim))
+            child = Child(sweep.task, command, study.folder(claim.row, claim.extra), self._environment(slot, claim))
         except UpdateFinishedTrialError:
             return  # others took us for dead
         except (GammerError, ValueError) as error:
@@ -216,13 +261,6 @@ class Supervisor:
         self.children[slot.name] = claim, child
         if child.process and study.owns(claim.trial_id):
             study.note(claim.trial_id, run=str(child.run.path), child=process_stamp(child.process.pid))
-
-    def _folder(self, claim: Claim) -> Path:
-        """Return the run folder; with other chunks than planned, it is another run."""
-        folder = self.study.folder(claim.row)
-        for name, value in claim.extra.items():
-            folder = folder.with_name(f"{folder.name}-{name.rpartition('.')[2]}_{value}")
-        return folder
 
     def _environment(self, slot: Slot, claim: Claim) -> dict[str, str]:
         sweep = self.study.sweep
@@ -256,17 +294,8 @@ class Supervisor:
             return {"counts": False}
         if not child.is_short_of_memory:
             return {"final": True} if child.is_a_mistake else {}
-        if self.study.sweep.task != "recognize" or claim.extra:
-            return {"final": True}  # smaller batches would change what is trained
-        chunk = self._chunk(claim, child) or 2 * SMALL_CHUNK
-        return {"retry_with": {"model.member_chunk": max(1, chunk // 2)}}
-
-    def _chunk(self, claim: Claim, child: Child) -> int | None:
-        """Return how many members trained at once, None for all; a run that never began left no settings."""
-        if child.run.config.is_file():
-            return child.member_chunk()
-        settings = self.study.storage.get_trial(claim.trial_id).user_attrs["settings"]
-        return (dict(self.study.sweep.common) | settings).get("model.member_chunk")
+        chunk = None if claim.extra else child.smaller_chunk()
+        return {"retry_with": {"model.member_chunk": chunk}} if chunk else {"final": True}  # once
 
     def _complete(self, claim: Claim, child: Child) -> None:
         values, metrics = child.values(), self.study.sweep.metrics
@@ -286,6 +315,8 @@ class Supervisor:
         self._ending = True
         if self.children:
             self.say(f"stopping {', '.join(claim.row for claim, _ in self.children.values())}")
+        if self._has_lapsed():  # others may run them by now
+            self._signal_children(signal.SIGKILL)
         self._signal_children(signal.SIGCONT)
         stop_all([child for _, child in self.children.values()])
         for claim, child in self.children.values():
