@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gammer_lightning import cli
+from gammer_lightning import cli, training
 from gammer_lightning.data.recognition import MagnifiedClips
 from gammer_lightning.errors import GammerError
+from gammer_lightning.sweep.check import check_sweep
 from gammer_lightning.sweep.spec import read_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +75,21 @@ def test_a_grid_is_every_combination(write):
     sweep = read_sweep(write(grid={"model.depth": [1, 2], "model.layer": ["gat", "gcn"]}))
     assert list(sweep.commands()) == [f"depth {d}, layer {layer}" for d in (1, 2) for layer in ("gat", "gcn")]
     assert shlex.join(sweep.commands()["depth 2, layer gcn"]).endswith("--model.depth=2 --model.layer=gcn")
+
+
+def test_the_parser_is_built_once_for_all_rows_and_nothing_passes_from_one_to_the_next(write, monkeypatch):
+    built, saved = [], []
+    add, check = training.SettingsCLI.add_arguments_to_parser, training.SettingsCLI.instantiate_classes
+    monkeypatch.setattr(training.SettingsCLI, "add_arguments_to_parser", lambda *a: built.append(add(*a)))
+    monkeypatch.setattr(
+        training.SettingsCLI, "instantiate_classes", lambda cli: (check(cli), saved.append(cli.saved_config()))
+    )
+    rows = {"a": {"model.depth": 3, "data.train_alphas": [5, 8]}, "b": {"model.width": 8}, "c": {}}
+    sweep = read_sweep(write(rows=rows))
+    check_sweep(sweep)
+    assert len(built) == 1
+    alone = [training.SettingsCLI(training.recognize(), "fit", command[3:]) for command in sweep.commands().values()]
+    assert saved[:3] == [cli.saved_config() for cli in alone]
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,10 @@ def check_sweep(sweep: Sweep) -> None:
             "set devices_per_trial to 1; rows spread over the devices",
         )
     logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # or every row says its seed
+    cli = _cli_with_one_parser()
     for row, settings in tqdm(_settings_to_check(sweep).items(), "checking rows", disable=None, leave=False):
         try:
-            _check_row(sweep, settings)
+            _check_row(cli, sweep, settings)
         except GammerError as error:
             raise GammerError(f"row {row!r} of {sweep.study}: {error.what}", error.rule, error.next_step) from error
 
@@ -39,11 +40,26 @@ def _settings_to_check(sweep: Sweep) -> dict[str, dict[str, Any]]:
     return corners(sweep.search)
 
 
-def _check_row(sweep: Sweep, settings: Mapping[str, Any]) -> None:
+def _cli_with_one_parser() -> type:
+    """Return the command line of fit for many rows: their parser, which takes nearly half the time, is built once."""
+    from gammer_lightning.training import SettingsCLI
+
+    class RowCLI(SettingsCLI):
+        parser = None
+
+        def setup_parser(self, *how: Any) -> None:
+            if RowCLI.parser is None:
+                super().setup_parser(*how)
+                RowCLI.parser = self.parser
+
+    return RowCLI
+
+
+def _check_row(cli: type, sweep: Sweep, settings: Mapping[str, Any]) -> None:
     from gammer_lightning import training
 
     task = getattr(training, sweep.task)()
-    logged = training.SettingsCLI(task, "fit", sweep.command(settings)[3:]).model.metrics
+    logged = cli(task, "fit", sweep.command(settings)[3:]).model.metrics
     for metric in sweep.metrics:
         if metric.startswith("test"):
             raise GammerError(
