@@ -1,6 +1,7 @@
 """`gammer bench export`: rows beside the paper's Table 5, each in a process of its own, or why they cannot run."""
 
 import json
+import shutil
 
 import pytest
 from fake_clips import FakeClips
@@ -8,13 +9,11 @@ from test_recognize import fit, trainer
 
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export import bench
+from gammer_lightning.export import bench, bench_rows
 from gammer_lightning.export.bench_rows import ROWS
-from gammer_lightning.export.bundle import load_bundle
+from gammer_lightning.export.bundle import WEIGHTS, open_source, save_networks, staging, write_bundle
 from gammer_lightning.export.graphs import make_graphs
 from gammer_lightning.export.onnx_files import export_onnx
-from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.models.st_memm import STMEMM
 from gammer_lightning.run_folder import RunFolder
 
 CONFIG = """
@@ -36,15 +35,12 @@ def run(tmp_path_factory):
 
 
 def bench_export(run, *options):
-    code = cli.main(["bench", "export", str(run), "--device=cpu", "--threads=1", "--repeats=2", "--rounds=2", *options])
-    assert code == 0
+    return cli.main(["bench", "export", str(run), "--device=cpu", "--threads=1", "--repeats=2", "--rounds=2", *options])
 
 
 def test_the_ladder_of_a_run_of_which_half_was_exported(run, tmp_path, capsys):
-    network = load_bundle(run).facts["network"]
-    graph = make_graphs(STMEMM("small"), GamMer(**network), network)["gam_mer"]
-    export_onnx(graph, run / "export/gam_mer.onnx", 1, {})
-    bench_export(run, "--out", str(tmp_path), "--only", "Runtime, CPU", "TensorRT, fp16")
+    export_gam_mer(run)
+    assert bench_export(run, "--out", str(tmp_path), "--only", "Runtime, CPU", "TensorRT, fp16") == 0
     report = json.loads((tmp_path / "bench.json").read_text())
     assert (report["device"], report["threads"], report["side"], report["batch"]) == ("cpu", 1, 256, 1)
     assert report["versions"]["torch"] and report["load"] >= 0 and report["device_name"]
@@ -55,17 +51,56 @@ def test_the_ladder_of_a_run_of_which_half_was_exported(run, tmp_path, capsys):
     assert onnx["fastest"] <= onnx["quartiles"][0] <= onnx["ms"] <= onnx["quartiles"][1] <= onnx["slowest"]
     assert len(onnx["round_medians"]) == 2 and onnx["memory_mb"] > 50 and onnx["published_faster"] == 1.24
     missing = rows["st_memm", "ONNX Runtime, CPU"]
-    assert missing["why"].startswith("no st_memm.onnx; gammer export") and missing["published_faster"] == 1.32
+    assert "has no st_memm.onnx; gammer export" in missing["why"] and missing["published_faster"] == 1.32
     assert rows["st_memm", "TensorRT, fp16"]["why"] == "needs --device cuda"
     said = capsys.readouterr().out
     assert "256x256, batch 1" in said and "may hold preprocessing" in said and "2.90 (18.5 ms)" in said
     assert (tmp_path / "latency.png").read_bytes().startswith(b"\x89PNG")
 
 
+def export_gam_mer(run, name="gam_mer.onnx"):
+    """Make a bundle of which GAM-MER alone was exported, under some name."""
+    source = open_source(run)
+    facts = source.facts() | {"training": {"clips": 18, "subjects": 3}}
+    graph = make_graphs(source.magnifier.network, source.recognizer, facts["network"])["gam_mer"]
+    entries = {file: {"graph": "gam_mer", "precision": "fp32", "batch": 1} for file in (name, *WEIGHTS.values())}
+    with staging(run / "export") as staged:
+        save_networks(source, staged)
+        export_onnx(graph, staged / name, 1, facts | {"exported": entries[name]})
+        write_bundle(run / "export", staged, facts, entries)
+
+
+def test_a_file_of_another_graph_or_of_no_bundle_is_not_opened(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("export"))
+    export_gam_mer(copy, "st_memm_encoder.onnx")
+    with pytest.raises(GammerError, match=r"is of another model: it is gam_mer at fp32, not st_memm_encoder"):
+        bench_rows.onnx_step("st_memm_encoder", bench.Place(copy, "cpu", 1, 5.0), "cpu")
+    (copy / "export" / "bundle.json").unlink()
+    with pytest.raises(GammerError, match=r"has no st_memm_encoder\.onnx"):
+        bench_rows.onnx_step("st_memm_encoder", bench.Place(copy, "cpu", 1, 5.0), "cpu")
+
+
+def test_ctrl_c_prints_what_was_measured(run, tmp_path, monkeypatch, capsys):
+    asked, ask = [], bench.Child.ask
+
+    def interrupted(child, request):
+        asked.append(request)
+        if len(asked) == 4:  # two rows are ready, and the first was measured once
+            raise KeyboardInterrupt
+        ask(child, request)
+
+    monkeypatch.setattr(bench.Child, "ask", interrupted)
+    assert bench_export(run, "--out", str(tmp_path), "--only", "Eager, SDPA") == 130
+    said = capsys.readouterr()
+    first, second = [line for line in said.out.splitlines() if line.startswith("  PyTorch eager")]
+    assert first.split()[-1].isdecimal() and "-- stopped before it was measured" in second
+    assert "GAM-MER" not in said.out and "nothing was written" in said.err and not list(tmp_path.iterdir())
+
+
 def test_graph_attention_has_no_sdpa_row():
     (row,) = (row for row in ROWS["gam_mer"] if "SDPA" in row.name)
     with pytest.raises(GammerError, match="no products of queries"):
-        row.prepare("gam_mer", bench.Place("none", "none", "cpu", 1, 5.0))
+        row.prepare("gam_mer", bench.Place("none", "cpu", 1, 5.0))
 
 
 def test_the_papers_ratios_are_those_of_its_table():
@@ -76,7 +111,7 @@ def test_the_papers_ratios_are_those_of_its_table():
 
 def test_a_row_whose_process_dies_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(bench.sys, "executable", "/bin/false")
-    rows = bench.measure("gam_mer", bench.Place("none", "none", "cpu", 1, 5.0), 1, 1, ["no such row"])
+    rows, _ = bench.measure("gam_mer", bench.Place("none", "cpu", 1, 5.0), 1, 1, ["no such row"])
     assert [row["why"] for row in rows] == ["its process ended with code 1"]
     assert bench.table(rows)[1].endswith("-- its process ended with code 1")
 

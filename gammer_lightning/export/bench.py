@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -49,8 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="folder of bench.json and latency.png (default: RUN/export)")
 
 
-def main(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> int:
     """Measure, print a table for each network, and write bench.json and latency.png.
+
+    Returns:
+        The exit code: 130 where Ctrl-C stopped it; what was measured until then is printed, and nothing written.
 
     Raises:
         GammerError: The run has no finished checkpoint, or a number is not positive.
@@ -60,16 +64,18 @@ def main(arguments: argparse.Namespace) -> None:
             raise GammerError(f"--{name} {value}", "1 or more", f"e.g. --{name} 2")
     from gammer_lightning.export.bundle import MEASURED
 
-    place, facts = _place(arguments)
-    out = arguments.out or Path(place.files)
+    place, out, facts = _place(arguments)
     with disk_errors(out):  # now, not after the minutes of measuring
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
     rows = []
     for model in ROWS:
-        measured = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
+        measured, stopped = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
         rows += with_ratios(model, measured)
-        print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]))
+        print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]), flush=True)
+        if stopped:
+            print("stopped by Ctrl-C; nothing was written", file=sys.stderr)
+            return 130
     report = facts | {"side": SIDE, "batch": 1, "rounds": arguments.rounds, "repeats": arguments.repeats, "rows": rows}
     with disk_errors(out):
         numbers, picture = (out / name for name in MEASURED)
@@ -77,20 +83,21 @@ def main(arguments: argparse.Namespace) -> None:
             temporary.write_text(json.dumps(report, indent=1) + "\n")
         draw(report, picture)
     print(f"{numbers}, {picture}")
+    return 0
 
 
-def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:
-    """Return where all rows run, and what is said about it; print the same."""
+def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
+    """Return where all rows run, where the report goes, and what is said about both; print the same."""
     import torch
 
-    from gammer_lightning.export.bundle import load_bundle
+    from gammer_lightning.export.bundle import FOLDER, load_bundle
 
     bundle = load_bundle(arguments.run)
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA GPU here", "--device is where all rows run", "--device cpu")
     threads = arguments.threads or len(os.sched_getaffinity(0))
-    files = bundle.path if bundle.facts["files"] else bundle.path / "export"
+    out = arguments.out or (bundle.path if bundle.facts["files"] else bundle.path / FOLDER)
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
     versions = {package: found for package in PACKAGES if (found := _version(package))}
@@ -98,10 +105,8 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, dict[str, Any]]:
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"the machine is busy (load {load:.1f}): times and ratios are not to be trusted, least of all on the CPU")
     print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
-    return Place(arguments.run, str(files), device, threads, float(bundle.alpha)), facts | {
-        "versions": versions,
-        "load": load,
-    }
+    facts |= {"versions": versions, "load": load}
+    return Place(arguments.run, device, threads, float(bundle.alpha)), out, facts
 
 
 def _version(package: str) -> str | None:
@@ -161,14 +166,24 @@ class Child:
         last = [line for line in self._log.read().splitlines() if line.strip()][-1:]
         return {"why": f"its process ended with code {code}{': ' if last else ''}{''.join(last)[:200]}"}
 
+    def result(self) -> dict[str, Any]:
+        """Return what it is and what was measured of it."""
+        if self.runs and not self.rounds:
+            return self.facts | {"why": "stopped before it was measured"}
+        return self.facts | (summary(self.rounds) if self.runs else {})
+
     def _end(self) -> None:
         with suppress(BrokenPipeError):
             self._process.stdin.close()
+        if not self.rounds:  # stopped by Ctrl-C, it may have minutes of compiling before it
+            self._process.terminate()
         self._process.wait()
         self._process.stdout.close()
 
 
-def measure(model: str, place: Place, rounds: int, repeats: int, only: Sequence[str] = ()) -> list[dict[str, Any]]:
+def measure(
+    model: str, place: Place, rounds: int, repeats: int, only: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], bool]:
     """Measure the rows of a network in turn.
 
     Args:
@@ -180,21 +195,23 @@ def measure(model: str, place: Place, rounds: int, repeats: int, only: Sequence[
 
     Returns:
         For each row its name, column of Table 5 and either ``why`` it cannot run, or median, quartiles, fastest and
-        slowest in ms, the median of each round, and its peak memory in MB.
+        slowest in ms, the median of each round, and its peak memory in MB. And whether Ctrl-C stopped it.
     """
     first, *others = ROWS[model]
     chosen = [row for row in others if not only or any(word.lower() in row.name.lower() for word in only)]
     with ExitStack() as stack:
         children = [Child(model, row, place, stack) for row in (first, *chosen)]
-        bar = tqdm(total=len(children) * (1 + rounds), desc=model, unit="row", leave=False)
-        for request in (PREPARE, *[str(repeats)] * rounds):
-            for child in children:
-                bar.set_postfix_str(child.facts["name"])
-                if child.runs:
-                    child.ask(request)
-                bar.update()
-        bar.close()
-        return [child.facts | (summary(child.rounds) if child.runs else {}) for child in children]
+        stopped = False
+        with tqdm(total=len(children) * (1 + rounds), desc=model, unit="row", leave=False) as bar:
+            try:
+                for request, child in product((PREPARE, *[str(repeats)] * rounds), children):
+                    bar.set_postfix_str(child.facts["name"])
+                    if child.runs:
+                        child.ask(request)
+                    bar.update()
+            except KeyboardInterrupt:
+                stopped = True
+        return [child.result() for child in children], stopped
 
 
 def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:

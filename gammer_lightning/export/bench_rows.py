@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from gammer_lightning.errors import GammerError
@@ -18,10 +17,9 @@ SIDE, WARMUP = 256, 5
 
 
 class Place(NamedTuple):
-    """Where a row runs: the folder of the bundle or run, that of its ONNX files, "cpu" or "cuda", threads, alpha."""
+    """Where a row runs: the folder of the bundle or run, "cpu" or "cuda", threads, alpha."""
 
     bundle: str
-    files: str
     device: str
     threads: int
     alpha: float
@@ -144,25 +142,20 @@ def onnx_cached_step(model: str, place: Place, device: str) -> Step:
 def _session(graph: str, place: Place, device: str, precision: str):
     import torch
 
-    from gammer_lightning.export.onnx_files import Session, file_name
+    from gammer_lightning.export.backends import open_session
+    from gammer_lightning.export.bundle import load_bundle
 
     torch.set_num_threads(place.threads)  # the session takes as many
-    path = Path(place.files, file_name(graph, precision))
-    if not path.is_file():
-        raise GammerError(f"no {path.name}", "", f"gammer export {place.bundle} --to onnx --precision {precision}")
-    return Session(path, device)
+    return open_session(load_bundle(place.bundle), graph, precision, device)
 
 
 def tensorrt_step(model: str, place: Place, package: str, precision: str) -> Step:
     """Return a step in TensorRT, from the plan beside the ONNX file."""
-    from gammer_lightning.export.engines import Runner, import_tensorrt, plan_path, target_name
+    from gammer_lightning.export.bundle import load_bundle
+    from gammer_lightning.export.engines import Runner, import_tensorrt, plan_path
 
     import_tensorrt(package)
-    plan = plan_path(Path(place.files, f"{model}.onnx"), precision, package)
-    if not plan.is_file():
-        command = f"gammer export {place.bundle} --to {target_name(package)} --precision {precision}"
-        raise GammerError(f"no {plan.name}", "", command)
-    runner = Runner(plan)
+    runner = Runner(load_bundle(place.bundle).file(plan_path(f"{model}.onnx", precision, package).name))
     inputs = _inputs(runner.description["inputs"], place, "cuda")
     return lambda: runner(inputs)
 
