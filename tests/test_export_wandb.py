@@ -106,8 +106,8 @@ def test_a_run_without_wandb_has_nothing_to_be_linked_to(tracked, tmp_path):
     assert "wandb artifact put --type model" in refused.value.next_step
 
 
-def taken_from(run, files, monkeypatch, **facts):
-    """Let W&B have a run with an artifact of some files of ``run``."""
+def logged(artifact, files, day):
+    """Return an artifact as W&B has it: what it is made of, and how it is taken."""
 
     def download(root):
         for path in files:
@@ -115,25 +115,30 @@ def taken_from(run, files, monkeypatch, **facts):
             shutil.copy(path, root)
         return root
 
-    entries = {path.name: None for path in files}
-    older = SimpleNamespace(type="job", manifest=SimpleNamespace(entries={"a.ckpt": None}))
-    model = SimpleNamespace(
-        type="model", name="bundle:v0", digest="abc", manifest=SimpleNamespace(entries=entries), download=download
-    )
+    facts = {"name": f"{artifact.name}:v0", "type": artifact.type, "manifest": artifact.manifest}
+    return SimpleNamespace(**facts, digest=artifact.digest, created_at=f"2026-01-{day:02}T00:00:00Z", download=download)
+
+
+def taken_from(run, files, monkeypatch):
+    """Let W&B have a run with an artifact of some files of ``run``; return the list of the run's artifacts."""
+    model, other = wandb.Artifact("model", "model"), wandb.Artifact("other", "dataset")
+    for path in files:
+        for artifact in (model, other):
+            artifact.add_file(str(path), path.name, skip_cache=True, policy="immutable")
+    there = [logged(model, files, day=2), logged(other, [], day=3)]
     known = json.loads((run / "env.json").read_text())
     config = {"task": known["task"], "seed": 0, "git": None, "name": known["name"]}
-    there = SimpleNamespace(config=config, name="x", state="finished", logged_artifacts=lambda: [older, model])
-    there.__dict__.update(facts)
+    online = SimpleNamespace(config=config, name="x", state="finished", logged_artifacts=lambda: there)
 
     def find(path):
         if path != "team/project/1a2b3c4d":
             raise wandb.errors.CommError("could not find run")
-        return there
+        return online
 
     monkeypatch.setattr(wandb, "Api", lambda: SimpleNamespace(run=find))
     monkeypatch.setattr(artifacts, "check_login", lambda: None)
     monkeypatch.delenv("WANDB_MODE")
-    return model
+    return there
 
 
 @pytest.fixture
@@ -143,7 +148,7 @@ def files(tracked):
 
 
 def test_a_run_is_taken_from_wandb_and_exported(tracked, files, monkeypatch, capsys):
-    model = taken_from(tracked, files, monkeypatch)
+    taken_from(tracked, files, monkeypatch)
     monkeypatch.setattr(Job, "run", lambda self, target: [])
     assert cli.main(["export", "wandb:team/project/1a2b3c4d"]) == 0
     folder = Path("runs/recognize/wandb/team-project-1a2b3c4d")
@@ -153,9 +158,31 @@ def test_a_run_is_taken_from_wandb_and_exported(tracked, files, monkeypatch, cap
     run = open_run(folder, "recognize")
     assert run.facts["wandb_id"] == "1a2b3c4d" and artifacts._target(run) == artifacts.Target("team", "project")
     assert artifacts.fetch("wandb:team/project/1a2b3c4d") == folder  # what is here already is not taken again
-    model.digest = "def"
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"trained further")
     with pytest.raises(GammerError, match="another version of the run"):
         artifacts.fetch("wandb:team/project/1a2b3c4d")
+
+
+def test_what_was_taken_can_be_uploaded_again_and_again(tracked, files, tmp_path, monkeypatch, capsys):
+    """Each upload is a new artifact, the newest that has the run's checkpoint."""
+    there = taken_from(tracked, files, monkeypatch)
+    folder = Path("runs/recognize/wandb/team-project-1a2b3c4d")
+
+    def log(run, artifact, aliases, target):
+        assert target == artifacts.Target("team", "project")
+        bundle = shutil.copytree(run.path / "export", tmp_path / f"uploaded{len(there)}")
+        there.append(logged(artifact, [*bundle.iterdir(), *files], day=3 + len(there)))
+
+    monkeypatch.setattr(artifacts, "log_artifact", log)
+    monkeypatch.setattr(Job, "run", lambda self, target: [])
+    for count in (1, 2):
+        assert cli.main(["export", "wandb:team/project/1a2b3c4d", "--upload"]) == 0
+        assert len(there) == 2 + count and "bundle.json" in there[-1].manifest.entries
+    folder.rename("aside")  # as on another machine, and W&B does not say in which order it lists them
+    there.reverse()
+    assert artifacts.fetch("wandb:team/project/1a2b3c4d") == folder
+    assert f"{there[0].name}: taken to {folder}" in capsys.readouterr().out
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == files[0].read_bytes()
 
 
 def test_what_wandb_does_not_have(tracked, files, monkeypatch):

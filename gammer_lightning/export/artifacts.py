@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import tempfile
+from base64 import b64encode
+from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +105,7 @@ def fetch(source: str) -> Path:
         source: ``wandb:ENTITY/PROJECT/RUN``, RUN being the run's id.
 
     Returns:
-        ``runs/recognize/wandb/ENTITY-PROJECT-RUN``; a folder that has the same artifact is left as it is.
+        ``runs/recognize/wandb/ENTITY-PROJECT-RUN``; a folder that has the same checkpoint is left as it is.
 
     Raises:
         GammerError: If the address is malformed, W&B cannot be reached, or has no such run or no checkpoint.
@@ -125,7 +127,7 @@ def fetch(source: str) -> Path:
     folder = Path("runs", "recognize", "wandb", f"{entity}-{project}-{identity}")
     if folder.exists():
         return _same(folder, artifact)
-    _download(artifact, folder, _env(run, artifact, [entity, project], identity))
+    _download(artifact, folder, _env(run, [entity, project], identity))
     print(f"{artifact.name}: taken to {folder}")
     return folder
 
@@ -151,11 +153,14 @@ def _model(artifacts: list["Artifact"], path: str) -> "Artifact":
             "it is there once it was uploaded",
             "where it was trained: gammer export RUN --upload, or gammer sweep sync STUDY",
         )
-    return models[-1]
+    return max(models, key=lambda model: model.created_at)
 
 
 def _same(folder: Path, artifact: "Artifact") -> Path:
-    if RunFolder(folder).facts.get("artifact") != artifact.digest:
+    """Return the folder if it has the artifact's checkpoints; each upload of them is a new artifact."""
+    there = {name: entry.digest for name, entry in artifact.manifest.entries.items() if name.endswith(".ckpt")}
+    here = {path.name: _digest(path) for path in (folder / "checkpoints").glob("*.ckpt")}
+    if here != there:
         raise GammerError(
             f"{folder} holds another version of the run than W&B",
             "nothing is overwritten",
@@ -164,10 +169,16 @@ def _same(folder: Path, artifact: "Artifact") -> Path:
     return folder
 
 
-def _env(run: Any, artifact: "Artifact", path: list[str], identity: str) -> dict[str, Any]:
+def _digest(path: Path) -> str:
+    """Return a file's MD5 as W&B's manifests have it."""
+    with path.open("rb") as file:
+        return b64encode(file_digest(file, "md5").digest()).decode()
+
+
+def _env(run: Any, path: list[str], identity: str) -> dict[str, Any]:
     known = {key: run.config.get(key) for key in ("task", "seed", "git")}
     facts = {"name": run.config.get("name") or run.name, "wandb_id": identity, "wandb_path": path}
-    return known | facts | {"finished": run.state == "finished", "artifact": artifact.digest}
+    return known | facts | {"finished": run.state == "finished"}
 
 
 def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
