@@ -27,9 +27,16 @@ def write_magnifier(path: Path, seed: int = 0) -> None:
     save_st_memm(network, "tiny", path)
 
 
-def write_run(folder: Path, wandb: str = "disabled") -> Path:
-    """Train on ten clips of two subjects; return the run folder. The data set lies in ``folder / "casme2"``."""
-    write_sample(folder / "casme2", subjects=2, clips=5)
+def write_run(folder: Path, wandb: str = "disabled", subjects: int = 2, **model) -> Path:
+    """Train on five clips of each subject; return the run folder. The data set lies in ``folder / "casme2"``.
+
+    Args:
+        folder: Where all of it lies.
+        wandb: Mode of W&B.
+        subjects: How many there are.
+        **model: Settings of the module.
+    """
+    write_sample(folder / "casme2", subjects=subjects, clips=5)
     write_magnifier(folder / "tiny.safetensors")
     settings = {
         "data.roots": f'{{"casme2": "{folder / "casme2"}"}}',
@@ -47,6 +54,7 @@ def write_run(folder: Path, wandb: str = "disabled") -> Path:
         "trainer.enable_progress_bar": False,
         "wandb": wandb,
         "out": folder / "run",
+        **{f"model.{name}": value for name, value in model.items()},
     }
     assert cli.main(["recognize", "fit", *(f"--{name}={value}" for name, value in settings.items())]) == 0
     return folder / "run"

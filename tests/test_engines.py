@@ -13,9 +13,10 @@ import torch
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import engines
 from gammer_lightning.export.graphs import make_graphs
+from gammer_lightning.export.job import PROFILE
 from gammer_lightning.export.onnx_files import export_onnx, file_name
 from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.models.st_memm import PRESETS, STMEMM
+from gammer_lightning.models.st_memm import STMEMM
 
 FACTS = {
     "format": 1,
@@ -120,42 +121,51 @@ def test_the_precision_of_an_engine_is_that_of_its_layers(plan):
     assert engines.refuse_other_engine(plan, facts, half) == half
     with pytest.raises(GammerError, match=r"says fp16, and its layers' results are \{'FLOAT': 1\}"):
         engines.refuse_other_engine(plan, facts, single)
-    with pytest.raises(GammerError, match="says fp32"):
-        engines.refuse_other_engine(plan, facts | {"precision": "fp32"}, half)
+    assert engines.refuse_other_engine(plan, facts | {"precision": "fp32"}, single) == single
+    for types in (half, {"HALF": 1}, {}):  # {}: an inspector that says nothing proves nothing
+        with pytest.raises(GammerError, match="says fp32"):
+            engines.refuse_other_engine(plan, facts | {"precision": "fp32"}, types)
 
 
 @pytest.fixture(scope="module")
 def onnx_files(tmp_path_factory):
-    """Every graph at both precisions: random weights, the shapes of the preset `small`, two Swin layers a block."""
+    """Every graph of the preset `small` at both precisions and any batch, random weights."""
     folder = tmp_path_factory.mktemp("onnx")
     for precision in engines.PRECISIONS:
         for name, graph in graphs(precision).items():
-            export_onnx(graph, folder / file_name(name, precision), 1 if precision == "fp16" else None, {})
+            export_onnx(graph, folder / file_name(name, precision), None, {})
     return folder
 
 
 def graphs(precision="fp32"):
     settings = {"num_classes": 5, "patch_size": 16, "channels": 3}
     torch.manual_seed(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "short", PRESETS["small"] | {"decoder_depths": (2,)})
-        return make_graphs(STMEMM("short"), GamMer(**settings), settings, precision)
+    return make_graphs(STMEMM("small"), GamMer(**settings), settings, precision)
 
 
 @pytest.mark.tensorrt
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", ["st_memm", "st_memm_encoder", "st_memm_decoder", "gam_mer"])
 def test_tensorrt_rtx_accepts_every_graph(onnx_files, name, precision):
-    """Built for the paper's A10 without a GPU; fp32 at any batch from 1 to 2, fp16 at the fixed batch 1."""
+    """Built for the paper's A10 without a GPU, at the batches of an export whose batch is free."""
     pytest.importorskip("tensorrt_rtx", reason="pip install 'tensorrt-rtx>=1.7'")
-    batch = (1, 1, 2) if precision == "fp32" else (1, 1, 1)
-    plan = engines.build_plan(onnx_files / file_name(name, precision), precision, "tensorrt_rtx", batch, "SM86")
+    plan = engines.build_plan(onnx_files / file_name(name, precision), precision, "tensorrt_rtx", PROFILE, "SM86")
     assert plan.name == f"{name}.{precision}.tensorrt-rtx.plan"
     facts = engines.read_description(plan)
     assert (facts["precision"], facts["capability"], facts["gpu"], facts["tf32"]) == (precision, "SM86", None, False)
     assert set(facts["multiplications"]) == {engines.PRECISIONS[precision]}
-    assert {shape[0] for shape in facts["inputs"].values()} == {-1 if precision == "fp32" else 1}
+    assert {shape[0] for shape in facts["inputs"].values()} == {-1} and facts["batch"] == [1, 1, 8]
     assert facts["onnx"] == file_name(name, precision) and facts["bytes"] == plan.stat().st_size
+
+
+@pytest.mark.tensorrt
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_plan_of_a_fixed_batch(tmp_path, precision):
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'tensorrt-rtx>=1.7'")
+    path = tmp_path / file_name("gam_mer", precision)
+    export_onnx(graphs(precision)["gam_mer"], path, 2, {})
+    facts = engines.read_description(engines.build_plan(path, precision, "tensorrt_rtx", (2, 2, 2), "SM86"))
+    assert facts["inputs"] == {"patches": [2, 68, 3, 16, 16]} and facts["outputs"] == {"logits": [2, 5]}
 
 
 @pytest.mark.tensorrt

@@ -18,7 +18,7 @@ from exported_run import add_preset, copy_run, write_magnifier, write_run
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import bundle as bundles
-from gammer_lightning.export import job, load_bundle, onnx_files, parity
+from gammer_lightning.export import engines, job, load_bundle, onnx_files, parity
 from gammer_lightning.export.backends import open_backend, torch_graphs
 from gammer_lightning.export.bundle import sha256_of
 from gammer_lightning.export.card import model_card
@@ -112,6 +112,36 @@ def test_the_report_names_tolerance_and_differences(bare, reused, tmp_path, caps
     assert "encoder + decoder against whole, batch 3" in report and "FAILED" not in report
     assert "of 10 predictions change" in report and "finite on every clip" in report
     assert "accuracy" not in report  # the exported member has trained on these clips
+    headings = [line.split(" against PyTorch fp32")[0] for line in report.splitlines() if "tolerance 0.01" in line]
+    assert headings[0] == "onnxruntime fp16 (on the CPU: weights at fp16, most arithmetic at fp32)"
+    assert headings[1].startswith("PyTorch fp16 (half arithmetic, ") and f"classified by {headings[1]}" in report
+
+
+def test_an_overflow_at_half_precision_is_found(bare, exported, tmp_path, monkeypatch, capsys):
+    """Which onnxruntime does not: on a CPU it computes products at fp32, and what lies between two of them."""
+    read, export = bundles.deployed_model, job.export_onnx
+
+    def with_large_features(checkpoint):
+        network = read(checkpoint)
+        layers = network.local_features
+        with torch.no_grad():
+            for layer, factor in ((layers.conv1, 300), (layers.conv2, 2000), (layers.conv3, 1e-3)):
+                layer.weight *= factor
+        return network
+
+    def export_gam_mer(graph, path, *settings):
+        if graph.name == "gam_mer":
+            return export(graph, path, *settings)
+        return shutil.copyfile(exported / "export" / path.name, path)
+
+    monkeypatch.setattr(bundles, "deployed_model", with_large_features)
+    monkeypatch.setattr(job, "export_onnx", export_gam_mer)
+    run = copy_run(bare, tmp_path / "run")
+    assert cli.main(["export", str(run), "--precision", "fp16"]) == 1
+    output = capsys.readouterr()
+    onnxruntime, half = output.out.split("PyTorch fp16 (")
+    assert "gam_mer, batch 3" in onnxruntime and "FAILED" not in onnxruntime and "nan" in half
+    assert "PyTorch fp16 (half arithmetic" in output.err and "onnxruntime" not in output.err
 
 
 def test_a_fixed_batch_takes_no_other(bare, exported, tmp_path):
@@ -208,8 +238,70 @@ def test_the_card_says_where_it_comes_from_and_what_is_not_allowed(exported):
     assert f"{results['mean']['uf1']:.3f} ± {results['std']['uf1']:.3f}" in card
     assert "alpha 5 to 8" in card and "st_memm.fp16.onnx" in card and "microfaces" not in card
     facts = load_bundle(exported).facts
+    ((name, change),) = facts["fp16"].items()
+    assert name.startswith("PyTorch fp16 (half arithmetic, ") and change["clips"] == 10
+    assert f"| {name} | {change['changed']} of 10 | {change['probability']:.4f} |" in card
+    assert "onnxruntime" in card and "computes most of an fp16 file at fp32 on a CPU" in card
+    assert "Half" not in model_card(facts | {"fp16": {}})
     leaky = model_card(facts | {"protocol": PROTOCOLS["paper_holdout"], "datasets": ["microfaces"]})
     assert "This protocol leaks" in leaky and "had not seen its subject" not in leaky and MICROFACES_NOTE in leaky
+
+
+def test_the_card_says_what_the_exported_member_has_trained_on(bare, exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(job.Job, "run", lambda self, target: [])
+    outer = write_run(tmp_path, subjects=4, protocol="outer", num_folds=2)
+    assert cli.main(["export", str(outer)]) == 0
+    card = (outer / "export" / "MODEL_CARD.md").read_text()
+    assert "- Data: 20 clips of 4 subjects, of which 10 were judged.\n" in card
+    assert "10 clips of 2 subjects were judged" in card and "own score on them says nothing" in card
+    facts = load_bundle(exported).facts
+    assert facts["training"] == {"clips": 10, "subjects": 2}
+    assert "10 clips of 2 subjects, which are those that were judged.\n" in model_card(facts)
+    source = bundles.open_source(bare)
+    source.config["model"] |= {"protocol": "inner", "num_folds": 2}
+    inner = {"protocol": PROTOCOLS["inner"], "clips": 5, "training": job._trained_on(source, parity.open_clips(source))}
+    card = model_card(facts | inner)
+    assert "5 clips of 1 subjects, which are those that were judged; the subjects of one outer fold were" in card
+    assert "This is validation: settings may have been chosen by it" in card
+
+
+@pytest.mark.tensorrt
+@pytest.mark.skipif(torch.cuda.is_available(), reason="where there is a GPU, plans are built for it")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_plans_are_built_without_a_gpu_for_the_papers(bare, reused, tmp_path, capsys, precision):
+    pytest.importorskip("tensorrt_rtx", reason="pip install 'tensorrt-rtx>=1.7'")
+    run = copy_run(bare, tmp_path / "run")
+    assert cli.main(["export", str(run), "--to", "tensorrt-rtx", "--precision", precision]) == 0
+    said = capsys.readouterr().out
+    assert "tensorrt-rtx: there is no GPU here, so plans are built for SM86, the paper's A10, and were not run" in said
+    bundle = load_bundle(run)
+    for graph in INTERFACE:
+        name = f"{graph}.{precision}.tensorrt-rtx.plan"
+        facts, entry = engines.read_description(bundle.file(name)), bundle.facts["files"][name]
+        assert (facts["capability"], facts["precision"], facts["batch"]) == ("SM86", precision, [1, 1, 8])
+        assert entry["onnx_sha256"] == facts["onnx_sha256"] == bundle.facts["files"][facts["onnx"]]["sha256"]
+        assert f"{name}.json" in bundle.facts["files"] and f"| {name} |" in model_card(bundle.facts)
+
+
+def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monkeypatch, capsys):
+    """The GPU and its runner are imitated: what is shown is which numbers count."""
+    work = job.Job(bundles.open_source(bare), tmp_path, "fp32", None)
+    plans = {name: exported / "export" / f"{name}.onnx" for name in INTERFACE}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A10")
+    monkeypatch.setattr(job, "Runner", onnx_files.Session)
+    monkeypatch.setattr(job, "runner_graph", lambda session, output: session)
+    assert work._prove_plans(plans, "tensorrt") == []
+    assert "tensorrt fp32 (NVIDIA A10) against PyTorch fp32" in capsys.readouterr().out
+    monkeypatch.setattr(job, "runner_graph", lambda session, output: lambda **inputs: session(**inputs) + 1)
+    failures = work._prove_plans(plans, "tensorrt")
+    assert len(failures) == 10 and failures[0].startswith("tensorrt fp32 (NVIDIA A10): st_memm, batch 1")
+
+
+def test_without_the_package_no_plan_is_tried(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    assert "pip install 'tensorrt-rtx>=1.7'" in refusal(capsys, "export", tmp_path, "--to", "tensorrt-rtx")
 
 
 def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, capsys):
@@ -227,6 +319,7 @@ def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, cap
 def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
     facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
+    facts["training"] = {"clips": 10, "subjects": 2}
     (tmp_path / "staged").mkdir()
     (copied / "export" / "bench.json").write_text("{}")
     bundles.write_bundle(copied / "export", tmp_path / "staged", facts, {})
@@ -242,15 +335,17 @@ def test_where_parity_fails_nothing_is_written(bare, reused, tmp_path, monkeypat
     assert cli.main(["export", str(run), "--precision", precision]) == 1
     output = capsys.readouterr()
     assert "FAILED" in output.out and "st_memm, batch 1" in output.out and "are not PyTorch's" in output.err
-    assert f"onnxruntime {precision}: st_memm, batch 1" in output.err and "FAILED" in output.err
+    assert f"{job.ONNXRUNTIME[precision]}: st_memm, batch 1" in output.err and "FAILED" in output.err
     assert {path.name for path in run.iterdir()} == {path.name for path in bare.iterdir()}
 
 
 def test_a_value_that_is_not_finite_fails(bare, reused, tmp_path, monkeypatch, capsys):
     assert not parity.Result("gam_mer", float("nan"), 1.0).holds
-    monkeypatch.setattr(job, "measure_change", lambda *given: parity.Change(10, 0, 0.0, 0.0, ("casme2/01/EP03_01",)))
+    broken = parity.Change("", 10, 0, 0.0, 0.0, ("casme2/01/EP03_01",))
+    monkeypatch.setattr(job, "measure_change", lambda *given: broken)
     assert cli.main(["export", str(copy_run(bare, tmp_path / "run")), "--precision", "fp16"]) == 1
-    assert "onnxruntime fp16: not finite on casme2/01/EP03_01" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "error: the exported graphs" in said and "PyTorch fp16" in said and "not finite on casme2/01/EP03_01" in said
 
 
 def test_changes_of_predictions_are_counted_clip_by_clip(exported, bare):
@@ -299,6 +394,7 @@ def test_what_was_measured_of_the_same_weights_stays(copied, reused):
     (copied / "export" / "bench.json").write_text("{}")
     assert cli.main(["export", str(copied)]) == 0
     assert (copied / "export" / "bench.json").is_file() and "bench.json" not in load_bundle(copied).facts["files"]
+    assert len(load_bundle(copied).facts["fp16"]) == 1  # measured by the export before this one
     shutil.rmtree(copied / "export")
     (copied / "export").mkdir()
     (copied / "export" / "bench.json").write_text("{}")  # measured before anything was exported

@@ -211,7 +211,7 @@ class Source:
     config: dict[str, Any]
 
     def facts(self) -> dict[str, Any]:
-        """Return what bundle.json says, with no files yet."""
+        """Return what bundle.json says, with no files and nothing measured at fp16 yet."""
         network = self.recognition["network"] | {"regions": list(self.recognition["network"]["regions"])}
         return {
             "format": FORMAT,
@@ -227,6 +227,7 @@ class Source:
             "network": network,
             "magnifier": self._magnifier_facts(),
             **self._result_facts(),
+            "fp16": {},
             "files": {},
         }
 
@@ -421,28 +422,32 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
     with _locked(folder), replacing_folder(folder) as new:
         for path in staged.iterdir():
             shutil.copyfile(path, new / path.name)
-        entries = _kept_files(folder, new, facts, files) | {
+        old = _old_facts(folder, facts)
+        entries = (_kept_files(folder, new, old["files"], files) if old else {}) | {
             name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size} | entry
             for name, entry in files.items()
         }
-        facts = facts | {"files": dict(sorted(entries.items()))}
+        facts = facts | {"files": dict(sorted(entries.items())), "fp16": old.get("fp16", {}) | facts["fp16"]}
         (new / BUNDLE).write_text(json.dumps(facts | {"digest": _digest(facts)}, indent=1) + "\n")
         (new / "MODEL_CARD.md").write_text(model_card(facts))
     return Bundle(folder, facts)
 
 
-def _kept_files(folder: Path, new: Path, facts: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Copy the old bundle's files that are whole, of the same weights, and no plan of an ONNX file that changed.
-
-    What `gammer bench export` measured of these weights is copied, too, but is none of the bundle's own files.
-    """
+def _old_facts(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the folder's bundle.json says, no files where there is none; nothing if it is of other weights."""
     try:
         old = read_facts(folder)
     except GammerError:
-        old = facts | {"files": {}}
-    if not is_same_model(old, facts):
-        return {}
-    others = {name: entry for name, entry in old["files"].items() if name not in files}
+        return {"files": {}}
+    return old if is_same_model(old, facts) else {}
+
+
+def _kept_files(folder: Path, new: Path, old: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Copy the old bundle's files that are whole, and no plan of an ONNX file that changed.
+
+    What `gammer bench export` measured of these weights is copied, too, but is none of the bundle's own files.
+    """
+    others = {name: entry for name, entry in old.items() if name not in files}
     whole = {n: e for n, e in others.items() if (folder / n).is_file() and sha256_of(folder / n) == e["sha256"]}
     hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
     kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}

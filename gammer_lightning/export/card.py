@@ -4,7 +4,7 @@ from typing import Any
 
 from gammer_lightning.data.datasets import DATASETS
 from gammer_lightning.facial_graph import REGIONS
-from gammer_lightning.protocol import LEAKY, PROTOCOLS
+from gammer_lightning.protocol import INNER, LEAKY, PROTOCOLS
 from gammer_lightning.results import MICROFACES_NOTE
 
 METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
@@ -20,11 +20,21 @@ LANDMARK_NOTE = (
     "use. The model is not part of this bundle; commercial use needs another one, or iBUG's permission."
 )
 
-JUDGED_NOTE = (
-    "Each clip was judged by a network that had not seen its subject. The exported network has seen all clips, so its "
-    "own score on them says nothing and is not given."
+JUDGED_NOTE = "Each clip was judged by a network that had not seen its subject."
+NOTES = {
+    PROTOCOLS[LEAKY]: "**This protocol leaks: each clip was judged by a network that had trained on it at other "
+    "alphas.**",
+    PROTOCOLS[INNER]: f"{JUDGED_NOTE} **This is validation: settings may have been chosen by it.**",
+}
+SEEN_NOTE = (
+    "The exported network has trained on all the clips that were judged, so its own score on them says nothing and is "
+    "not given."
 )
-LEAKY_NOTE = "**This protocol leaks: each clip was judged by a network that had trained on it at other alphas.**"
+HALF_NOTE = (
+    "Each layer's result is rounded to fp16 there, as in TensorRT, whose sums inside a layer may differ. onnxruntime, "
+    "which the files are compared with first, computes most of an fp16 file at fp32 on a CPU: that shows little more "
+    "than the rounding of the weights."
+)
 
 
 def model_card(facts: dict[str, Any]) -> str:
@@ -33,11 +43,12 @@ def model_card(facts: dict[str, Any]) -> str:
         "Use": _use(facts),
         "Training": _training(facts),
         "Results": _results(facts),
+        "Half precision": _half(facts),
         "Limits": [f"- {line}" for line in (_alpha_limit(facts), *LIMITS)],
         "Licences": [f"- {line}" for line in _licences(facts)],
         "Files": _files(facts["files"]),
     }
-    body = [line for title, lines in sections.items() for line in (f"## {title}", "", *lines, "")]
+    body = [line for title, lines in sections.items() if lines for line in (f"## {title}", "", *lines, "")]
     head = f"{len(facts['classes'])} classes ({', '.join(facts['classes'])}), trained on {_datasets(facts)}"
     return "\n".join(
         [f"# {facts['run']['name']}: micro-expressions by motion magnification", "", f"{head}.", "", *body]
@@ -73,8 +84,7 @@ def _training(facts: dict[str, Any]) -> list[str]:
     run, alphas = facts["run"], ", ".join(f"{alpha:g}" for alpha in facts["train_alphas"])
     magnifier = facts["magnifier"]
     lines = [
-        f"- Data: {facts['clips']} clips of {facts['subjects']} subjects; SHA-256 of the list of clips "
-        f"`{facts['clips_sha256']}`. The exported member has trained on all of them.",
+        f"- Data: {_trained_on(facts)}.",
         f"- Input while training: alpha {alphas}. {run['epochs']} epochs, fixed beforehand.",
         f"- Magnifier: `{magnifier['name']}`, fingerprint `{magnifier['fingerprint'][:16]}`.",
         f"- Run `{run['name']}/{run['folder']}`, commit `{run['commit']}`; exported by gammer-lightning "
@@ -85,25 +95,52 @@ def _training(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _trained_on(facts: dict[str, Any]) -> str:
+    judged, trained = facts["clips"], facts["training"]
+    which = "which are those that were judged" if judged == trained["clips"] else f"of which {judged} were judged"
+    left_out = "; the subjects of one outer fold were left out" if facts["protocol"] == PROTOCOLS[INNER] else ""
+    return f"{trained['clips']} clips of {trained['subjects']} subjects, {which}{left_out}"
+
+
 def _results(facts: dict[str, Any]) -> list[str]:
     mean, std, seeds = (facts["metrics"][key] for key in ("mean", "std", "seeds"))
     spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
     rows = [f"| {METRICS.get(key, key)} | {_with_spread(mean[key], std[key])} |" for key in mean]
     notes = ["", MICROFACES_NOTE] if "microfaces" in facts["datasets"] else []
     return [
-        f"Protocol: {facts['protocol']}. {seeds} seed(s), {spread}.",
+        f"Protocol: {facts['protocol']}. {facts['clips']} clips of {facts['subjects']} subjects were judged; "
+        f"SHA-256 of their list `{facts['clips_sha256']}`. {seeds} seed(s), {spread}.",
         "",
         "| | pooled over folds |",
         "| --- | --- |",
         *rows,
         "",
-        LEAKY_NOTE if facts["protocol"] == PROTOCOLS[LEAKY] else JUDGED_NOTE,
+        f"{NOTES.get(facts['protocol'], JUDGED_NOTE)} {SEEN_NOTE}",
         *notes,
     ]
 
 
 def _with_spread(mean: float, std: float | None) -> str:
     return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
+
+
+def _half(facts: dict[str, Any]) -> list[str]:
+    """Return what fp16 changes; nothing where that was not measured."""
+    if not facts["fp16"]:
+        return []
+    rows = [
+        f"| {name} | {change['changed']} of {change['clips']} | {change['probability']:.4f} | {change['frame']:.4f} |"
+        for name, change in facts["fp16"].items()
+    ]
+    return [
+        f"The run's clips magnified at alpha {facts['alpha']:g}, cut and classified, against PyTorch fp32; all finite:",
+        "",
+        "| computed by | predictions that change | largest change of a probability | of a pixel, of 1 |",
+        "| --- | --- | --- | --- |",
+        *rows,
+        "",
+        HALF_NOTE,
+    ]
 
 
 def _alpha_limit(facts: dict[str, Any]) -> str:

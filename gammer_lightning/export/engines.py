@@ -426,12 +426,12 @@ def refuse_other_engine(plan: Path, facts: Mapping[str, Any], types: Mapping[str
     """Return ``types`` if an engine with such layers is of the precision that its description claims.
 
     Raises:
-        GammerError: An fp16 plan without a layer in fp16, or an fp32 plan with one.
+        GammerError: An fp16 plan without a layer in fp16, an fp32 plan with one, or one of whose layers none is known.
     """
-    if bool(types.get("HALF")) == (facts["precision"] == "fp16"):
+    if "HALF" in types if facts["precision"] == "fp16" else set(types) == {"FLOAT"}:
         return dict(types)
     raise GammerError(
         f"{plan} says {facts['precision']}, and its layers' results are {dict(types)}",
-        "an fp16 plan has results in HALF, an fp32 plan has none",
+        "an fp16 plan has results in HALF, an fp32 plan in FLOAT alone",
         rebuild_command(plan, facts),
     )

@@ -134,9 +134,10 @@ class Graph:
         return tuple(torch.rand(batch, *self.shapes[name], generator=random) for name in self.inputs)
 
     def __call__(self, **inputs: Tensor) -> Tensor:
-        """Run the network on its device, without gradients."""
+        """Run the network on its device, without gradients; the inputs may lie anywhere."""
+        device = next(self.module.parameters()).device
         with torch.inference_mode():
-            return self.module(*(inputs[name] for name in self.inputs))
+            return self.module(*(inputs[name].to(device) for name in self.inputs))
 
 
 def make_graphs(

@@ -2,19 +2,28 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gammer_lightning.data.recognition import MagnifiedClips
 from gammer_lightning.export.backends import Backend, Run, runner_graph
 from gammer_lightning.export.bundle import WEIGHTS, Source, save_networks, sha256_of
+from gammer_lightning.export.engines import PAPERS_GPU, Runner, build_plan
 from gammer_lightning.export.graphs import INTERFACE, make_graphs
 from gammer_lightning.export.onnx_files import OPSET, Session, export_onnx, file_name
 from gammer_lightning.export.parity import BATCHES, TOLERANCE, compare, measure_change, open_clips
+from gammer_lightning.protocol import INNER, outer_clips
 
 PROFILE = (1, 1, 8)
 """Least, usual and largest batch of a TensorRT plan with a free batch."""
+ONNXRUNTIME = {
+    "fp32": "onnxruntime fp32",
+    "fp16": "onnxruntime fp16 (on the CPU: weights at fp16, most arithmetic at fp32)",
+}
+"""What is compared first, by precision; the CPU provider has no kernels at fp16 for products, sums and most else."""
 
 
 class Job:
@@ -30,9 +39,10 @@ class Job:
     def __init__(self, source: Source, staged: Path, precision: str, batch: int | None):
         self.staged, self.precision, self.batch = staged, precision, batch
         self.batches = (batch, batch) if batch else BATCHES
-        self.facts, self.clips = source.facts(), open_clips(source)
-        networks = (source.magnifier.network, source.recognizer, self.facts["network"])
-        self.reference, self.graphs = make_graphs(*networks), make_graphs(*networks, precision)
+        facts, self.clips = source.facts(), open_clips(source)
+        self.facts = facts | {"training": _trained_on(source, self.clips)}
+        self.networks = (source.magnifier.network, source.recognizer, self.facts["network"])
+        self.reference, self.graphs = make_graphs(*self.networks), make_graphs(*self.networks, precision)
         save_networks(source, staged)
         self.files = {name: _entry(graph, "fp32", None) for graph, name in WEIGHTS.items()}
 
@@ -40,7 +50,9 @@ class Job:
         """Write and prove ONNX files, then plans if they are wanted; return what does not hold."""
         onnx = {name: self._write_onnx(name) for name in self.graphs}
         sessions = {name: Session(path) for name, path in onnx.items()}
-        failures = self._prove(sessions, f"onnxruntime {self.precision}", "cpu")
+        failures = self._compare(sessions, ONNXRUNTIME[self.precision])
+        if self.precision == "fp16":
+            failures = failures or self._prove_half()
         if failures or target == "onnx":
             return failures
         return self._prove_plans(self._build_plans(onnx, target), target)
@@ -48,7 +60,7 @@ class Job:
     def _write_onnx(self, name: str) -> Path:
         started, path = time.monotonic(), self.staged / file_name(name, self.precision)
         entry = _entry(name, self.precision, self.batch or "dynamic") | {"opset": OPSET}
-        facts = {key: value for key, value in self.facts.items() if key != "files"}
+        facts = {key: value for key, value in self.facts.items() if key not in ("files", "fp16")}
         export_onnx(self.graphs[name], path, self.batch, facts | {"exported": entry})
         self._add(path, entry, started)
         return path
@@ -57,25 +69,36 @@ class Job:
         self.files[path.name] = entry
         print(f"{path.name:<40} {path.stat().st_size / 1e6:7.2f} MB  {time.monotonic() - started:5.1f} s", flush=True)
 
-    def _prove(self, graphs: Mapping[str, Run], name: str, device: str) -> list[str]:
-        """Print the comparison with PyTorch, and below fp32 the change over all clips; return what does not hold."""
+    def _compare(self, graphs: Mapping[str, Run], name: str) -> list[str]:
+        """Print the comparison with PyTorch; return what does not hold."""
         tolerance = TOLERANCE[self.precision]
         print(f"{name} against PyTorch fp32 on clips of the run, tolerance {tolerance:g} of the largest value or of 1:")
         failures = []
         for result in compare(self.reference, graphs, self.clips, self.facts, self.precision, self.batches):
             print(f"  {result}", flush=True)
             failures += [] if result.holds else [f"{name}: {result}"]
+        return failures
+
+    def _prove(self, graphs: Mapping[str, Run], name: str, device: str) -> list[str]:
+        """Compare with PyTorch, and at fp16 measure the change over all clips; return what does not hold."""
+        failures = self._compare(graphs, name)
         if failures or self.precision == "fp32":
             return failures
-        backends = _backend(self.reference, "cpu"), _backend(graphs, device)
-        change = measure_change(*backends, self.clips, self.facts["alpha"], self.batch or 1)
+        reference = Backend("PyTorch fp32", torch.device("cpu"), self.reference)
+        lower = Backend(name, torch.device(device), graphs)
+        change = measure_change(reference, lower, self.clips, self.facts["alpha"], self.batch or 1)
         print(change)
+        self.facts["fp16"][name] = {key: asdict(change)[key] for key in ("clips", "changed", "probability", "frame")}
         return [f"{name}: not finite on {', '.join(change.broken)}"] if change.broken else []
+
+    def _prove_half(self) -> list[str]:
+        """Prove half arithmetic in PyTorch, on the GPU where there is one: onnxruntime's fp32 hides what overflows."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        graphs = make_graphs(*self.networks, self.precision, device) if device == "cuda" else self.graphs
+        return self._prove(graphs, f"PyTorch fp16 (half arithmetic, {_device_name()})", device)
 
     def _build_plans(self, onnx: Mapping[str, Path], target: str) -> dict[str, Path]:
         """Build a TensorRT plan from each ONNX file."""
-        from gammer_lightning.export.engines import build_plan
-
         plans, package = {}, target.replace("-", "_")
         for name, path in onnx.items():
             started = time.monotonic()
@@ -89,17 +112,27 @@ class Job:
     def _prove_plans(self, plans: Mapping[str, Path], target: str) -> list[str]:
         """Compare plans with PyTorch where there is a GPU to run them; return what does not hold."""
         if not torch.cuda.is_available():
-            print(f"{target}: plans are built; they were not run, for which an NVIDIA GPU is needed")
+            print(
+                f"{target}: there is no GPU here, so plans are built for {PAPERS_GPU}, the paper's A10, and were not "
+                "run; on a machine with another GPU the same command builds and compares them there"
+            )
             return []
-        from gammer_lightning.export.engines import Runner
-
         graphs = {name: runner_graph(Runner(path), INTERFACE[name][1]) for name, path in plans.items()}
-        return self._prove(graphs, f"{target} {self.precision}", "cuda")
+        return self._prove(graphs, f"{target} {self.precision} ({_device_name()})", "cuda")
+
+
+def _trained_on(source: Source, clips: MagnifiedClips) -> dict[str, int]:
+    """Count what the exported member has trained on: it holds out nobody, but inner validation leaves subjects out."""
+    model, trained = source.config["model"], set(range(len(clips.clips)))
+    if model["protocol"] == INNER:
+        left_out = outer_clips(clips.subjects, clips.labels, model["num_folds"], model["outer_fold"])
+        trained -= set(left_out.tolist())
+    return {"clips": len(trained), "subjects": len({clips.subjects[index] for index in trained})}
 
 
 def _entry(graph: str, precision: str, batch: int | str | None) -> dict[str, Any]:
     return {"graph": graph, "precision": precision, "batch": batch, "opset": None}
 
 
-def _backend(graphs: Mapping[str, Run], device: str) -> Backend:
-    return Backend("", torch.device(device), graphs)
+def _device_name() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
