@@ -106,3 +106,4 @@ def test_a_class_without_clips_is_left_out_of_the_means():
 def test_megc_log_has_a_line_for_each_subject_and_clip():
     log = megc_log(["samm/2", "samm/1", "samm/2"], ["c1", "c2", "c3"], [0, 1, 2], [2, 1, 0])
     assert log == "samm 1\nc2 1 1\nsamm 2\nc1 0 2\nc3 2 0\n"
+    assert megc_log(["samm/1"], ["c2"], [1], [1]) == "samm 1\nc2 1 1\n"  # as an outer fold may hold out
