@@ -45,8 +45,8 @@ def torch_step(
     sdpa: bool = True,
     autocast: str = "",
     compiled: bool = False,
-    cached: bool = False,
     captured: bool = False,
+    frames: str = "together",
 ) -> Step:
     """Return a step in PyTorch.
 
@@ -56,8 +56,9 @@ def torch_step(
         sdpa: Whether ST-MEMM's attention is `scaled_dot_product_attention`, or two products and a softmax.
         autocast: Type of autocast, "" for fp32.
         compiled: Whether it is compiled; on a GPU with CUDA graphs.
-        cached: Whether the onset's features are kept, as on a video: a step is then one more frame.
         captured: Whether its kernels are replayed as one CUDA graph, without Python between them.
+        frames: How ST-MEMM encodes them: ``"together"``, ``"in turn"``, or ``"onset kept"``, as on a video: a step is
+            then one more frame.
     """
     import torch
 
@@ -74,14 +75,14 @@ def torch_step(
         return torch.autocast(place.device, getattr(torch, autocast)) if autocast else nullcontext()
 
     with torch.inference_mode(), context():
-        reference = network.encode(inputs[0]) if cached else None
+        kept = network.encode(inputs[0]) if frames == "onset kept" else None
 
     def step() -> None:
         with torch.inference_mode(), context():
-            if cached:
-                network.decode(reference, network.encode(inputs[1]), inputs[2])
-            else:
+            if frames == "together":
                 network(*inputs)
+            else:
+                network.decode(kept or network.encode(inputs[0]), network.encode(inputs[1]), inputs[2])
 
     return _capture(step) if captured else step
 
@@ -193,10 +194,11 @@ SHARED = (
 ROWS: dict[str, tuple[Row, ...]] = {
     "st_memm": (
         Row("PyTorch eager, attention without SDPA", "PyTorch", _torch(sdpa=False)),
+        Row("PyTorch eager, frames in turn, SDPA", "", _torch(frames="in turn")),
         Row("PyTorch eager, SDPA", "", _torch()),
         *SHARED,
-        Row("one more frame, PyTorch, onset kept", "", _torch(cached=True)),
-        Row("one more frame, PyTorch bf16, onset kept", "", _torch(cached=True, autocast="bfloat16")),
+        Row("one more frame, PyTorch, onset kept", "", _torch(frames="onset kept")),
+        Row("one more frame, PyTorch bf16, onset kept", "", _torch(frames="onset kept", autocast="bfloat16")),
         Row("one more frame, ONNX Runtime CPU, onset kept", "", lambda *a: onnx_cached_step(*a, "cpu")),
     ),
     "gam_mer": (Row("PyTorch eager", "PyTorch", _torch()), Row("PyTorch eager, SDPA", "", _no_sdpa), *SHARED),
