@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError
+from gammer_lightning.memory import keep_freed_memory
 
 
 class Verb(NamedTuple):
@@ -175,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv[0] in ("-V", "--version"):
         print(f"gammer-lightning {__version__}")
         return 0
+    keep_freed_memory()
     try:
         return run_verb(*find_verb(argv)) or 0
     except GammerError as error:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.memory import keep_freed_memory
 
 Step = Callable[[], object]
 SIDE, WARMUP = 256, 5
@@ -47,6 +48,7 @@ def torch_step(
     compiled: bool = False,
     captured: bool = False,
     frames: str = "together",
+    keeps_memory: bool = True,
 ) -> Step:
     """Return a step in PyTorch.
 
@@ -59,9 +61,12 @@ def torch_step(
         captured: Whether its kernels are replayed as one CUDA graph, without Python between them.
         frames: How ST-MEMM encodes them: ``"together"``, ``"in turn"``, or ``"onset kept"``, as on a video: a step is
             then one more frame.
+        keeps_memory: Whether the process keeps freed memory, as `gammer` does, or leaves that to the C library.
     """
     import torch
 
+    if keeps_memory:
+        keep_freed_memory()
     torch.set_num_threads(place.threads)
     network, inputs = _network(model, place)
     if not sdpa:
@@ -193,7 +198,8 @@ SHARED = (
 )
 ROWS: dict[str, tuple[Row, ...]] = {
     "st_memm": (
-        Row("PyTorch eager, attention without SDPA", "PyTorch", _torch(sdpa=False)),
+        Row("PyTorch eager, attention without SDPA", "PyTorch", _torch(sdpa=False, keeps_memory=False)),
+        Row("the same, freed memory kept", "", _torch(sdpa=False)),
         Row("PyTorch eager, frames in turn, SDPA", "", _torch(frames="in turn")),
         Row("PyTorch eager, SDPA", "", _torch()),
         *SHARED,

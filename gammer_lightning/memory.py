@@ -1,0 +1,21 @@
+"""What this process does with the memory that it frees."""
+
+import ctypes
+import sys
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES, BLOCK_BYTES = 2**30, 2**28
+"""How much free memory is kept, and up to which size blocks are kept."""
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step; nothing where there is no glibc.
+
+    By itself it returns large blocks to the system, now and then or at each step, and a network on the CPU waits for
+    every page to be given anew.
+
+    Source: mallopt(3).
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
+        mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+        mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
