@@ -9,7 +9,9 @@ from typing import Any, NamedTuple, NoReturn
 
 from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.memory import keep_freed_memory
+from gammer_lightning.processes import Terminated, sigterm_as_interrupt
 
 
 class Verb(NamedTuple):
@@ -166,7 +168,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gammer``.
 
     Returns:
-        The exit code: 0; 2 on a mistake the user can mend, 3 where memory is short, 130 if stopped by the user.
+        The exit code: 0; 2 on a mistake the user can mend, 3 where memory is short, 130 if stopped by the user, 143 by
+        SIGTERM.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     *words, last = argv or ["--help"]
@@ -178,13 +181,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     keep_freed_memory()
     try:
-        return run_verb(*find_verb(argv)) or 0
+        with sigterm_as_interrupt():
+            return run_verb(*find_verb(argv)) or 0
     except GammerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+        return _report(error)
+    except OSError as error:
+        return _report(_disk_error(error))
+    except KeyboardInterrupt as stop:
         print("stopped", file=sys.stderr)
-        return 130
+        return 143 if isinstance(stop, Terminated) else 130
+
+
+def _report(error: GammerError) -> int:
+    print(printable(without_passwords(f"error: {error}")), file=sys.stderr)
+    return error.exit_code
+
+
+def _disk_error(error: OSError) -> GammerError:
+    """Return the error of a file or folder that nothing nearer to it has explained."""
+    names = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+    return GammerError(
+        f"{names or 'the operating system'}: {error.strerror or error}",
+        "files and folders can be read, written and made where this command needs them",
+        "see that the path is meant, the disk has space and you may write there; then run the same command again",
+    )
 
 
 if __name__ == "__main__":

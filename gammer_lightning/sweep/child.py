@@ -1,16 +1,14 @@
 """One row as a process: the ordinary fit command in a run folder, what it logged, and how it ended."""
 
 import csv
-import ctypes
 import json
 import os
 import re
 import shlex
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import psutil
 
 from gammer_lightning.errors import GammerError, OutOfMemoryError
+from gammer_lightning.processes import end_with_parent, python_command
 from gammer_lightning.run_folder import LOG, RunFolder
 
 TRIAL_VARIABLE = "GAMMER_SWEEP_TRIAL"
@@ -28,8 +27,7 @@ CHUNK_ADVICE = "e.g. --model.member_chunk={}"
 """How a recognition run that is short of memory says what might fit."""
 PATIENCE = 10
 """How long processes may take to end when asked to, s."""
-PR_SET_PDEATHSIG = 1
-ENTRY = (sys.executable, "-m", "gammer_lightning.cli")
+ENTRY = tuple(python_command("-m", "gammer_lightning.cli"))
 
 
 class Child:
@@ -91,7 +89,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=environment | {"TQDM_MININTERVAL": "30"},  # a log is no terminal
                 start_new_session=True,
-                preexec_fn=_end_with_parent(),
+                preexec_fn=end_with_parent(),
             )
 
     @property
@@ -195,23 +193,3 @@ def _in_group(process: psutil.Process, leader: int) -> bool:
         return os.getpgid(process.pid) == leader and process.info["status"] != psutil.STATUS_ZOMBIE
     except ProcessLookupError:
         return False
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """Return what makes Linux kill the new process when this one dies, so that no row runs without a supervisor."""
-    if sys.platform != "linux":
-        return None
-    parent, libc = os.getpid(), ctypes.CDLL(None)
-
-    def ask_kernel() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask_kernel
-
-
-def end_with_my_parent() -> None:
-    """Make Linux kill this process when its parent dies: a row's other processes go with its first one."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -8,7 +8,8 @@ import pytorch_lightning as pl
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
-from gammer_lightning.sweep.child import PROGRESS, TRIAL_VARIABLE, end_with_my_parent
+from gammer_lightning.processes import end_with_my_parent
+from gammer_lightning.sweep.child import PROGRESS, TRIAL_VARIABLE
 
 
 def row_callbacks() -> list[pl.Callback]:
