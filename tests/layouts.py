@@ -16,6 +16,8 @@ CASME2_COUNTS = dict(others=99, disgust=63, happiness=32, repression=27, surpris
 SAMM_COUNTS = dict(
     Anger=57, Happiness=26, Other=26, Surprise=15, Contempt=12, Disgust=9, Fear=8, Sadness=6
 )  # fmt: skip
+CASME2_OBJECTIVE = {1: 25, 2: 15, 3: 99, 4: 26, 5: 20, 6: 1, 7: 69}
+SAMM_OBJECTIVE = {1: 24, 2: 13, 3: 20, 4: 8, 5: 3}
 SMIC_COUNTS = dict(negative=70, positive=51, surprise=43)
 
 
@@ -39,22 +41,27 @@ def write_book(path: Path, rows: Iterable[Iterable], title: str = "Sheet1", blan
 
 
 def casme2(root: Path, clips: Iterable[tuple], tree: str = "Cropped") -> None:
-    """Write clips of (subject, name, onset, apex, offset, units, emotion); frames are not padded."""
-    rows = [CASME2_HEADER]
-    for subject, name, onset, apex, offset, units, emotion in clips:
+    """Write clips of (subject, name, onset, apex, offset, units, emotion[, objective class]); frames are not padded."""
+    rows, classes = [CASME2_HEADER], [("Subject", "Filename", "Objective Class")]
+    for subject, name, onset, apex, offset, units, emotion, *objective in clips:
+        classes += [(int(subject), name, *objective)] * bool(objective)
         rows.append((subject, name, None, onset, apex, offset, None, units, emotion))
         prefix = "reg_img" if tree == "Cropped" else "img"
         numbers = {onset, offset, *([apex] if isinstance(apex, int) else []), onset + 1}
         frames(root / tree / f"sub{int(subject):02d}" / name, (f"{prefix}{n}.jpg" for n in numbers))
     write_book(root / "CASME2-coding-20140508.xlsx", rows)
+    if len(classes) > 1:
+        write_book(root / "CASME2-ObjectiveClasses.xlsx", classes)
 
 
 def samm(root: Path, clips: Iterable[tuple], digits: int = 5, tree: str = "SAMM") -> None:
-    """Write clips of (subject, name, onset, apex, offset, units, emotion) below thirteen rows of explanation."""
+    """Write clips as `casme2` takes them, of objective class 3 if none is given, below thirteen rows of explanation."""
     rows = [("Explanation",)] * 13 + [SAMM_HEADER]
-    for subject, name, onset, apex, offset, units, emotion in clips:
-        rows.append((subject, name, 1, onset, apex, offset, "", "Micro - 1/2", units, emotion, 3, None))
-        numbers = range(onset, onset + 3) if tree == "" else sorted({onset, apex, offset, 5739, 1105, 4945, 5130})
+    for subject, name, onset, apex, offset, units, emotion, *objective in clips:
+        row = (subject, name, 1, onset, apex, offset, "", "Micro - 1/2", units, emotion, *(objective or [3]), None)
+        rows.append(row)
+        keys = {number for number in (onset, apex, offset) if isinstance(number, int)}
+        numbers = range(onset, onset + 3) if tree == "" else sorted(keys | {5739, 1105, 4945, 5130})
         frames(root / tree / f"{int(subject):03d}" / name, (f"{subject}_{n:0{digits}d}.jpg" for n in numbers))
     write_book(root / "SAMM_Micro_FACS_Codes_v2.xlsx", rows, "MICRO_ONLY")
 
@@ -83,7 +90,8 @@ def published_casme2() -> list[tuple]:
     for subject, name, apex in (("04", "EP12_01f", "/"), ("05", "EP09_05f", 10)):
         index = next(i for i, clip in enumerate(clips) if clip[0] == subject and clip[6] == "disgust")
         clips[index][1], clips[index][3] = name, apex
-    return [tuple(clip) for clip in clips]
+    classes = [number for number, count in CASME2_OBJECTIVE.items() for _ in range(count)]
+    return [(*clip, number) for clip, number in zip(clips, classes, strict=True)]
 
 
 def published_samm() -> list[tuple]:
@@ -93,7 +101,8 @@ def published_samm() -> list[tuple]:
     for index, emotion in enumerate(emotions):
         subject = _samm_subject(index, emotion)
         clips.append((f"{subject:03d}", f"{subject:03d}_{index}_1", 100, 105, 110, "4+7", emotion))
-    return clips
+    classes = iter([number for number, count in SAMM_OBJECTIVE.items() for _ in range(count)])
+    return [(*clip, next(classes, 7) if int(clip[0]) < 22 else 7) for clip in clips]  # of 21 subjects
 
 
 def _samm_subject(index: int, emotion: str) -> int:

@@ -1,6 +1,7 @@
-"""FACS action units as the data sets annotate them, and the objective classes made of them."""
+"""FACS action units as the data sets annotate them, and objective classes, published or made of them."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,14 @@ from gammer_lightning.data.clips import Clip
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.recogniser import UNITS
 
-UNIT = re.compile(r"(?:au)?\s*([lr]?)\s*(\d{1,2})\s*([a-e]?)\s*(\??)", re.IGNORECASE)
+SIDE = "[LRATB]"
+"""Left, right, asymmetric, top, bottom."""
+UNIT = re.compile(rf"(?:AU)?\s*({SIDE}?)\s*0?([1-9][0-9]?)\s*([A-E]?)([LR]?)\s*(\??)")
+OTHER_SIDE = re.compile(rf"(?<![A-Z0-9])({SIDE})\s*(?:/|OR)\s*({SIDE})\s*[)\]]?\s*([0-9]{{1,2}})")
+"""``L/R14`` and ``(L or R) 14``."""
+REFERENCE = re.compile(rf"(?<![A-Z])REF\s*\([^()]*\)(?=\s*{SIDE}?\s*[0-9])")
+ALTERNATIVE = re.compile(r"[/()\[\]]|(?<![A-Z])(?:OR|REF)(?![A-Z])")
+REMARK = re.compile(r"[A-Z][A-Z .'-]{2,}")
 
 
 class ActionUnit(NamedTuple):
@@ -18,8 +26,8 @@ class ActionUnit(NamedTuple):
 
     Attributes:
         number: FACS number, e.g. 12 for the lip corner puller.
-        side: ``"L"`` or ``"R"`` where only that side of the face moves, else empty.
-        certain: False for a unit with a question mark, and for both sides of an "or".
+        side: ``"L"``, ``"R"``, ``"A"`` (asymmetric), ``"T"`` (top) or ``"B"`` (bottom) as annotated, else empty.
+        certain: False for a unit with a question mark, in brackets or ``ref``, and for each alternative of an "or".
     """
 
     number: int
@@ -28,30 +36,69 @@ class ActionUnit(NamedTuple):
 
 
 def parse_action_units(text: str) -> tuple[ActionUnit, ...]:
-    """Parse an annotation such as ``4+L10``, ``R14``, ``AU12A``, ``12 or 14``, ``7?``; ``?`` alone is no unit.
+    """Parse an annotation such as ``4+L10``, ``AU12A`` (intensity A), ``7?``; ``?`` alone is no unit.
+
+    ``12 or 14``, ``12/14``, ``12 (14)`` and ``L/R14`` are alternatives, each of them returned; ``ref(4)`` is unit 4,
+    and ``ref(4) 12`` unit 12. Words after a ``+`` are no units (see `remarks`).
+
+    Source: the key above SAMM's table, and the cells of the tables of CASME II and SAMM.
 
     Raises:
-        GammerError: If something in it is no action unit.
+        GammerError: If something else is in it.
     """
-    units = []
-    for part in re.split(r"[+,;&]", text.strip()):
-        alternatives = re.split(r"\s+or\s+", part.strip(), flags=re.IGNORECASE)
-        for alternative in filter(None, (a.strip() for a in alternatives)):
-            if alternative in "?/-":
+    return _parse(text)[0]
+
+
+def remarks(text: str) -> tuple[str, ...]:
+    """Return the words after a ``+`` that are no units, in capitals, e.g. ``SOFT FOCUS`` of ``4+soft focus``.
+
+    Raises:
+        GammerError: As `parse_action_units`.
+    """
+    return _parse(text)[1]
+
+
+def _parse(text: str) -> tuple[tuple[ActionUnit, ...], tuple[str, ...]]:
+    cell = REFERENCE.sub("", unicodedata.normalize("NFKC", text).upper())
+    cell = OTHER_SIDE.sub(r"\1\3/\2\3", cell)
+    units, words = [], []
+    for index, part in enumerate(re.split(r"[+,;&]", cell)):
+        alternatives = [alternative.strip() for alternative in ALTERNATIVE.split(part)]
+        for alternative in alternatives:
+            if alternative in ("", "?", "-"):
                 continue
-            match = UNIT.fullmatch(alternative)
-            if not match:
+            if match := UNIT.fullmatch(alternative):
+                certain = len(alternatives) == 1 and not match[5]
+                units.append(ActionUnit(int(match[2]), match[1] or match[4], certain))
+            elif index and REMARK.fullmatch(alternative):
+                words.append(alternative)
+            else:
                 raise GammerError(
-                    f"action unit {alternative!r} in {text!r}",
-                    "action units are numbers with an optional L or R, joined by +, e.g. 4+L10",
+                    f"action unit {alternative[:40]!r} in {text[:80]!r}",
+                    "action units are numbers, perhaps with a side (L, R, A, T, B) before and an intensity (A to E) "
+                    "after, joined by + or, as alternatives, by / or `or`",
                     "correct the cell of the coding workbook",
                 )
-            units.append(ActionUnit(int(match[2]), match[1].upper(), not match[4] and len(alternatives) == 1))
-    return tuple(units)
+    return tuple(units), tuple(words)
+
+
+def unit_faults(clips: Sequence[Clip]) -> dict[str, str]:
+    """Return what is wrong with the action units of each clip that has unreadable ones, by its key."""
+    faults = {}
+    for clip in clips:
+        try:
+            parse_action_units(clip.action_units)
+        except GammerError as error:
+            faults[clip.key] = error.what
+    return faults
 
 
 def unit_matrix(clips: Sequence[Clip]) -> np.ndarray:
-    """Return which units each clip is annotated with, of whichever side: float32 ``(n, U)``, 1 or 0."""
+    """Return which units each clip is annotated with, of whichever side: float32 ``(n, U)``, 1 or 0.
+
+    Raises:
+        GammerError: If those of a clip cannot be read.
+    """
     shown = [{unit.number for unit in parse_action_units(clip.action_units)} for clip in clips]
     return np.array([[unit in units for unit in UNITS] for units in shown], np.float32).reshape(-1, len(UNITS))
 
@@ -73,6 +120,28 @@ _CLASS_OF = {
 }
 
 
+CLASS_NAMES = ("I", "II", "III", "IV", "V", "VI", "VII")
+
+
 def objective_class(action_units: str) -> str:
-    """Return the objective class ``"I"`` to ``"VII"`` of annotated action units, whatever their sides."""
+    """Return the objective class ``"I"`` to ``"VII"`` derived from annotated action units, whatever their sides.
+
+    Raises:
+        GammerError: As `parse_action_units`.
+    """
     return _CLASS_OF.get(frozenset(unit.number for unit in parse_action_units(action_units)), "VII")
+
+
+def published_class(text: str, clip: str) -> str:
+    """Return the objective class of a table's cell, ``"I"`` to ``"VII"``; empty for an empty cell.
+
+    Raises:
+        GammerError: If the cell holds anything else than 1 to 7 or I to VII.
+    """
+    if text in ("", *CLASS_NAMES):
+        return text
+    if not re.fullmatch("[1-7]", text):
+        raise GammerError(
+            f"the objective class of {clip} is {text[:40]!r}", "it is 1 to 7, or I to VII", "correct the workbook"
+        )
+    return CLASS_NAMES[int(text) - 1]

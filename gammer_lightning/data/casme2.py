@@ -6,19 +6,32 @@ Source: Yan et al., CASME II, PLoS ONE 2014.
 from functools import partial
 from pathlib import Path
 
+from gammer_lightning.data.action_units import published_class
 from gammer_lightning.data.clips import Clip, collect, list_frames, wrong_root
-from gammer_lightning.data.workbooks import annotated_apex, find_workbook, frame_number, read_workbook
+from gammer_lightning.data.workbooks import (
+    COLUMNS,
+    OBJECTIVE,
+    annotated_apex,
+    find_workbook,
+    frame_number,
+    names_of,
+    read_workbook,
+    workbooks,
+)
 from gammer_lightning.errors import GammerError
 
 FRAME_FOLDERS = ("Cropped", "CASME2_RAW_selected")
 """Where the frames are, best first."""
 WORKBOOK = "CASME2-coding*.xlsx"
+OBJECTIVE_WORKBOOK = "CASME2-ObjectiveClasses*.xlsx"
+"""Columns Subject, Filename, Objective Class (1 to 7); beside the coding workbook in many copies."""
 
 
 def read_casme2(root: str | Path, dataset: str = "casme2", problems: list[GammerError] | None = None) -> list[Clip]:
     """Read every annotated clip, in the order of the workbook.
 
-    An apex of ``/``, and one that is the onset itself, counts as not annotated.
+    An apex of ``/``, and one that is the onset itself, counts as not annotated. Objective classes are those of
+    ``CASME2-ObjectiveClasses.xlsx``, where it is there, or of a column of the coding workbook.
 
     Args:
         root: Folder with ``Cropped/`` (preferred) or ``CASME2_RAW_selected/`` and the coding workbook.
@@ -37,12 +50,22 @@ def read_casme2(root: str | Path, dataset: str = "casme2", problems: list[Gammer
             f"{' or '.join(FRAME_FOLDERS)} and {WORKBOOK}",
             f"point data.roots at CASME II, or make the embedded set: gammer data synthesize --out {root}",
         )
-    records = read_workbook(find_workbook(root, WORKBOOK))
+    records = _with_objective_classes(read_workbook(find_workbook(root, WORKBOOK)), root)
     return collect([partial(_read_clip, frames, dataset, record) for record in records], problems)
 
 
+def _with_objective_classes(records: list[dict[str, str]], root: Path) -> list[dict[str, str]]:
+    if not workbooks(root, OBJECTIVE_WORKBOOK):
+        return records
+    columns = {field: COLUMNS[field] for field in ("subject", "name")} | OBJECTIVE
+    table = read_workbook(find_workbook(root, OBJECTIVE_WORKBOOK), columns, {})
+    classes = {(row["subject"].zfill(2), row["name"]): row["objective"] for row in table}
+    keys = ((record["subject"].zfill(2), record["name"]) for record in records)
+    return [r | {"objective": classes.get(key, r["objective"])} for r, key in zip(records, keys, strict=True)]
+
+
 def _read_clip(folder: Path, dataset: str, record: dict[str, str]) -> Clip:
-    subject, name = record["subject"].removeprefix("sub").zfill(2), record["name"]
+    subject, name = names_of(record, 2)
     where = f"sub{subject}/{name}"
     onset, offset = (frame_number(record, field, where) for field in ("onset", "offset"))
     apex, notes = annotated_apex(record, onset, where)
@@ -50,5 +73,8 @@ def _read_clip(folder: Path, dataset: str, record: dict[str, str]) -> Clip:
     frames, numbers = list_frames(folder / f"sub{subject}" / name)
     units, emotion = record["units"], record["emotion"].lower()
     tight = folder.name == FRAME_FOLDERS[0]
-    clip = Clip(dataset, subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, tight, notes)
+    objective = published_class(record["objective"], where)
+    clip = Clip(
+        dataset, subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, tight, notes, objective
+    )
     return clip.check()

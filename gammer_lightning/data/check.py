@@ -1,6 +1,5 @@
 """``gammer data check``: whether a data set on disk is whole, and what in it would change a result."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,13 +11,14 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from gammer_lightning.data.class_sets import NAMES, canonical, class_labels
-from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.action_units import objective_class, remarks, unit_faults
+from gammer_lightning.data.class_sets import canonical, class_set_sizes, clips_without_class
+from gammer_lightning.data.clips import Clip, is_junk
 from gammer_lightning.data.datasets import DATASETS
 from gammer_lightning.data.faces import find_face
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, read_image, replacing
+from gammer_lightning.files import content_hash, read_image, replacing, write_json
 
 SHOWN = 10  # lines of one kind on the terminal; the JSON has all
 THUMBNAIL = 240  # px
@@ -92,9 +92,13 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     for clip in clips:
         subjects[clip.subject][canonical(clip.emotion)] += 1
     emotions = sum(subjects.values(), Counter())
-    report = Report(name, str(root), len(clips), subjects, emotions, _class_sets(clips))
+    report = Report(name, str(root), len(clips), subjects, emotions, class_set_sizes(clips, name))
+    faults = unit_faults(clips)
     report.problems = {
         "clips that cannot be used": [error.what for error in errors],
+        "action units that cannot be read, needed for class set objective": [
+            f"{clip.key}: {faults[clip.key]}" for clip in clips_without_class(clips) if clip.key in faults
+        ],
         "other numbers than expected": _unexpected(report),
         "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in found if f.unreadable],
         "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in found if len(f.sizes) > 1],
@@ -103,6 +107,19 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     }
     report.notes = {
         "annotations corrected or left out": [note for clip in clips for note in clip.notes],
+        "action units that cannot be read, needed by networks that learn them": [
+            f"{clip.key}: {faults[clip.key]}" for clip in clips if clip.key in faults and clip.objective_class
+        ],
+        "words among action units, which do not count": [
+            f"{clip.key}: {', '.join(words)} in {clip.action_units!r}"
+            for clip in clips
+            if clip.key not in faults and (words := remarks(clip.action_units))
+        ],
+        "objective classes derived from action units, since none is published with the data": [
+            f"{clip.key}: {clip.action_units} is {objective_class(clip.action_units)}"
+            for clip in clips_without_class(clips)
+            if clip.key not in faults and "objective" in DATASETS[name].class_sets
+        ],
         "folders without a row": _without_row(clips),
         "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in found if f.dropped],
         "faces assumed in tight crops": [f.key for f in found if f.assumed],
@@ -147,17 +164,6 @@ def _face(clip: Clip, onset: np.ndarray | None) -> tuple[str, bool]:
         return error.what, False
 
 
-def _class_sets(clips: Sequence[Clip]) -> dict[str, tuple[int, int]]:
-    counts = {}
-    for name in NAMES:
-        try:
-            kept = class_labels(clips, name)[0]
-        except GammerError:
-            continue  # a class set that this data set does not have
-        counts[name] = len(kept), len({clip.subject for clip in kept})
-    return counts
-
-
 def _unexpected(report: Report) -> list[str]:
     return [
         f"{what}: {found}, {wanted} expected" for what, found, wanted in _counts(report) if wanted not in (found, "")
@@ -171,7 +177,8 @@ def _counts(report: Report) -> list[tuple[str, str, str]]:
     rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(known)]
     rows += [("all clips", report.clips, sum(expected.emotions.values()))]
     rows += [("subjects", len(report.subjects), expected.subjects)]
-    for name, found in report.class_sets.items():
+    for name in report.class_sets | expected.class_sets:
+        found = report.class_sets.get(name, (0, 0))
         kinds = zip(("clips", "subjects"), found, expected.class_sets.get(name, ("", "")), strict=True)
         rows += [(f"class set {name}, {kind}", count, wanted) for kind, count, wanted in kinds]
     return [(what, str(found), str(wanted) if expected.emotions else "") for what, found, wanted in rows]
@@ -188,6 +195,7 @@ def _without_row(clips: Sequence[Clip]) -> list[str]:
     """Return folders beside those of the clips that no clip is read from."""
     used = {clip.frames[0].parent for clip in clips}
     beside = {folder for path in {folder.parent for folder in used} for folder in path.iterdir() if folder.is_dir()}
+    beside = {folder for folder in beside if not is_junk(folder.name)}
     return sorted(str(folder) for folder in beside - used)
 
 
@@ -207,8 +215,7 @@ def _draw_onsets(clips: Sequence[Clip], path: Path) -> None:
 
 def write_report(report: Report, path: Path) -> None:
     """Write all of a report as JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(vars(report), indent=1, ensure_ascii=False) + "\n")
+    write_json(path, vars(report))
 
 
 def report_text(report: Report) -> str:

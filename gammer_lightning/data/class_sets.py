@@ -1,15 +1,15 @@
 """Class sets: which clips an evaluation keeps, and the class of each."""
 
+import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import pandas as pd
-import yaml
-
-from gammer_lightning.data.action_units import objective_class
+from gammer_lightning.data.action_units import objective_class, unit_faults
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import read_text, read_yaml
 
 NEGATIVE = ("repression", "anger", "contempt", "disgust", "fear", "sadness", "negative")
 THREE = {"negative": NEGATIVE, "positive": ("happiness", "positive"), "surprise": ("surprise",)}
@@ -26,6 +26,8 @@ NOT_IN_MEGC_EMOTIONS = {"casme2": ("sadness", "fear")}
 
 NAMES = ("three", "five", "objective")
 Rule = Callable[[Clip], str | None]
+LISTED = ("casme2", "samm", "smic", "microfaces")
+"""Databases that a clip list may name."""
 
 
 def class_labels(
@@ -36,10 +38,11 @@ def class_labels(
     Args:
         clips: Clips of any data sets and emotions.
         class_set: ``"three"`` (negative, positive, surprise, by the rule of MEGC 2019), ``"five"`` (those of the
-            paper, which differ between CASME II and SAMM), ``"objective"`` (classes I to V of Davison et al. 2018, by
-            action units), or a YAML file of your own: ``class: [emotion, ...]``.
-        clip_list: Official list of MEGC 2019 (CSV without header: database, subject, clip, label 0 to 2), where the
-            class set is ``"three"``: its clips are kept instead.
+            paper, which differ between CASME II and SAMM), ``"objective"`` (classes I to V of Davison et al. 2018, as
+            published with the data set, else derived from action units; a clip without the one whose units cannot
+            be read is left out), or a YAML file of your own: ``class: [emotion, ...]``.
+        clip_list: Official list of MEGC 2019 (CSV: database, subject, clip, label 0 to 2; perhaps a header row), where
+            the class set is ``"three"``: its clips are kept instead.
 
     Returns:
         The kept clips in their order, their labels, and the class names that the labels index.
@@ -73,10 +76,10 @@ def _rule(clips: Sequence[Clip], class_set: str) -> tuple[tuple[str, ...], Rule]
         names = _five_names({clip.dataset for clip in clips})
         return names, lambda clip: name if (name := canonical(clip.emotion)) in names else None
     if class_set == "objective":
-        return OBJECTIVE, _objective
+        return OBJECTIVE, _objective_rule(clips)
     mapping = _read_mapping(Path(class_set))
     of_emotion = {emotion: name for name, emotions in mapping.items() for emotion in emotions}
-    return tuple(mapping), lambda clip: of_emotion.get(clip.emotion)
+    return tuple(mapping), lambda clip: of_emotion.get(canonical(clip.emotion))
 
 
 def check_class_set(class_set: str) -> None:
@@ -115,25 +118,76 @@ def _five_names(datasets: set[str]) -> tuple[str, ...]:
     return sets.pop()
 
 
-def _objective(clip: Clip) -> str | None:
-    name = objective_class(clip.action_units)
-    return name if name in OBJECTIVE else None
+def _objective_rule(clips: Sequence[Clip]) -> Rule:
+    lacking = {clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units or c.objective_class}
+    if lacking or not clips:
+        raise GammerError(
+            f"class set objective for {', '.join(sorted(lacking)) or 'no clips'}",
+            "it needs objective classes or action units, of which SMIC has none",
+            "set data.class_set to three",
+        )
+    faults = unit_faults(clips)
+
+    def objective(clip: Clip) -> str | None:
+        if not clip.objective_class and clip.key in faults:
+            return None
+        name = clip.objective_class or objective_class(clip.action_units)
+        return name if name in OBJECTIVE else None
+
+    return objective
+
+
+def clips_without_class(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips without a published objective class, which is derived from their action units."""
+    return [clip for clip in clips if not clip.objective_class and clip.action_units]
+
+
+def class_set_notes(clips: Sequence[Clip], class_set: str) -> list[str]:
+    """Say how many objective classes of each data set are derived, and which clips are left out as unreadable.
+
+    Args:
+        clips: All clips of the data sets.
+        class_set: As in `class_labels`; others than ``"objective"`` have nothing to say.
+    """
+    if class_set != "objective":
+        return []
+    faults, of_dataset = unit_faults(clips_without_class(clips)), Counter(clip.dataset for clip in clips)
+    return [
+        f"{dataset}: of {of_dataset[dataset]} objective classes, {count} are not published with the data but derived "
+        "from action units"
+        for dataset, count in Counter(clip.dataset for clip in clips_without_class(clips)).items()
+    ] + [f"{key} is left out: {fault}" for key, fault in faults.items()]
+
+
+def class_set_sizes(clips: Sequence[Clip], dataset: str) -> dict[str, tuple[int, int]]:
+    """Return how many clips and subjects each class set keeps that the data set can have.
+
+    Args:
+        clips: Clips of one data set.
+        dataset: Its name.
+    """
+    has_units = any(clip.action_units or clip.objective_class for clip in clips)
+    names = ["three"] + ["five"] * (dataset in FIVE) + ["objective"] * has_units
+    sizes = {}
+    for name in names if clips else ():
+        _, rule = _rule(clips, name)
+        labelled = [clip for clip in clips if rule(clip) is not None]
+        sizes[name] = len(labelled), len({clip.subject for clip in labelled})
+    return sizes
 
 
 def _read_mapping(path: Path) -> dict[str, list[str]]:
-    try:
-        mapping = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GammerError(f"class set {path} cannot be read: {error}", "it is a YAML file", "mend it") from error
+    mapping = read_yaml(path)
     lists = isinstance(mapping, dict) and all(isinstance(value, list) and value for value in mapping.values())
-    emotions = [str(emotion).lower() for value in mapping.values() for emotion in value] if lists else []
-    if not lists or len(mapping) < 2 or len(set(emotions)) < len(emotions):
+    classes = {str(k): {canonical(str(e).lower()): None for e in v} for k, v in mapping.items()} if lists else {}
+    emotions = [emotion for value in classes.values() for emotion in value]
+    if len(classes) < 2 or len(set(emotions)) < len(emotions):
         raise GammerError(
-            f"class set {path} holds {mapping!r}",
+            f"class set {path} holds {str(mapping)[:200]}",
             "it maps two classes or more to lists of emotions, each emotion once, e.g. positive: [happiness]",
             "mend the file",
         )
-    return {str(name): [str(emotion).lower() for emotion in value] for name, value in mapping.items()}
+    return {name: list(value) for name, value in classes.items()}
 
 
 def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str, ...], rule: Rule) -> list[Clip]:
@@ -154,15 +208,25 @@ def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str,
 
 
 def _read_list(path: Path) -> dict[tuple[str, str, str], int]:
-    try:
-        table = pd.read_csv(path, header=None, dtype=str)
-        return {_list_key(*row[:3]): int(row[3]) for row in table.itertuples(index=False)}
-    except (OSError, ValueError, IndexError, TypeError) as error:
-        raise GammerError(
-            f"the clip list {path} cannot be read: {error}",
-            "a CSV without header: database, subject, clip, label 0, 1 or 2",
-            "copy the official file of MEGC 2019 again",
-        ) from error
+    """Return the label of each clip of a list, with or without a header row, byte order mark and carriage returns."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines())]
+    labels: dict[tuple[str, str, str], int] = {}
+    for number, row in enumerate(rows, 1):
+        is_header = number == 1 and len(row) > 3 and not re.search(r"\d", row[1] + row[3])
+        if is_header or not any(row):
+            continue
+        database = re.sub(r"[^a-z0-9]", "", row[0].lower()).replace("casmeii", "casme2").removesuffix("hs")
+        key = _list_key(database, *row[1:3]) if len(row) > 3 else ("", "", "")
+        if database not in LISTED or not all(key) or row[3] not in ("0", "1", "2") or labels.get(key, row[3]) != row[3]:
+            raise GammerError(
+                f"row {number} of the clip list {path} is {','.join(row)[:80]!r}",
+                f"database ({', '.join(LISTED)}), subject, clip, and label 0, 1 or 2; no clip twice with other labels",
+                "copy the official file of MEGC 2019 again",
+            )
+        labels[key] = row[3]
+    if not labels:
+        raise GammerError(f"the clip list {path} names no clip", "a clip in each row", "copy the official file again")
+    return {key: int(label) for key, label in labels.items()}
 
 
 def _list_key(dataset: str, subject: str, name: str) -> tuple[str, str, str]:

@@ -1,13 +1,19 @@
 """The record of one micro-expression clip and its frames on disk, the same for every data set."""
 
+import glob
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import check_name
 
 FRAME_NAME = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)$", re.IGNORECASE)
+LATEST_OFFSET = 1000
+"""How many frames an offset may lie behind the last frame that is there: tables have a few too many, and some copies
+of a data set hold key frames only; more is a slip of the keyboard."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,14 @@ class Clip:
         offset: Absolute number of the offset frame.
         action_units: FACS action units as annotated, e.g. ``"4+L10"`` (see `parse_action_units`).
         emotion: Emotion as annotated, in lower case.
-        apex_origin: ``"annotated"``, ``"spotted"`` or ``"middle"``; ``"none"`` where the apex is None.
+        apex_origin: ``"annotated"``, ``"spotted"``, ``"middle"``, or whose estimate stands where the table has none,
+            e.g. ``"estimate of MEB"``; ``"none"`` where the apex is None.
         cropped: Whether the frames are tight crops of a face, in which a detector may find none.
         notes: What was corrected or taken otherwise than annotated, a sentence each.
+        objective_class: ``"I"`` to ``"VII"`` as published with the data set; empty where none is.
+
+    Raises:
+        GammerError: If data set, subject or name is no single path component: files are written below them.
     """
 
     dataset: str
@@ -44,6 +55,11 @@ class Clip:
     apex_origin: str = "annotated"
     cropped: bool = False
     notes: tuple[str, ...] = ()
+    objective_class: str = ""
+
+    def __post_init__(self):
+        for field in ("dataset", "subject", "name"):
+            check_name(getattr(self, field), f"the {field} of a clip")
 
     @property
     def key(self) -> str:
@@ -65,7 +81,9 @@ class Clip:
         return self.frames[self.numbers.index(number)]
 
     def check(self) -> "Clip":
-        """Return the clip itself if onset, apex and offset are in order and their frames exist.
+        """Return the clip itself if onset, apex and offset are in order, and frames of onset and apex exist.
+
+        The offset may lie up to `LATEST_OFFSET` frames behind the last frame.
 
         Raises:
             GammerError: If they are not.
@@ -79,18 +97,40 @@ class Clip:
         for number in (self.onset, self.apex):
             if number is not None:
                 self.frame(number)
+        if self.offset > self.numbers[-1] + LATEST_OFFSET:
+            raise GammerError(
+                f"clip {self.key}: offset {self.offset:,}, but its frames end at {self.numbers[-1]}",
+                f"an offset lies at most {LATEST_OFFSET} frames behind the last frame",
+                "correct its row in the coding workbook, or copy its frames again",
+            )
         return self
+
+
+class MissingFolder(GammerError):
+    """A clip's row has no folder of frames.
+
+    Args:
+        folder: ``frames/subject/clip``.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        super().__init__(
+            f"no clip folder {folder}",
+            "every row of the coding workbook has a folder of frames",
+            "copy the folder, or delete its row from the coding workbook",
+        )
 
 
 def wrong_root(root: Path, expected: str, get: str) -> GammerError:
     """Say what was expected below a data set's folder, and what is there."""
-    there = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
-    shown = ", ".join(there[:8]) + (f" and {len(there) - 8} more" if len(there) > 8 else "")
-    return GammerError(
-        f"no clips in {root}, " + (f"which holds {shown or 'nothing'}" if root.is_dir() else "which is no folder"),
-        f"it holds {expected}",
-        get,
-    )
+    there = f"which {_holds(root)}" if root.is_dir() else "which is no folder"
+    return GammerError(f"no clips in {root}, {there}", f"it holds {expected}", get)
+
+
+def _holds(folder: Path) -> str:
+    there = sorted(path.name for path in folder.iterdir() if not is_junk(path.name))
+    return f"holds {', '.join(there[:8]) or 'nothing'}" + (f" and {len(there) - 8} more" if len(there) > 8 else "")
 
 
 def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | None) -> list[Clip]:
@@ -101,9 +141,11 @@ def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | N
         problems: Takes the errors of clips that cannot be built; None raises the first.
 
     Raises:
-        GammerError: If a clip cannot be built, or two have one name.
+        GammerError: If a clip cannot be built, or two have one name; whatever ``problems`` is, if no clip has its
+            folder, since then the layout is at fault.
     """
     built: dict[str, Clip] = {}
+    errors: list[GammerError] = []
     for build in clips:
         try:
             clip = build()
@@ -115,34 +157,75 @@ def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | N
                 )
             built[clip.key] = clip
         except GammerError as error:
-            if problems is None:
-                raise
-            problems.append(error)
+            errors.append(error)
+    missing = [error for error in errors if isinstance(error, MissingFolder)]
+    if not built and len(missing) > 1 and len(missing) == len(errors):
+        raise _wrong_layout([error.folder for error in missing])
+    if problems is None and errors:
+        raise errors[0]
+    if problems is not None:
+        problems += errors
     return list(built.values())
 
 
+def _wrong_layout(folders: Sequence[Path]) -> GammerError:
+    """Say that no clip has its folder ``frames/subject/clip``, and where those are, if they are below ``frames``."""
+    first, frames = folders[0], folders[0].parents[1]
+    clip = glob.escape(f"{first.parent.name}/{first.name}")
+    deeper = next((path.parents[1] for depth in ("*/", "*/*/") for path in frames.glob(depth + clip)), None)
+    return GammerError(
+        f"none of the {len(folders)} clips has its folder: no {first}"
+        + (f", but there is {deeper / first.parent.name / first.name}" if deeper else f"; {_holds(frames)}"),
+        f"{frames} holds {first.parent.name}/{first.name} and so on, as the coding workbook names them",
+        f"move what {deeper} holds into {frames}" if deeper else "point data.roots at the folder of the data set",
+    )
+
+
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is no part of a data set but left by an operating system: ``._img46.jpg``, ``__MACOSX``.
+
+    Files that cannot be frames by their suffix (``Thumbs.db``, ``desktop.ini``) need no mention.
+    """
+    return name.startswith((".", "__MACOSX"))
+
+
 def list_frames(folder: Path) -> tuple[tuple[Path, ...], tuple[int, ...]]:
-    """Return the image files of a clip folder and their frame numbers, in numeric order.
+    """Return the image files of a clip folder and their frame numbers, in numeric order; dot files are no frames.
 
     Raises:
-        GammerError: If the folder is missing or holds fewer than two frames.
+        GammerError: If the folder is missing, cannot be read or holds fewer than two frames, or two files have the
+            same frame number.
     """
-    found = [(int(match[1]), path) for path in _files(folder) if (match := FRAME_NAME.search(path.name))]
-    if len(found) < 2:
+    if not folder.is_dir():
+        raise MissingFolder(folder)
+    files: dict[int, Path] = {}
+    for path in sorted(_files(folder)):
+        match = FRAME_NAME.search(path.name)
+        if not match:
+            continue
+        number = int(match[1])
+        if number in files:
+            raise GammerError(
+                f"{files[number]} and {path.name} are both frame {number}",
+                "each frame number stands once in a clip folder",
+                "delete the one that is no frame of this clip",
+            )
+        files[number] = path
+    if len(files) < 2:
         raise GammerError(
-            f"clip folder {folder} holds {len(found)} frame(s)",
+            f"clip folder {folder} holds {len(files)} frame(s)",
             "a clip needs an onset and an apex, so two frames or more (.jpg, .png, .bmp)",
             "copy its frames again, or delete its row from the coding workbook",
         )
-    numbers, paths = zip(*sorted(found), strict=True)
+    numbers, paths = zip(*sorted(files.items()), strict=True)
     return paths, numbers
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / entry.name for entry in entries if not is_junk(entry.name) and entry.is_file()]
+    except OSError as error:
         raise GammerError(
-            f"no clip folder {folder}",
-            "every row of the coding workbook has a folder of frames",
-            "copy the folder, or delete its row from the coding workbook",
-        )
-    return list(folder.iterdir())
+            f"clip folder {folder} cannot be read: {error.strerror}", "its frames are read", "mend its permissions"
+        ) from error

@@ -110,7 +110,8 @@ def apex_command(arguments: argparse.Namespace) -> None:
     from gammer_lightning.data.apex import apex_errors
     from gammer_lightning.data.datasets import read_datasets
 
-    clips = [clip for clip in read_datasets({arguments.dataset: arguments.root}) if clip.apex is not None]
+    clips = read_datasets({arguments.dataset: arguments.root})
+    clips = [clip for clip in clips if clip.apex_origin == "annotated"]
     if not clips:
         raise GammerError(
             f"{arguments.dataset} has no annotated apex",

@@ -42,10 +42,10 @@ DATASETS = {
         "CASME II",
         read_casme2,
         "sign the licence agreement of the Institute of Psychology, Chinese Academy of Sciences (Xiaolan Fu), for "
-        "CASME2-coding-20140508.xlsx and Cropped/ (or CASME2_RAW_selected/)",
+        "CASME2-coding-20140508.xlsx, CASME2-ObjectiveClasses.xlsx and Cropped/ (or CASME2_RAW_selected/)",
         dict(others=99, disgust=63, happiness=32, repression=27, surprise=25, sadness=7, fear=2),
         26,
-        {"five": (246, 26), "three": (145, 24)},
+        {"five": (246, 26), "three": (145, 24), "objective": (185, 26)},
     ),
     "samm": Dataset(
         "SAMM",
@@ -54,7 +54,7 @@ DATASETS = {
         "SAMM_Micro_FACS_Codes_v2.xlsx and the folders 006, 007, ...",
         dict(anger=57, happiness=26, others=26, surprise=15, contempt=12, disgust=9, fear=8, sadness=6),
         29,
-        {"five": (136, 27), "three": (133, 28)},
+        {"five": (136, 27), "three": (133, 28), "objective": (68, 21)},
     ),
     "smic": Dataset(
         "SMIC-HS",

@@ -14,10 +14,10 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from gammer_lightning.data.action_units import unit_matrix
+from gammer_lightning.data.action_units import unit_faults, unit_matrix
 from gammer_lightning.data.apex import METHODS, with_apexes
 from gammer_lightning.data.augment import PhotometricAugmentation
-from gammer_lightning.data.class_sets import check_class_set, class_labels
+from gammer_lightning.data.class_sets import check_class_set, class_labels, class_set_notes
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.datasets import read_datasets
 from gammer_lightning.data.faces import cut_patches
@@ -146,7 +146,7 @@ class MagnifiedClips(pl.LightningDataModule):
         clips, _, _ = self._read_clips()
         h = self.hparams
         report = premagnify(clips, self.alphas, h.magnifier, h.cache, workers=h.num_workers)
-        print("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
+        print("\n".join([*self._class_notes, *(note for clip in clips for note in clip.notes), str(report)]))
         if not self.shows_patches:
             compute_inputs(self._face_clips(self._entries(clips)), h.input, h.size)
 
@@ -158,13 +158,13 @@ class MagnifiedClips(pl.LightningDataModule):
         return [FaceClip(entry, alpha) for entry in entries for alpha in self._used_alphas()]
 
     def refuse_without_action_units(self, network: str) -> None:
-        """Refuse data sets whose clips are not annotated with action units.
+        """Refuse data sets whose clips are not annotated with action units, and clips whose units cannot be read.
 
         Args:
             network: What needs them.
 
         Raises:
-            GammerError: Naming the data sets.
+            GammerError: Naming the data sets, or the clips.
         """
         clips, _, _ = self._labelled
         if lacking := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
@@ -172,6 +172,13 @@ class MagnifiedClips(pl.LightningDataModule):
                 f"{', '.join(lacking)} has no action units",
                 f"{network} learns them with the classes",
                 "leave the data set out of data.roots, or choose another model.network",
+            )
+        if faults := unit_faults(clips):
+            shown = "; ".join(f"{key}: {fault}" for key, fault in list(faults.items())[:5])
+            raise GammerError(
+                f"the action units of {len(faults)} clips cannot be read: {shown}",
+                f"{network} learns the action units of every clip with the classes",
+                "correct these cells of the coding workbook, or choose another model.network",
             )
 
     def annotated(self) -> tuple[list[str], list[int], tuple[str, ...]]:
@@ -187,8 +194,9 @@ class MagnifiedClips(pl.LightningDataModule):
 
     @cached_property
     def _labelled(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
-        h = self.hparams
-        return class_labels(read_datasets(h.roots), h.class_set, h.clip_list)
+        h, clips = self.hparams, read_datasets(self.hparams.roots)
+        self._class_notes = class_set_notes(clips, h.class_set)
+        return class_labels(clips, h.class_set, h.clip_list)
 
     def _read_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
         clips, labels, names = self._labelled

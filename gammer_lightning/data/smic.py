@@ -7,7 +7,7 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gammer_lightning.data.clips import Clip, collect, list_frames, wrong_root
+from gammer_lightning.data.clips import Clip, collect, is_junk, list_frames, wrong_root
 from gammer_lightning.errors import GammerError
 
 FRAME_FOLDERS = ("SMIC_all_cropped/HS", "SMIC_all_raw/HS", "HS")
@@ -29,7 +29,8 @@ def read_smic(root: str | Path, problems: list[GammerError] | None = None) -> li
     """
     root = Path(root)
     frames = next((root / name for name in FRAME_FOLDERS if (root / name).is_dir()), root)
-    folders = [path for emotion in EMOTIONS for path in frames.glob(f"s*/micro/{emotion}/*/")]
+    folders = [path for emotion in EMOTIONS for path in frames.glob(f"[sS]*/micro/{emotion}/*/")]
+    folders = [path for path in folders if not is_junk(path.name)]
     if not folders:
         raise wrong_root(root, f"{', '.join(FRAME_FOLDERS)} with s1/micro/negative/...", "point data.roots at SMIC")
     order = sorted(folders, key=lambda path: (_digits(path.parts[-4]), path.parts[-2:]))

@@ -1,17 +1,27 @@
 """Coding workbooks: the annotation tables of the data sets, their header row and columns found by name."""
 
 import re
-from collections.abc import Iterator, Mapping
+import zipfile
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from openpyxl import load_workbook
-from openpyxl.worksheet.worksheet import Worksheet
+from openpyxl.utils.cell import column_index_from_string
+from openpyxl.worksheet._read_only import ReadOnlyWorksheet
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import check_is_file, check_name
 
 ROW = "row"
 """Key under which a record has its row number in the workbook, from 1."""
 DEEPEST_HEADER = 40
+MAX_ROWS = 10_000
+"""Rows of a table that are read; those of the data sets have 164 to 257."""
+MAX_COLUMNS = 200
+MAX_SHEET_BYTES = 64 * 2**20
+"""Size of the largest sheet that is read, unpacked: half a million empty rows."""
+MAX_OTHER_BYTES = 16 * 2**20
+"""Size of all other parts of a workbook (texts, styles) but pictures, unpacked."""
 COLUMNS = {
     "subject": "Subject",
     "name": "Filename",
@@ -22,6 +32,9 @@ COLUMNS = {
     "emotion": "Estimated Emotion",
 }
 """Header of each field of a record; SAMM writes ``Onset Frame``, which is the same (see `read_workbook`)."""
+OBJECTIVE = {"objective": "Objective Class"}
+"""Header of the objective class, where it is published; SAMM writes ``Objective Classes``, which is the same."""
+MERGED = re.compile(rb'<(?:\w+:)?mergeCell\s[^>]*?ref="([A-Z]{1,3})(\d{1,7}):([A-Z]{1,3})(\d{1,7})"')
 
 
 def find_workbook(root: Path, pattern: str) -> Path:
@@ -30,7 +43,7 @@ def find_workbook(root: Path, pattern: str) -> Path:
     Raises:
         GammerError: If there is none, or more than one.
     """
-    found = sorted(path for path in root.glob(pattern) if not path.name.startswith("~$"))  # "~$": open in Excel
+    found = workbooks(root, pattern)
     if len(found) != 1:
         raise GammerError(
             f"{len(found)} coding workbooks in {root}: {', '.join(path.name for path in found) or 'none'}",
@@ -40,67 +53,138 @@ def find_workbook(root: Path, pattern: str) -> Path:
     return found[0]
 
 
-def read_workbook(path: Path) -> list[dict[str, str]]:
+def workbooks(root: Path, pattern: str) -> list[Path]:
+    """Return the workbooks of a folder, without the lock files of those that are open in Excel (``~$``)."""
+    return sorted(path for path in root.glob(pattern) if not path.name.startswith(("~$", ".")))
+
+
+def read_workbook(
+    path: Path, columns: Mapping[str, str] = COLUMNS, optional: Mapping[str, str] = OBJECTIVE
+) -> list[dict[str, str]]:
     """Read a table wherever it is in a workbook.
 
-    The first row of any sheet that names all of `COLUMNS` is the header; upper and lower case, spaces and punctuation
-    do not count. Merged cells count for each of their rows; rows that name no clip are left out.
+    The first row of any sheet that names all of ``columns`` is the header; upper and lower case, spaces and punctuation
+    do not count. Merged cells count for each of their rows; rows that name no clip are left out. Of a
+    sheet, the first `MAX_COLUMNS` columns and the first `MAX_ROWS` rows are read, which take seconds whatever the
+    sheet holds elsewhere.
 
     Args:
         path: The .xlsx file.
+        columns: Header of each field.
+        optional: Header of each field that may be missing, and is then empty.
 
     Returns:
         A record of texts for each row; whole numbers have no ``.0``.
 
     Raises:
-        GammerError: If the file cannot be read, no row names all columns, or no row follows.
+        GammerError: If the file cannot be read, is too large, no row names all columns, or no row follows.
     """
+    check_is_file(path)
     try:
-        book = load_workbook(path, data_only=True)
+        _check_size(path)
+        book = load_workbook(path, read_only=True, data_only=True)
+        try:
+            records, where, place = _read_table(book.worksheets, columns, optional)
+        finally:
+            book.close()
+    except GammerError:
+        raise
     except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
         raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
-    places = [_find_header(sheet) for sheet in book.worksheets]
-    sheet, (row, where) = max(zip(book.worksheets, places, strict=True), key=lambda found: len(found[1][1]))
-    records = [r for r in _records(sheet, row, where) if r["name"]] if len(where) == len(COLUMNS) else []
     if not records:
-        missing = ", ".join(name for field, name in COLUMNS.items() if field not in where)
+        missing = ", ".join(name for field, name in columns.items() if field not in where)
         raise GammerError(
-            f"{path} has no {missing or 'rows'}" + (f" in row {row} of {sheet.title}" if missing else ""),
-            f"its header row names {', '.join(COLUMNS.values())}; then a row for each clip",
+            f"{path} has no {missing or 'rows'}{place if missing else ''}",
+            f"its header row names {', '.join(columns.values())}; then a row for each clip",
+            "copy the workbook again from the data set",
+        )
+    if int(records[-1][ROW]) == MAX_ROWS:
+        raise GammerError(
+            f"{path} names clips down to row {MAX_ROWS:,}{place}",
+            f"fewer than {MAX_ROWS:,} rows are read",
             "copy the workbook again from the data set",
         )
     return records
 
 
-def _find_header(sheet: Worksheet) -> tuple[int, dict[str, int]]:
+def _check_size(path: Path) -> None:
+    """Refuse a workbook whose unpacked XML would take minutes or the memory."""
+    with zipfile.ZipFile(path) as archive:
+        parts = [part for part in archive.infolist() if not part.filename.startswith("xl/media/")]
+    sheets = [part.file_size for part in parts if part.filename.startswith("xl/worksheets/")]
+    others = sum(part.file_size for part in parts) - sum(sheets)
+    if max(sheets, default=0) > MAX_SHEET_BYTES or others > MAX_OTHER_BYTES:
+        raise GammerError(
+            f"{path} unpacks to a sheet of {max(sheets, default=0):,} bytes and {others:,} bytes beside the sheets",
+            f"at most {MAX_SHEET_BYTES:,} and {MAX_OTHER_BYTES:,} are read; an annotation table has some 50,000",
+            "copy its rows into a new workbook",
+        )
+
+
+def _read_table(
+    sheets: list[ReadOnlyWorksheet], columns: Mapping[str, str], optional: Mapping[str, str]
+) -> tuple[list[dict[str, str]], dict[str, int], str]:
+    """Return the records of the sheet that names the most columns, where those are, and the place of its header."""
+    if not sheets:
+        raise ValueError("it has no worksheet")
+    places = [_find_header(sheet, columns | optional) for sheet in sheets]
+    sheet, (row, where) = max(zip(sheets, places, strict=True), key=lambda found: len(columns.keys() & found[1][1]))
+    has_all = columns.keys() <= where.keys()
+    records = [r for r in _records(sheet, row, where, optional) if r["name"]] if has_all else []
+    return records, where, f" in row {row} of {sheet.title}"
+
+
+def _find_header(sheet: ReadOnlyWorksheet, columns: Mapping[str, str]) -> tuple[int, dict[str, int]]:
     """Return the row that names the most fields, and the column of each of those."""
     best = 1, {}
-    for number, cells in enumerate(sheet.iter_rows(max_row=DEEPEST_HEADER, values_only=True), 1):
+    for number, cells in enumerate(sheet.iter_rows(1, DEEPEST_HEADER, 1, MAX_COLUMNS, values_only=True), 1):
         titles = [_plain(cell) for cell in cells]
-        where = {field: titles.index(_plain(name)) for field, name in COLUMNS.items() if _plain(name) in titles}
+        where = {field: titles.index(_plain(name)) for field, name in columns.items() if _plain(name) in titles}
         best = max(best, (number, where), key=lambda found: len(found[1]))
     return best
 
 
 def _plain(title: object) -> str:
-    return re.sub(r"[^a-z0-9]", "", str(title or "").lower())
+    return re.sub(r"[^a-z0-9]", "", str(title or "").lower()).replace("classes", "class")
 
 
-def _records(sheet: Worksheet, header: int, where: dict[str, int]) -> Iterator[dict[str, str]]:
-    merged = _merged_values(sheet)
-    for number, cells in enumerate(sheet.iter_rows(min_row=header + 1, values_only=True), header + 1):
-        values = {field: merged.get((number, column), cells[column]) for field, column in where.items()}
-        yield {field: _text(value) for field, value in values.items()} | {ROW: str(number)}
+def _records(
+    sheet: ReadOnlyWorksheet, header: int, where: dict[str, int], optional: Mapping[str, str]
+) -> Iterator[dict[str, str]]:
+    areas, empty = _merged_areas(sheet, where.values()), dict.fromkeys(optional, "")
+    merged: dict[int, tuple[int, object]] = {}
+    for number, cells in enumerate(sheet.iter_rows(1, MAX_ROWS, 1, MAX_COLUMNS, values_only=True), 1):
+        values = {field: cells[column] for field, column in where.items()}
+        for field, column in where.items():
+            if area := areas.get((number, column)):
+                bottom, left = area
+                merged[column] = bottom, cells[left]
+            bottom, value = merged.get(column, (0, None))
+            if number <= bottom:
+                values[field] = value
+        if number > header:
+            yield empty | {field: _text(value) for field, value in values.items()} | {ROW: str(number)}
 
 
-def _merged_values(sheet: Worksheet) -> dict[tuple[int, int], object]:
-    """Return the value of every cell that is part of a merged one, by row from 1 and column from 0."""
-    return {
-        (row, column - 1): sheet.cell(area.min_row, area.min_col).value
-        for area in sheet.merged_cells.ranges
-        for row in range(area.min_row, area.max_row + 1)
-        for column in range(area.min_col, area.max_col + 1)
-    }
+def _merged_areas(sheet: ReadOnlyWorksheet, columns: Collection[int]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return last row and first column of each merged area, by its first row and each of ``columns`` it covers.
+
+    Rows count from 1, columns from 0. openpyxl gives no merged areas of a sheet that it reads row by row, and makes
+    every cell of them otherwise.
+    """
+    areas = {}
+    with sheet._get_source() as source:
+        rest = b""
+        while block := source.read(2**20):
+            text = rest + block
+            complete = text.rfind(b"<")
+            rest = text[complete:]
+            for match in MERGED.finditer(text, 0, complete):
+                left, right = (column_index_from_string(letters.decode()) - 1 for letters in match.group(1, 3))
+                top, bottom = (int(number) for number in match.group(2, 4))
+                if top <= MAX_ROWS and left < MAX_COLUMNS:
+                    areas |= {(top, column): (bottom, left) for column in columns if left <= column <= right}
+    return areas
 
 
 def _text(value: object) -> str:
@@ -115,13 +199,24 @@ def frame_number(record: Mapping[str, str], field: str, clip: str) -> int:
     Raises:
         GammerError: If it is no whole number.
     """
-    if not record[field].isdecimal():
+    if not re.fullmatch(r"[0-9]{1,9}", record[field]):
         raise GammerError(
             f"{field} of {clip} is {record[field]!r} (row {record[ROW]} of the coding workbook)",
-            "onset and offset are whole frame numbers, and so is an apex unless it is /",
+            "onset and offset are whole frame numbers of at most 9 digits, and so is an apex unless it is /",
             "write the frame's number there, or delete the row",
         )
     return int(record[field])
+
+
+def names_of(record: Mapping[str, str], digits: int) -> tuple[str, str]:
+    """Return subject, ``digits`` wide, and clip of a record; both are names of folders.
+
+    Raises:
+        GammerError: If one is no single path component.
+    """
+    subject = re.sub("^sub", "", record["subject"], flags=re.IGNORECASE).zfill(digits)
+    row = f"in row {record[ROW]} of the coding workbook"
+    return check_name(subject, f"Subject {row}"), check_name(record["name"], f"Filename {row}")
 
 
 def annotated_apex(record: Mapping[str, str], onset: int, clip: str) -> tuple[int | None, tuple[str, ...]]:
