@@ -151,11 +151,13 @@ def class_set_notes(clips: Sequence[Clip], class_set: str) -> list[str]:
     """
     if class_set != "objective":
         return []
-    faults, of_dataset = unit_faults(clips_without_class(clips)), Counter(clip.dataset for clip in clips)
+    lacking, of_dataset = clips_without_class(clips), Counter(clip.dataset for clip in clips)
+    faults = unit_faults(lacking)
+    derived = Counter(clip.dataset for clip in lacking if clip.key not in faults)
     return [
         f"{dataset}: of {of_dataset[dataset]} objective classes, {count} are not published with the data but derived "
         "from action units"
-        for dataset, count in Counter(clip.dataset for clip in clips_without_class(clips)).items()
+        for dataset, count in derived.items()
     ] + [f"{key} is left out: {fault}" for key, fault in faults.items()]
 
 
