@@ -114,7 +114,7 @@ def test_published_counts_of_every_class_set(tmp_path):
         (name, classes): size(class_labels(clips[name], classes)[0])
         for name, classes in [
             ("casme2", "five"), ("casme2", "three"), ("samm", "five"), ("samm", "three"), ("smic", "three"),
-            ("composite", "three"),
+            ("composite", "three"), ("casme2", "objective"), ("samm", "objective"),
         ]
     }  # fmt: skip
     assert found == {
@@ -124,6 +124,8 @@ def test_published_counts_of_every_class_set(tmp_path):
         ("samm", "three"): (133, 28),
         ("smic", "three"): (164, 16),
         ("composite", "three"): (442, 68),
+        ("casme2", "objective"): (185, 26),
+        ("samm", "objective"): (68, 21),
     }
     _, labels, names = class_labels(clips["composite"], "three")
     assert names == ("negative", "positive", "surprise")
