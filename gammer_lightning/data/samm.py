@@ -8,7 +8,14 @@ from pathlib import Path
 
 from gammer_lightning.data.action_units import published_class
 from gammer_lightning.data.clips import Clip, collect, list_frames, wrong_root
-from gammer_lightning.data.workbooks import annotated_apex, find_workbook, frame_number, names_of, read_workbook
+from gammer_lightning.data.workbooks import (
+    annotated_apex,
+    find_workbook,
+    frame_number,
+    names_of,
+    read_workbook,
+    workbooks,
+)
 from gammer_lightning.errors import GammerError
 
 WORKBOOK = "SAMM_Micro_FACS_Codes*.xlsx"
@@ -38,7 +45,7 @@ def read_samm(root: str | Path, problems: list[GammerError] | None = None) -> li
     frames = next((path for path in (root / "SAMM", root) if any(path.glob("[0-9][0-9][0-9]/"))), None)
     if frames is None:
         raise wrong_root(root, f"folders 006, 007, ... (or SAMM/006, ...) and {WORKBOOK}", "point data.roots at SAMM")
-    beside = root if any(root.glob(WORKBOOK)) else frames
+    beside = root if workbooks(root, WORKBOOK) else frames
     records = read_workbook(find_workbook(beside, WORKBOOK))
     return collect([partial(_read_clip, frames, record) for record in records], problems)
 
