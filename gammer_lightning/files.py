@@ -343,6 +343,17 @@ def channel_bits(image: Image.Image) -> int:
     return 16 if is_deep else 8
 
 
+def depth_note(path: Path) -> str:
+    """Return a sentence that says how an image of more than 8 bits a channel is read; empty where it has 8.
+
+    Raises:
+        GammerError: As in `open_image`.
+    """
+    with open_image(path) as image:
+        bits = channel_bits(image)
+    return f"{path.name} has {bits} bits a channel, of which the upper 8 are read" if bits > 8 else ""
+
+
 def _reduced(image: Image.Image, bits: int, name: str) -> Image.Image:
     """Return an image of more than 8 bits a channel with 8."""
     if image.mode.startswith("I"):

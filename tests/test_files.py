@@ -4,11 +4,11 @@ import os
 import struct
 import subprocess
 import sys
-import zlib
 
 import cv2
 import numpy as np
 import pytest
+from odd_images import png_of
 from PIL import ExifTags, Image
 
 from gammer_lightning.errors import GammerError
@@ -186,15 +186,6 @@ def test_a_telephone_picture_with_its_preview_is_one_picture(tmp_path):
         tmp_path / "a.jpg", "MPO", save_all=True, append_images=[Image.new("RGB", (4, 3))]
     )
     assert read_image(tmp_path / "a.jpg").shape == (6, 8, 3)
-
-
-def png_of(width: int, height: int) -> bytes:
-    """A PNG that states a size and has no pixels."""
-    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    end = (
-        struct.pack(">I", zlib.crc32(header)) + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    )
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + end
 
 
 def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path):

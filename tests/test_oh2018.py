@@ -393,7 +393,7 @@ def test_bad_voc(voc):
     with pytest.raises(GammerError, match="differ in size"):
         ImageSources([str(voc)]).cutouts[0]
     (voc / "VOC2012/JPEGImages/2007_000033.jpg").unlink()
-    with pytest.raises(GammerError, match="cannot read"):
+    with pytest.raises(GammerError, match=r"2007_000033\.jpg does not exist"):
         ImageSources([str(voc)]).cutouts[0]
 
 
@@ -410,5 +410,5 @@ def test_a_large_folder_is_read_as_it_is_needed(pictures, tmp_path, monkeypatch)
         np.testing.assert_array_equal(large.photographs[index], small.photographs[index])
     np.testing.assert_array_equal(large.cutouts[0], small.cutouts[0])
     assert large.cutouts[1].shape[2] == 4 and large.cutouts[1] is large.cutouts[1]
-    with pytest.raises(GammerError, match=r"cannot read .*3\.jpg"):
+    with pytest.raises(GammerError, match=r"3\.jpg cannot be read"):
         large.photographs[3]

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gammer_lightning.data.class_sets import NAMES, canonical, class_labels
 from gammer_lightning.data.clips import Clip
-from gammer_lightning.data.datasets import DATASETS
+from gammer_lightning.data.datasets import DATASETS, frame_note
 from gammer_lightning.data.faces import find_face
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
@@ -105,6 +105,7 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
         "annotations corrected or left out": [note for clip in clips for note in clip.notes],
         "folders without a row": _without_row(clips),
         "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in found if f.dropped],
+        "frames of more than 8 bits": [note for clip in clips if (note := frame_note(clip))],
         "faces assumed in tight crops": [f.key for f in found if f.assumed],
     }
     if pictures and report.problems["no usable face"]:
