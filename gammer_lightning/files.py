@@ -3,10 +3,12 @@
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -195,6 +197,56 @@ def read_json(path: str | Path) -> Any:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def read_cached_json(path: str | Path) -> dict[str, Any]:
+    """Return the object in a JSON file that can be made again; an empty one where it is missing or damaged."""
+    try:
+        value = read_json(path)
+    except GammerError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def is_finite_array(value: Any, shape: tuple[int, ...]) -> bool:
+    """Return whether a value of a JSON file is finite numbers in nested lists of a shape."""
+    try:
+        array = np.array(value)
+    except ValueError:  # ragged, or nested too deep
+        return False
+    return array.shape == shape and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+
+
+def read_npz(path: str | Path, max_bytes: int = MAX_TEXT_BYTES) -> dict[str, np.ndarray]:
+    """Read the arrays of an ``.npz`` file; pickled objects are refused, and so is a header that states another size.
+
+    Args:
+        path: The file.
+        max_bytes: Size of all that is read, without compression.
+
+    Raises:
+        GammerError: If it is no regular file, no such archive, encrypted, damaged or too large.
+    """
+    check_is_file(Path(path))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if sum(entry.file_size for entry in entries) > max_bytes:
+                raise ValueError(f"it holds more than {max_bytes:,} bytes")
+            return {entry.filename.removesuffix(".npy"): _read_array(archive, entry) for entry in entries}
+    except (*DAMAGED, RuntimeError, NotImplementedError, MemoryError, zipfile.BadZipFile) as error:
+        raise GammerError(f"{path} is damaged: {error}", "it is an .npz file of arrays", "copy it again") from error
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(entry) as file:
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise ValueError(f"{entry.filename} has version {version} of NumPy's format")
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        data = file.read()
+    if dtype.hasobject or len(data) != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{entry.filename} states {shape} of {dtype} for {len(data):,} bytes")
+    return np.ndarray(shape, dtype, data, order="F" if is_fortran else "C")
 
 
 def write_text(path: str | Path, text: str) -> None:
