@@ -307,7 +307,10 @@ DAMAGES = {
     "a truth value in JSON": (lambda t: meta_instead(t, '{"amplification_factor": true}'), "has the factor 'True'"),
     "infinite in JSON": (lambda t: meta_instead(t, '{"amplification_factor": Infinity}'), "Infinity is no number"),
     "nested JSON": (lambda t: meta_instead(t, "[" * 100_000), "is damaged"),
-    "a pipe for JSON": (lambda t: meta_instead(t, "1") or pipe(t / "meta/000002.json"), "is a pipe"),
+    "a pipe for JSON": (
+        lambda t: meta_instead(t, '{"amplification_factor": 1}') or pipe(t / "meta/000002.json"),
+        "is a pipe",
+    ),
     "a pipe for a frame": (lambda t: pipe(t / "frameC/000002.png"), "is a pipe"),
     "factors that are no text": (
         lambda t: (t / "train_mf.txt").write_bytes(b"\xff\xfe1"),
