@@ -200,7 +200,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         GammerError: If the text has another form.
     """
-    match = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text)
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
         raise GammerError(f"size is {text!r}", "it is WIDTHxHEIGHT in px", "--size 280x340")
     return int(match[1]), int(match[2])
