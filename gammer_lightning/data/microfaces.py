@@ -50,10 +50,10 @@ LARGEST_ALPHA = 20  # up to which the field is kept one-to-one outside the eyes
 JPEG_QUALITY = 90
 RANGES = {
     "subjects": (1, 1000),
-    "clips_per_class": (1, 100),
+    "clips_per_class": (1, 1000),
     "width": (80, 1920),
     "height": (80, 1920),
-    "fps": (20, 1000),
+    "fps": (20, 2000),
     "seed": (0, 2**32 - 1),
 }
 # Streams of random numbers, each seeded by (seed, stream, subject, ...).
