@@ -1,5 +1,7 @@
 """Apexes where none is annotated: the middle, and spotting by difference from the onset."""
 
+import json
+import os
 from dataclasses import replace
 
 import pytest
@@ -41,6 +43,26 @@ def test_the_largest_difference_is_spotted_once_and_remembered(clip, tmp_path, m
     clip.frames[3].write_bytes(clip.frames[4].read_bytes() + b"0")
     monkeypatch.setattr("gammer_lightning.data.apex.spot_apex", lambda _: 11)
     assert with_apexes([clip], "spotted", tmp_path / "cache")[0].apex == 11
+
+
+@pytest.mark.parametrize(
+    "apex", ["8", "12", "20", "-1", "Infinity", "1e400", "15.0", "true", '"15"', "null", "[" * 100_000]
+)
+def test_a_remembered_apex_that_is_none_of_the_clip_is_spotted_again(clip, tmp_path, apex):
+    (spotted,) = with_apexes([clip], "spotted", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob("apex.json")
+    key = json.loads(path.read_text())["key"]
+    path.write_text(f'{{"key": "{key}", "apex": {apex}}}')
+    assert with_apexes([clip], "spotted", tmp_path / "cache") == [spotted]
+    assert json.loads(path.read_text()) == {"apex": spotted.apex, "key": key}
+
+
+def test_a_pipe_in_place_of_a_remembered_apex_is_spotted_again(clip, tmp_path):
+    (spotted,) = with_apexes([clip], "spotted", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob("apex.json")
+    path.unlink()
+    os.mkfifo(path)
+    assert with_apexes([clip], "spotted", tmp_path / "cache") == [spotted] and path.is_file()
 
 
 def test_a_clip_without_a_frame_after_its_onset_is_refused(clip):

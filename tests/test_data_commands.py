@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import layouts
 import numpy as np
 import pytest
@@ -31,6 +32,24 @@ def test_a_whole_data_set_passes(root, capsys):
     assert (report["clips"], report["class_sets"]["three"]) == (4, [4, 2])
     assert report["subjects"] == {"01": {"happiness": 1, "surprise": 1}, "02": {"disgust": 1, "repression": 1}}
     assert "| all clips | 4 |  |\n| subjects | 2 |  |\n" in capsys.readouterr().out
+
+
+def test_frames_of_16_bits_are_noted_and_those_of_fewer_refused(root, capsys):
+    folder = root / "Cropped/sub01/EP01_01"
+    for path in sorted(folder.iterdir()):
+        deep = cv2.imread(str(path)).astype(np.uint16) * 257
+        cv2.imwrite(str(path.with_suffix(".png")), deep)
+        path.unlink()
+    code, report = check(root)
+    note = "clip microfaces/01/EP01_01: reg_img9.png has 16 bits a channel, of which the upper 8 are read"
+    assert code == 0 and report["notes"]["frames of more than 8 bits"] == [note]
+    arguments = ["premagnify", "--dataset", "microfaces", "--root", str(root), "--cache", "cache", "--alphas", "5"]
+    assert cli.main([*arguments, "--magnifier", "none", "--device", "cpu"]) == 0
+    assert note in capsys.readouterr().out
+    for path in folder.iterdir():
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED) >> 4)
+    code, report = check(root)
+    assert code == 1 and "reg_img9.png" in report["problems"]["unreadable frames"][0]
 
 
 def test_all_that_would_change_a_result_is_found_at_once(root, capsys):

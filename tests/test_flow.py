@@ -1,6 +1,9 @@
 """Optical flow, its strain, and the cache of inputs; a system that is shown flow, by the real command."""
 
 import json
+import os
+import shutil
+import zipfile
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -125,6 +128,95 @@ def test_the_cache_is_used_again_and_a_damaged_file_done_again(folder):
     np.testing.assert_array_equal(ready(folder).inputs, first)
     again = kept(folder, "flow-*-16-alpha_1.npz")
     assert {path for path in written if again[path] != written[path]} == {damaged, cut}
+
+
+def write(path, **arrays):
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def change(path, **changes):
+    """Write an input again with other arrays; its key stays, so that its values alone are wrong."""
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    write(path, **{name: make(arrays["input"]) for name, make in changes.items()} | {"key": arrays["key"]})
+
+
+def state_a_huge_shape(path):
+    """Let the header of the array state 10**15 numbers, and the archive's checksum fit it."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    old = b"(3, 16, 16), }"
+    assert old in members["input.npy"]
+    members["input.npy"] = members["input.npy"].replace(old + b" " * 12, b"(3, 999999999999999), }   ")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+def encrypt(path):
+    """Mark every member as encrypted."""
+    data = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = -1
+        while (at := data.find(signature, at + 1)) >= 0:
+            data[at + flags] |= 1
+    path.write_bytes(data)
+
+
+def cut_stream(path):
+    """Compress a member and cut its stream, while the directory of the archive is whole."""
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    data = bytearray(path.read_bytes())
+    data[150:200] = bytes(50)
+    path.write_bytes(data)
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = {
+    "not a number": lambda path: change(path, input=lambda x: x * np.float32("nan")),
+    "infinite": lambda path: change(path, input=lambda x: x + np.float32("inf")),
+    "another shape": lambda path: change(path, input=lambda x: x[:2]),
+    "a shape that would broadcast": lambda path: change(path, input=lambda x: x[:, :1]),
+    "another dtype": lambda path: change(path, input=lambda x: x.astype(np.float64)),
+    "text": lambda path: change(path, input=lambda x: x.astype(str)),
+    "objects": lambda path: change(path, input=lambda x: x.astype(object)),
+    "no input": lambda path: write(path, key="key"),
+    "no key": lambda path: write(path, input=np.zeros((3, 16, 16), np.float32)),
+    "a huge shape": state_a_huge_shape,
+    "encrypted": encrypt,
+    "a cut stream": cut_stream,
+    "an empty archive": lambda path: zipfile.ZipFile(path, "w").close(),
+    "a bare array": lambda path: np.save(path.open("wb"), np.zeros((3, 16, 16), np.float32)),
+    "a member that is no array": lambda path: zipfile.ZipFile(path, "a").writestr("input.npy/x", b"123"),
+    "a pipe": pipe,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_wrong_file_of_the_cache_is_made_again(folder, damage):
+    first = ready(folder).inputs
+    path = sorted(kept(folder, "flow-*-16-alpha_1.npz"))[1]
+    DAMAGES[damage](path)
+    np.testing.assert_array_equal(ready(folder).inputs, first)
+    with np.load(path) as stored:
+        np.testing.assert_array_equal(stored["input"], first[1, 0])
+
+
+def test_the_input_of_another_clip_or_alpha_is_made_again(folder):
+    first = ready(folder, train_alphas=[1, 5]).inputs
+    mine, neighbour = sorted(kept(folder, "flow-*-16-alpha_1.npz"))[:2]
+    shutil.copy(neighbour, mine)
+    shutil.copy(neighbour.with_name(neighbour.name.replace("alpha_1", "alpha_5")), neighbour)
+    np.testing.assert_array_equal(ready(folder, train_alphas=[1, 5]).inputs, first)
 
 
 def test_sizes_and_alphas_have_files_of_their_own(folder):

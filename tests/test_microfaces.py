@@ -2,7 +2,10 @@
 
 import errno
 import hashlib
+import json
+import os
 import shutil
+import subprocess
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -18,9 +21,11 @@ from gammer_lightning.data.faces import find_face
 from gammer_lightning.data.facial_actions import COLUMNS, EYES, PROTOTYPES, perform, unit_moves
 from gammer_lightning.data.microfaces import CLASSES, WORKBOOK, MicrofacesSpec, contact_sheet, synthesize
 from gammer_lightning.data.microfaces_truth import displacement, load_performance, load_subject, render_pair
+from gammer_lightning.data.synthesis import claimed
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import MIRROR
 from gammer_lightning.files import read_image
+from gammer_lightning.processes import python_command
 
 SPEC = MicrofacesSpec(subjects=2, clips_per_class=1, width=140, height=170, fps=50)
 SMALL = ["--subjects", "1", "--clips-per-class", "1", "--size", "140x170", "--fps", "20", "--workers", "1"]
@@ -92,6 +97,97 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(made, copied):
     (copied / WORKBOOK).unlink()
     synthesize(copied, SPEC)
     assert fingerprint(copied) == fingerprint(made[0])
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def change_motion(path, **changes):
+    """Write other values into a clip's truth."""
+    with np.load(path) as stored:
+        arrays = dict(stored)
+    np.savez_compressed(path, **arrays | {name: make(arrays[name]) for name, make in changes.items()})
+
+
+def change_face(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+TRUTH = "truth/sub01/EP01_01.npz"
+DAMAGES = {
+    "zeros in the manifest": lambda root: (root / "microfaces.json").write_bytes(b"\0" * 100),
+    "an empty manifest": lambda root: (root / "microfaces.json").write_bytes(b""),
+    "a cut truth": lambda root: cut(root / TRUTH),
+    "an empty truth": lambda root: (root / TRUTH).write_bytes(b""),
+    "a truth that is no archive": lambda root: (root / TRUTH).write_bytes(b"\0" * 4000),
+    "another clip's truth": lambda root: shutil.copy(root / "truth/sub01/EP02_01.npz", root / TRUTH),
+    "motion that is not finite": lambda root: change_motion(root / TRUTH, coefficients=lambda x: x * np.float32("nan")),
+    "motion of fewer columns": lambda root: change_motion(root / TRUTH, coefficients=lambda x: x[:, 1:]),
+    "an apex behind the offset": lambda root: change_motion(root / TRUTH, apex=lambda x: x + 1000),
+    "an emotion that is a number": lambda root: change_motion(root / TRUTH, emotion=lambda x: np.int64(3)),
+    "a pipe for the truth": lambda root: pipe(root / TRUTH),
+    "a cut face": lambda root: cut(root / "truth/sub01/face.png"),
+    "a face of another size": lambda root: Image.new("RGB", (9, 9)).save(root / "truth/sub01/face.png"),
+    "a cut record of a face": lambda root: cut(root / "truth/sub01/face.json"),
+    "nested JSON": lambda root: (root / "truth/sub01/face.json").write_text("[" * 100_000),
+    "too few landmarks": lambda root: change_face(root / "truth/sub01/face.json", landmarks=[[1, 2]]),
+    "an absurd size": lambda root: change_face(root / "truth/sub01/face.json", size=[10**9, 10**9]),
+    "a cut frame": lambda root: cut(next((root / "Cropped/sub01/EP01_01").iterdir())),
+    "zeros in a frame": lambda root: next((root / "Cropped/sub01/EP01_01").iterdir()).write_bytes(b"\0" * 3000),
+    "a pipe for a frame": lambda root: pipe(next((root / "Cropped/sub01/EP01_01").iterdir())),
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    root = tmp_path_factory.mktemp("small") / "set"
+    assert main(["data", "synthesize", "--out", str(root), *SMALL]) == 0
+    return root
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files_are_made_again(small, tmp_path, damage):
+    copied = Path(shutil.copytree(small, tmp_path / "copy"))
+    DAMAGES[damage](copied)
+    assert main(["data", "synthesize", "--out", str(copied), *SMALL]) == 0
+    assert fingerprint(copied) == fingerprint(small)
+
+
+def test_damaged_truth_is_named_where_it_is_needed(small, tmp_path):
+    copied = Path(shutil.copytree(small, tmp_path / "copy"))
+    cut(copied / TRUTH)
+    with pytest.raises(GammerError, match=r"EP01_01\.npz is damaged[^$]*run the command again that made"):
+        render_pair(copied, "01/EP01_01", (5,))
+
+
+def test_a_damaged_manifest_does_not_claim_a_folder_of_others(small, tmp_path, capsys):
+    copied = Path(shutil.copytree(small, tmp_path / "copy"))
+    (copied / "microfaces.json").write_bytes(b"")
+    (copied / "thesis.txt").write_text("precious")
+    before = fingerprint(copied)
+    assert main(["data", "synthesize", "--out", str(copied), *SMALL]) == 2
+    assert "is not empty" in capsys.readouterr().err and fingerprint(copied) == before
+
+
+def test_a_second_process_is_refused_and_leaves_the_temporaries_of_the_first(small, tmp_path, capsys):
+    copied = Path(shutil.copytree(small, tmp_path / "copy"))
+    manifest = json.loads((copied / "microfaces.json").read_text())
+    with claimed(copied / "microfaces.json", manifest, microfaces.CONTENTS) as is_ours:
+        assert is_ours
+        temporary = copied / "Cropped/sub01/.EP01_01.1-ab.tmp"
+        temporary.mkdir()
+        command = python_command("-m", "gammer_lightning.cli", "data", "synthesize", "--out", str(copied), *SMALL)
+        second = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert second.returncode == 2 and f"process {os.getpid()} on " in second.stderr
+        assert temporary.is_dir()
+    assert main(["data", "synthesize", "--out", str(copied), *SMALL]) == 0
+    assert fingerprint(copied) == fingerprint(small), "the lock is gone, and so are the temporaries"
 
 
 def test_a_finished_run_is_left_alone(made, monkeypatch):
@@ -245,6 +341,12 @@ def test_too_few_portraits_names_the_unusable(photographs, tmp_path, capsys):
         (["--size", "20x20"], "width is 20"),
         (["--subjects", "0"], "subjects is 0"),
         (["--clips-per-class", "0"], "clips per class is 0"),
+        (["--size", "100000x100000"], "100000"),
+        (["--size", "280x100000"], "100000"),
+        (["--subjects", "1000000000"], "1000000000"),
+        (["--clips-per-class", "1000000000"], "1000000000"),
+        (["--fps", "1000000000"], "1000000000"),
+        (["--seed", str(2**70)], str(2**70)),
         (["--fps", "1"], "fps is 1"),
         (["--seed", "-1"], "seed is -1"),
         (["--portraits", "nowhere"], "no folder of portraits at nowhere"),

@@ -153,8 +153,8 @@ def test_embedded_sets_share_no_image():
     [
         (None, "no folder"),
         ([], "no images in"),
-        ([("a.png", b"\x89PNG\r\n")], "cannot read"),
-        ([("a.jpg", b"text")], "cannot read"),
+        ([("a.png", b"\x89PNG\r\n")], "cannot be read"),
+        ([("a.jpg", b"text")], "cannot be read"),
     ],
 )
 def test_bad_sources(tmp_path, content, message):

@@ -114,6 +114,20 @@ def test_a_killed_run_goes_on_to_the_same_bytes_in_several_processes(written, pi
     assert fingerprint(out) == fingerprint(written)
 
 
+@pytest.mark.parametrize("damage", ["cut", "empty", "a pipe", "a damaged manifest"])
+def test_damaged_files_are_made_again(written, pictures, copied, damage):
+    path = copied / "train/frameB/000001.png"
+    if damage == "a pipe":
+        pipe(path)
+    elif damage == "a damaged manifest":
+        (copied / "motion_pairs.json").write_bytes(b"\0" * 40)
+        path.write_bytes((copied / "train/frameB/000002.png").read_bytes())
+    else:
+        path.write_bytes(path.read_bytes()[: {"cut": 300, "empty": 0}[damage]])
+    assert cli.main(arguments(copied, pictures)) == 0
+    assert fingerprint(copied) == fingerprint(written)
+
+
 def test_another_command_and_a_full_disk_are_refused(written, pictures, tmp_path, monkeypatch, capsys):
     assert cli.main(arguments(written, pictures, seed=1)) == 2
     assert "was not made with these settings" in capsys.readouterr().err
@@ -131,7 +145,12 @@ def test_another_command_and_a_full_disk_are_refused(written, pictures, tmp_path
     ("changes", "message"),
     [
         ({"samples": 0}, "samples 0"),
+        ({"samples": 10**9}, "1000000000"),
         ({"size": 31}, "frames of 31 px"),
+        ({"size": 100_000}, "100000"),
+        ({"objects": f"0 {10**9}"}, "1000000000"),
+        ({"max_alpha": "inf"}, "inf"),
+        ({"seed": 2**70}, str(2**70)),
         ({"objects": "3 1"}, "objects (3, 1)"),
         ({"max_alpha": 0.5}, "max_alpha 0.5"),
         ({"seed": -1}, "seed -1"),
@@ -244,6 +263,11 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[:200])
 
 
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def resize(path):
     Image.open(path).resize((40, 48)).save(path)
 
@@ -274,8 +298,34 @@ DAMAGES = {
     "negative": (lambda t: (t / "train_mf.txt").write_text("1\n2\n3\n4\n-5\n"), "line 5"),
     "another key": (lambda t: meta_instead(t, '{"alpha": 3, "seed": 1}'), "its keys: alpha, seed\n"),
     "no object": (lambda t: meta_instead(t, "[3]"), "its keys: none"),
-    "no JSON": (lambda t: meta_instead(t, '{"amplification_factor": '), "is not JSON"),
-    "no number in JSON": (lambda t: meta_instead(t, '{"amplification_factor": null}'), "has the factor None"),
+    "no JSON": (lambda t: meta_instead(t, '{"amplification_factor": '), "is damaged"),
+    "no number in JSON": (lambda t: meta_instead(t, '{"amplification_factor": null}'), "has the factor 'None'"),
+    "a huge number in JSON": (
+        lambda t: meta_instead(t, '{"amplification_factor": 1%s}' % ("0" * 400)),
+        "has the factor '1000",
+    ),
+    "a truth value in JSON": (lambda t: meta_instead(t, '{"amplification_factor": true}'), "has the factor 'True'"),
+    "infinite in JSON": (lambda t: meta_instead(t, '{"amplification_factor": Infinity}'), "Infinity is no number"),
+    "nested JSON": (lambda t: meta_instead(t, "[" * 100_000), "is damaged"),
+    "a pipe for JSON": (
+        lambda t: meta_instead(t, '{"amplification_factor": 1}') or pipe(t / "meta/000002.json"),
+        "is a pipe",
+    ),
+    "a pipe for a frame": (lambda t: pipe(t / "frameC/000002.png"), "is a pipe"),
+    "factors that are no text": (
+        lambda t: (t / "train_mf.txt").write_bytes(b"\xff\xfe1"),
+        "train_mf.txt cannot be read",
+    ),
+    "a number twice": (
+        lambda t: shutil.copy(t / "frameC/000002.png", t / "frameC/2.png"),
+        "number 2 twice: 000002.png and 2.png",
+    ),
+    "several pictures": (
+        lambda t: Image.new("RGB", (48, 48)).save(
+            t / "frameC/000002.png", save_all=True, append_images=[Image.new("RGB", (48, 48), "red")]
+        ),
+        "000002.png holds 2 pictures",
+    ),
     "truncated": (lambda t: truncate(t / "frameC/000002.png"), r"frameC/000002.png cannot be read"),
     "no image": (lambda t: (t / "amplified/000002.png").write_text("<html>"), "amplified/000002.png cannot be read"),
     "another size": (lambda t: resize(t / "frameC/000002.png"), "has 40x48 px, the set began with 48x48"),
@@ -393,7 +443,7 @@ def test_bad_voc(voc):
     with pytest.raises(GammerError, match="differ in size"):
         ImageSources([str(voc)]).cutouts[0]
     (voc / "VOC2012/JPEGImages/2007_000033.jpg").unlink()
-    with pytest.raises(GammerError, match="cannot read"):
+    with pytest.raises(GammerError, match=r"2007_000033\.jpg does not exist"):
         ImageSources([str(voc)]).cutouts[0]
 
 
@@ -410,5 +460,5 @@ def test_a_large_folder_is_read_as_it_is_needed(pictures, tmp_path, monkeypatch)
         np.testing.assert_array_equal(large.photographs[index], small.photographs[index])
     np.testing.assert_array_equal(large.cutouts[0], small.cutouts[0])
     assert large.cutouts[1].shape[2] == 4 and large.cutouts[1] is large.cutouts[1]
-    with pytest.raises(GammerError, match=r"cannot read .*3\.jpg"):
+    with pytest.raises(GammerError, match=r"3\.jpg cannot be read"):
         large.photographs[3]

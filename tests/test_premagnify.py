@@ -3,6 +3,7 @@
 import errno
 import json
 import multiprocessing
+import os
 import shutil
 import signal
 import subprocess
@@ -159,6 +160,49 @@ def test_damaged_files_are_redone_to_the_same_bytes(clips, tmp_path, reference, 
     damage(entry / name)
     assert fill(clips, tmp_path).done == 1
     assert contents(tmp_path) == reference
+
+
+def rewrite(path, **changes):
+    """Write other values into a record whose digest fits them."""
+    record = json.loads(path.read_text()) | changes
+    record.pop("digest")
+    path.write_text(json.dumps(record | {"digest": premagnify._digest(record)}))
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGES = {
+    "nested": lambda path: path.write_text("[" * 100_000),
+    "not an object": lambda path: path.write_text("[1]"),
+    "too few landmarks": lambda path: rewrite(path, landmarks=[[1, 2]] * 67),
+    "ragged landmarks": lambda path: rewrite(path, landmarks=[[1, 2]] * 67 + [[1]]),
+    "landmarks that are not finite": lambda path: rewrite(path, landmarks=[[1, float("nan")]] * 68),
+    "landmarks that are text": lambda path: rewrite(path, landmarks=[["1", "2"]] * 68),
+    "a huge number": lambda path: rewrite(path, landmarks=[[1, 10**400]] * 68),
+    "another matrix": lambda path: rewrite(path, matrix=[[1, 0], [0, 1]]),
+    "no hashes": lambda path: rewrite(path, sha256=None),
+    "another clip's": lambda path: shutil.copy(next((path.parents[2] / "EP02_01").rglob("face.json")), path),
+    "a pipe": pipe,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_wrong_record_is_done_again(clips, tmp_path, reference, damage):
+    fill(clips, tmp_path / "cache")
+    (entry,) = (tmp_path / "cache/casme2/02/EP01_01").iterdir()
+    DAMAGES[damage](entry / "face.json")
+    assert fill(clips, tmp_path / "cache").done == 1
+    assert contents(tmp_path / "cache") == reference
+
+
+def test_a_pipe_in_place_of_a_frame_is_refused(root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy")
+    pipe(tmp_path / "copy/Cropped/sub01/EP01_01/reg_img10.jpg")
+    with pytest.raises(GammerError, match=r"reg_img10\.jpg is a pipe, socket or device"):
+        fill(read_casme2(tmp_path / "copy"), tmp_path / "cache")
 
 
 def test_another_magnifier_crop_or_frame_makes_new_entries(root, clips, tmp_path, monkeypatch, reference):

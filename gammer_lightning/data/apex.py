@@ -1,6 +1,5 @@
 """Apex spotting, for clips in which no apex is annotated."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.faces import CROP, Face, crop, find_face
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import PAPER_REGIONS, nodes_of
-from gammer_lightning.files import content_hash, read_image, replacing
+from gammer_lightning.files import content_hash, read_cached_json, read_image, write_json
 
 METHODS = ("spotted", "middle")
 VERSION = "apex 1"
@@ -123,17 +122,14 @@ def seen(frame: np.ndarray, face: Face) -> np.ndarray:
 
 
 def _cached(clip: Clip, cache: Path) -> int:
-    """Return the spotted apex of an earlier run if the clip's frames are the same."""
+    """Return the spotted apex of an earlier run if the clip's frames are the same, and it is one of them."""
     path = cache / clip.dataset / clip.subject / clip.name / "apex.json"
     frames = ((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in clip.frames)
     key = content_hash(VERSION, str(list(frames)), str((clip.onset, clip.offset)))
-    try:
-        record = json.loads(path.read_text())
-        if record["key"] == key:
-            return int(record["apex"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # missing or damaged: spotted again
+    record = read_cached_json(path)
+    apex = record.get("apex")
+    if record.get("key") == key and type(apex) is int and apex in _between(clip):
+        return apex
     apex = spot_apex(clip)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"apex": apex, "key": key}) + "\n")
+    write_json(path, {"apex": apex, "key": key})
     return apex

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from gammer_lightning.data.action_units import objective_class, remarks, unit_faults
 from gammer_lightning.data.class_sets import canonical, class_set_sizes, clips_without_class
-from gammer_lightning.data.clips import Clip, is_junk
-from gammer_lightning.data.datasets import DATASETS
+from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.datasets import DATASETS, frame_note
 from gammer_lightning.data.faces import find_face
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, read_image, replacing, write_json
+from gammer_lightning.files import content_hash, is_junk, read_image, replacing, write_json
 
 SHOWN = 10  # lines of one kind on the terminal; the JSON has all
 THUMBNAIL = 240  # px
@@ -122,6 +122,7 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
         ],
         "folders without a row": _without_row(clips),
         "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in found if f.dropped],
+        "frames of more than 8 bits": [note for clip in clips if (note := frame_note(clip))],
         "faces assumed in tight crops": [f.key for f in found if f.assumed],
     }
     if pictures and report.problems["no usable face"]:

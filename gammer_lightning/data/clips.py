@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import check_name
+from gammer_lightning.files import check_name, is_junk
 
 FRAME_NAME = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)$", re.IGNORECASE)
 LATEST_OFFSET = 1000
@@ -179,14 +179,6 @@ def _wrong_layout(folders: Sequence[Path]) -> GammerError:
         f"{frames} holds {first.parent.name}/{first.name} and so on, as the coding workbook names them",
         f"move what {deeper} holds into {frames}" if deeper else "point data.roots at the folder of the data set",
     )
-
-
-def is_junk(name: str) -> bool:
-    """Whether a file or folder is no part of a data set but left by an operating system: ``._img46.jpg``, ``__MACOSX``.
-
-    Files that cannot be frames by their suffix (``Thumbs.db``, ``desktop.ini``) need no mention.
-    """
-    return name.startswith((".", "__MACOSX"))
 
 
 def list_frames(folder: Path) -> tuple[tuple[Path, ...], tuple[int, ...]]:

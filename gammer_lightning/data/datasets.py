@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gammer_lightning.data.casme2 import read_casme2
@@ -10,6 +10,7 @@ from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.samm import read_samm
 from gammer_lightning.data.smic import read_smic
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import depth_note
 
 
 @dataclass(frozen=True)
@@ -104,4 +105,18 @@ def read_datasets(roots: Mapping[str, str | Path | None]) -> list[Clip]:
     if not roots:
         raise GammerError("data.roots names no data set", f"one or more of {', '.join(DATASETS)}", "gammer data list")
     folders = {name: find_root(name, root) for name, root in roots.items()}
-    return [clip for name, folder in folders.items() for clip in DATASETS[name].read(folder)]
+    clips = [clip for name, folder in folders.items() for clip in DATASETS[name].read(folder)]
+    return [replace(clip, notes=(*clip.notes, note)) if (note := frame_note(clip)) else clip for clip in clips]
+
+
+def frame_note(clip: Clip) -> str:
+    """Return a sentence that says how a clip's frames of more than 8 bits a channel are read; empty where they have 8.
+
+    Only the header of its first frame is read, and that only of a PNG: JPEG and BMP have 8 bits.
+    """
+    first = clip.frames[0]
+    try:
+        note = depth_note(first) if first.suffix.lower() == ".png" else ""
+    except GammerError:
+        return ""  # what cannot be read is refused where its pixels are
+    return note and f"clip {clip.key}: {note}"

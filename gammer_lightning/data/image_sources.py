@@ -7,21 +7,20 @@ faces that microfaces animates).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib.resources import files
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import IMAGE_SUFFIXES, image_files, load_image, open_image, read_image
 
 MAX_SIDE = 900  # px; larger photographs are reduced on loading, which also averages away their noise and JPEG blocks
 IN_MEMORY = 1000  # images of a folder; a larger one is read as its images are needed
 SMALLEST_OBJECT = 1000  # px of a VOC object; smaller ones would be blown up to blurs
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+SMALLEST_PHOTOGRAPH = 32  # px of a side
 _EMBEDDED = {
     "embedded": (
         (
@@ -115,10 +114,10 @@ def source_files(source: str) -> list[Path]:
             "a source is a folder of images or an embedded set",
             f"known sets: {', '.join(_EMBEDDED)}",
         )
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = image_files(folder, recursive=True)
     if not paths:
         raise GammerError(
-            f"no images in {folder}", f"files ending in {', '.join(sorted(SUFFIXES))}", "name another folder"
+            f"no images in {folder}", f"files ending in {', '.join(IMAGE_SUFFIXES)}", "name another folder"
         )
     return paths
 
@@ -134,7 +133,7 @@ def _on_demand(paths: list[Path]) -> tuple[list, list, list]:
 def _is_transparent(path: Path) -> bool:
     if path.suffix.lower() in (".jpg", ".jpeg", ".bmp"):
         return False
-    with _opened(path) as image:
+    with open_image(path) as image:
         return image.has_transparency_data
 
 
@@ -145,24 +144,22 @@ def _largest_superpixel(path: Path) -> np.ndarray:
     return next(iter(superpixels(photo, keep=1)), whole)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    try:
-        with Image.open(path) as image:
-            yield image
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise GammerError(f"cannot read {path}: {error}", "a whole image file", "remove or replace it") from error
-
-
 def read_rgba(path: Path) -> np.ndarray:
     """Read an image: ``(H, W, 4)`` uint8 where it has transparency, else ``(H, W, 3)``; the longer side at most 900 px.
 
     Raises:
-        GammerError: The file is not an image, or truncated.
+        GammerError: As in `load_image`, or a photograph has a side of less than 32 px.
     """
-    with _opened(path) as image:
-        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BOX)
-        return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
+    image = load_image(path, MAX_SIDE)
+    if image.has_transparency_data:
+        return np.array(image.convert("RGBA"))
+    if min(image.size) < SMALLEST_PHOTOGRAPH:
+        raise GammerError(
+            f"{path} has {image.width}x{image.height} px, reduced to {MAX_SIDE} px where it was larger",
+            f"a photograph has {SMALLEST_PHOTOGRAPH} px or more on each side",
+            "remove it from the source",
+        )
+    return np.array(image.convert("RGB"))
 
 
 def _voc_years(source: str) -> list[Path]:
@@ -178,7 +175,7 @@ def _voc_photographs(years: list[Path]) -> list:
 
 def _voc_objects(year: Path) -> Iterator[Callable[[], np.ndarray]]:
     """The objects of at least 1,000 px of a year of VOC, each a function that cuts it out."""
-    for path in sorted((year / "SegmentationObject").glob("*.png")):
+    for path in image_files(year / "SegmentationObject"):
         photo = year / "JPEGImages" / f"{path.stem}.jpg"
         areas = np.bincount(_object_numbers(path).ravel(), minlength=256)[1:255]  # 0 background, 255 unlabelled
         for number in np.flatnonzero(areas >= SMALLEST_OBJECT) + 1:
@@ -186,7 +183,7 @@ def _voc_objects(year: Path) -> Iterator[Callable[[], np.ndarray]]:
 
 
 def _object_numbers(path: Path) -> np.ndarray:
-    with _opened(path) as image:
+    with open_image(path) as image:
         if image.mode not in ("P", "L"):
             raise GammerError(
                 f"{path} has pixels of mode {image.mode}", "a palette PNG of object numbers", "replace it"
@@ -196,12 +193,12 @@ def _object_numbers(path: Path) -> np.ndarray:
 
 def _voc_object(photo: Path, numbers: Path, number: int) -> np.ndarray:
     mask = _object_numbers(numbers) == number
-    with _opened(photo) as image:
-        if image.size != mask.shape[::-1]:
-            raise GammerError(f"{photo} and {numbers} differ in size", "a mask fits its photograph", "replace them")
-        x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-        colour = image.convert("RGB").crop((x, y, x + width, y + height))
-    return np.dstack([colour, mask[y : y + height, x : x + width] * np.uint8(255)])
+    image = read_image(photo)
+    if image.shape[:2] != mask.shape:
+        raise GammerError(f"{photo} and {numbers} differ in size", "a mask fits its photograph", "replace them")
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    window = slice(y, y + height), slice(x, x + width)
+    return np.dstack([image[window], mask[window] * np.uint8(255)])
 
 
 def superpixels(photo: np.ndarray, count: int = 24, keep: int = 6) -> list[np.ndarray]:

@@ -1,6 +1,6 @@
 """What a network may be shown of a clip besides landmark patches, computed once per clip and kept in the cache."""
 
-import zipfile
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -18,7 +18,7 @@ from gammer_lightning.data.faces import Face, crop
 from gammer_lightning.data.premagnify import RAW, Entry, image_name, read_bytes
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_image, replacing
+from gammer_lightning.files import read_image, read_npz, replacing
 from gammer_lightning.models.recogniser import SEQUENCE
 
 
@@ -86,6 +86,7 @@ class Input:
             ``data.size``: uint8 RGB ``(K, S, S, 3)``, which networks are shown as float ``(K, 3, S, S)`` in [-1, 1],
             or float32 of any shape, shown as it is.
         shape: Shape of one clip's, as networks are shown it, for a size.
+        is_picture: Whether it is uint8 RGB ``(K, S, S, 3)``, and not float32.
         version: Raise it when a change of the function changes its values.
         is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
         is_of_flow: Whether it is of the TV-L1 flow from onset to apex.
@@ -93,6 +94,7 @@ class Input:
 
     function: str
     shape: Callable[[int], tuple[int, ...]]
+    is_picture: bool = False
     version: int = 1
     is_of_recording: bool = False
     is_of_flow: bool = False
@@ -102,17 +104,23 @@ class Input:
         module, _, name = self.function.rpartition(".")
         return getattr(import_module(f"gammer_lightning.data.{module}"), name)(clip, size)
 
+    def is_valid(self, values: np.ndarray, size: int) -> bool:
+        """Return whether values are finite and have the type and shape of this input."""
+        shown = np.moveaxis(values, -1, 1) if self.is_picture and values.ndim == 4 else values
+        dtype = np.uint8 if self.is_picture else np.float32
+        return values.dtype == dtype and shown.shape == self.shape(size) and bool(np.isfinite(values).all())
+
 
 INPUTS = {
-    "image": Input("inputs.apex_image", lambda size: (1, 3, size, size)),
-    "pair": Input("inputs.onset_and_apex", lambda size: (2, 3, size, size)),
+    "image": Input("inputs.apex_image", lambda size: (1, 3, size, size), is_picture=True),
+    "pair": Input("inputs.onset_and_apex", lambda size: (2, 3, size, size), is_picture=True),
     "flow": Input("features.flow.flow_and_strain", lambda size: (3, size, size), is_of_flow=True),
     "flow_patches": Input("features.flow_patches.flow_patches", lambda size: (68, 6, size, size), is_of_flow=True),
     "lbp_top": Input("features.lbp.lbp_top", lambda size: (4425,), is_of_recording=True),
     "lbp_sip": Input("features.lbp.lbp_sip", lambda size: (500,), is_of_recording=True),
     "stlbp_ip": Input("features.lbp.stlbp_ip", lambda size: (15750,), is_of_recording=True),
     "bi_woof": Input("features.bi_woof.bi_woof", lambda size: (200,), is_of_flow=True),
-    "sequence": Input("inputs.sequence", lambda size: (SEQUENCE, 3, size, size), is_of_recording=True),
+    "sequence": Input("inputs.sequence", lambda size: (SEQUENCE, 3, size, size), is_picture=True, is_of_recording=True),
 }
 """Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.recognition.CHANNELS`."""
 
@@ -178,7 +186,7 @@ def compute_inputs(clips: Sequence[FaceClip], name: str, size: int) -> None:
     Raises:
         GammerError: If the input of a clip cannot be computed; the others are computed before it is raised.
     """
-    lacking = [clip for clip in clips if _cached(_file(clip, name, size)) is None]
+    lacking = [clip for clip in clips if _cached(clip, name, size) is None]
     workers = min(torch.get_num_threads(), len(lacking))
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
         results = run(partial(_attempt, name, size), lacking)
@@ -199,8 +207,9 @@ def read_inputs(clips: Sequence[FaceClip], name: str, size: int) -> np.ndarray:
 
 
 def _read(clip: FaceClip, name: str, size: int) -> np.ndarray:
-    values = _cached(path := _file(clip, name, size))
+    values = _cached(clip, name, size)
     if values is None:
+        path = _file(clip, name, size)
         raise GammerError(f"{path} is missing or damaged", "it is computed before it is used", "run the same again")
     return values
 
@@ -209,10 +218,15 @@ def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | Non
     """Compute and keep one clip's input; return the parts of an error, which would lose them between processes."""
     try:
         values = INPUTS[name].compute(clip, size)
-        if not np.isfinite(values).all():
-            raise GammerError(f"the {name} of {clip.key} is not finite", "inputs are finite numbers", "report it")
-        with replacing(_file(clip, name, size)) as temporary, temporary.open("wb") as file:
-            np.savez(file, input=values)
+        if not INPUTS[name].is_valid(values, size):
+            raise GammerError(
+                f"the {name} of {clip.key} is {values.dtype} {values.shape}, or not finite",
+                f"inputs are finite and shown as {INPUTS[name].shape(size)}",
+                "report it",
+            )
+        path = _file(clip, name, size)
+        with replacing(path, sync=False) as temporary, temporary.open("wb") as file:
+            np.savez(file, input=values, key=_key(clip, path))
     except GammerError as error:
         return error.what, error.rule, error.next_step
     except OSError as error:
@@ -220,13 +234,21 @@ def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | Non
     return None
 
 
-def _cached(path: Path) -> np.ndarray | None:
-    """Return what a file of the cache holds; None where it is missing or damaged, as the archive's checksum tells."""
+def _cached(clip: FaceClip, name: str, size: int) -> np.ndarray | None:
+    """Return an input that the cache holds; None where it is missing, damaged or another clip's."""
+    path = _file(clip, name, size)
+    most = 4 * math.prod(INPUTS[name].shape(size)) + 2**16  # float32, the key and the headers
     try:
-        with np.load(path) as stored:
-            return stored["input"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        stored = read_npz(path, most)
+    except GammerError:
         return None
+    is_own = stored.keys() == {"input", "key"} and str(stored["key"]) == _key(clip, path)
+    return stored["input"] if is_own and INPUTS[name].is_valid(stored["input"], size) else None
+
+
+def _key(clip: FaceClip, path: Path) -> str:
+    """Return what an input is computed from: the entry's frames, magnifier and crop, kind, size, alpha or frames."""
+    return f"{clip.entry.key} {path.stem}"
 
 
 def _file(clip: FaceClip, name: str, size: int) -> Path:

@@ -18,7 +18,7 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -32,9 +32,9 @@ from gammer_lightning.data import portraits
 from gammer_lightning.data.casme2 import read_casme2
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.facial_actions import EYES, PROTOTYPES, Performance, perform
-from gammer_lightning.data.microfaces_truth import Subject, load_performance, load_subject, render_pair
+from gammer_lightning.data.microfaces_truth import Subject, load_performance, load_subject, read_face, render_pair
 from gammer_lightning.data.portraits import Framing, Photo
-from gammer_lightning.data.synthesis import claim, finish, process_map
+from gammer_lightning.data.synthesis import JPEG_END, claimed, ends_with, finish, process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash, disk_errors, replacing
 
@@ -42,10 +42,20 @@ VERSION = 1  # of the bytes: raise it when the same spec gives other files
 CLASSES = tuple(PROTOTYPES)
 WORKBOOK = "CASME2-coding-microfaces.xlsx"
 MANIFEST = "microfaces.json"
+CONTACT_SHEET = "contact_sheet.png"
+CONTENTS = ("Cropped", "truth", WORKBOOK, CONTACT_SHEET)
 NUMBERS = ("OnsetFrame", "ApexFrame", "OffsetFrame")
 HEADER = ("Subject", "Filename", "", *NUMBERS, "", "Action Units", "Estimated Emotion")
 LARGEST_ALPHA = 20  # up to which the field is kept one-to-one outside the eyes
 JPEG_QUALITY = 90
+RANGES = {
+    "subjects": (1, 1000),
+    "clips_per_class": (1, 1000),
+    "width": (80, 1920),
+    "height": (80, 1920),
+    "fps": (20, 2000),
+    "seed": (0, 2**32 - 1),
+}
 # Streams of random numbers, each seeded by (seed, stream, subject, ...).
 CAST, ORDER, SCRIPT, NOISE = 1, 2, 3, 4
 
@@ -77,13 +87,12 @@ class MicrofacesSpec:
     portraits: Path | None = None
 
     def __post_init__(self):
-        lowest = {"subjects": 1, "clips_per_class": 1, "width": 80, "height": 80, "fps": 20, "seed": 0}
-        for name, least in lowest.items():
-            if getattr(self, name) < least:
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
                 raise GammerError(
                     f"{name.replace('_', ' ')} is {getattr(self, name)}",
-                    f"it is a whole number of {least} or more",
-                    "give a larger one; gammer data synthesize --help lists the options",
+                    f"it is a whole number from {least} to {most}",
+                    "give another one; gammer data synthesize --help lists the options",
                 )
 
     @property
@@ -126,13 +135,17 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
         GammerError: If the folder holds something else, the portraits do not suffice, or the disk is full.
     """
     photos = _photos(spec)
-    with disk_errors(out), process_map(workers, partial(cv2.setNumThreads, 1)) as run:
-        claim(out / MANIFEST, _manifest(spec, photos))
-        uncast = [subject for subject in range(1, spec.subjects + 1) if not _is_cast(out, subject)]
+    with (
+        disk_errors(out),
+        claimed(out / MANIFEST, _manifest(spec, photos), CONTENTS) as is_ours,
+        process_map(workers, partial(cv2.setNumThreads, 1)) as run,
+    ):
+        subjects = range(1, spec.subjects + 1)
+        uncast = [subject for subject in subjects if not is_ours or not _is_cast(out, spec, subject)]
         finish(run(partial(_cast, out, spec, photos), uncast), len(uncast), "subjects")
         load_subject.cache_clear()
         scripts = _scripts(spec)
-        unfilmed = [script for script in scripts if not _is_filmed(out, script)]
+        unfilmed = [script for script in scripts if not is_ours or not _is_filmed(out, spec, script)]
         finish(run(partial(_film, out, spec), unfilmed), len(unfilmed), "clips")
         _write_workbook(out, scripts)
     return read_casme2(out, "microfaces")
@@ -156,8 +169,12 @@ def _truth(out: Path, subject: int) -> Path:
     return out / "truth" / f"sub{subject:02d}"
 
 
-def _is_cast(out: Path, subject: int) -> bool:
-    return (_truth(out, subject) / "face.json").is_file()  # it is written last
+def _is_cast(out: Path, spec: MicrofacesSpec, subject: int) -> bool:
+    try:
+        framing, _, _ = read_face(out, f"{subject:02d}")
+    except GammerError:
+        return False
+    return framing == spec.framing
 
 
 def _cast(out: Path, spec: MicrofacesSpec, photos: list[Photo], subject: int) -> None:
@@ -200,15 +217,27 @@ def _scripts(spec: MicrofacesSpec) -> list[Script]:
     return scripts
 
 
-def _is_filmed(out: Path, script: Script) -> bool:
+def _is_filmed(out: Path, spec: MicrofacesSpec, script: Script) -> bool:
+    """Return whether a clip's truth is that of its script, and its frames are whole files."""
     try:
-        performance = load_performance(out, script.place)
-        frames = out / "Cropped" / script.place
-        sizes = {file.name: file.stat().st_size for file in os.scandir(frames)}
-    except (GammerError, FileNotFoundError):
+        stored = load_performance(out, script.place)
+    except GammerError:
         return False
-    names = {_frame_name(performance.first + index) for index in range(len(performance.coefficients))}
-    return set(sizes) == names and all(sizes.values())
+    # The coefficients alone depend on more than the script: on what folds in the subject's face.
+    acted = replace(_acted(spec, script), coefficients=stored.coefficients)
+    names = {_frame_name(stored.first + index) for index in range(len(stored.coefficients))}
+    frames = out / "Cropped" / script.place
+    return (
+        vars(acted) == vars(stored)
+        and frames.is_dir()
+        and set(os.listdir(frames)) == names
+        and all(ends_with(frames / name, JPEG_END) for name in names)
+    )
+
+
+def _acted(spec: MicrofacesSpec, script: Script) -> Performance:
+    rng = np.random.default_rng((spec.seed, SCRIPT, script.subject, script.take))
+    return perform(script.emotion, spec.fps, rng)
 
 
 def _frame_name(number: int) -> str:
@@ -218,12 +247,11 @@ def _frame_name(number: int) -> str:
 def _film(out: Path, spec: MicrofacesSpec, script: Script) -> None:
     """Act a clip, keep its truth, and write its frames as one folder that appears when it is complete."""
     subject = load_subject(out, f"{script.subject:02d}")
-    rng = np.random.default_rng((spec.seed, SCRIPT, script.subject, script.take))
-    performance = keep_one_to_one(perform(script.emotion, spec.fps, rng), subject)
+    performance = keep_one_to_one(_acted(spec, script), subject)
     _save_performance(out / "truth" / f"{script.place}.npz", performance)
     folder = out / "Cropped" / script.place
     shutil.rmtree(folder, ignore_errors=True)
-    with replacing(folder) as temporary:
+    with replacing(folder, sync=False) as temporary:  # taken up again, cut files are seen by their ends
         temporary.mkdir()
         rng = np.random.default_rng((spec.seed, NOISE, script.subject, script.take))
         for index, frame in enumerate(_recorded(performance, subject, spec.fps, rng)):
@@ -259,7 +287,7 @@ def _recorded(performance: Performance, subject: Subject, fps: int, rng: np.rand
 
 
 def _save_performance(path: Path, performance: Performance) -> None:
-    with replacing(path) as temporary:
+    with replacing(path, sync=False) as temporary:  # the archive has a checksum
         np.savez_compressed(temporary, **vars(performance))
 
 

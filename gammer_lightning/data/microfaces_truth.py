@@ -1,6 +1,5 @@
 """The exact truth of microfaces: any frame and any true magnified apex, rendered from ``truth/``."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,10 +9,13 @@ import cv2
 import numpy as np
 
 from gammer_lightning.data import warps
-from gammer_lightning.data.facial_actions import Performance, motion_fields
-from gammer_lightning.data.portraits import Framing
+from gammer_lightning.data.facial_actions import COLUMNS, Performance, motion_fields
+from gammer_lightning.data.portraits import SOURCE_SCALE, Framing
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_image
+from gammer_lightning.files import is_finite_array, read_cached_json, read_image, read_npz
+
+NUMBERS = ("first", "onset", "apex", "offset")
+"""Fields of a `Performance` that number frames."""
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,40 @@ def load_subject(root: Path, subject: str) -> Subject:
     """Load a subject of a microfaces folder, e.g. ``"01"``.
 
     Raises:
-        GammerError: If the folder has no such subject.
+        GammerError: If the folder has no such subject, or its files are damaged.
+    """
+    framing, source, landmarks = read_face(root, subject)
+    return Subject(framing, source, landmarks, motion_fields(landmarks, framing))
+
+
+def read_face(root: Path, subject: str) -> tuple[Framing, np.ndarray, np.ndarray]:
+    """Read a subject's framing, neutral face and landmarks, as in `Subject`.
+
+    Raises:
+        GammerError: As in `load_subject`.
     """
     folder = root / "truth" / f"sub{subject}"
-    try:
-        record = json.loads((folder / "face.json").read_text())
-    except FileNotFoundError as error:
-        raise _no_truth(folder / "face.json") from error
-    framing, landmarks = Framing(*record["size"]), np.array(record["landmarks"])
+    path = folder / "face.json"
+    if not path.exists():
+        raise _no_truth(path)
+    record = read_cached_json(path)
+    size, landmarks = record.get("size"), record.get("landmarks")
+    is_size = is_finite_array(size, (2,)) and all(type(side) is int and side > 0 for side in size)
+    if not is_size or not is_finite_array(landmarks, (68, 2)):
+        raise _damaged(path)
+    framing, landmarks = Framing(*size), np.array(landmarks)
     source = read_image(folder / "face.png").astype(np.float32)
-    return Subject(framing, source, landmarks, motion_fields(landmarks, framing))
+    if source.shape != (*(SOURCE_SCALE * (side + 2 * framing.margin) for side in (framing.height, framing.width)), 3):
+        raise _damaged(folder / "face.png")
+    return framing, source, landmarks
+
+
+def _damaged(path: Path) -> GammerError:
+    return GammerError(
+        f"{path} is damaged or another's",
+        "the truth of a microfaces folder is as `gammer data synthesize` wrote it",
+        "run the command again that made the folder: it makes again what is damaged",
+    )
 
 
 def _no_truth(path: Path) -> GammerError:
@@ -138,12 +164,25 @@ def load_performance(root: Path, place: str) -> Performance:
     """Load the motion of a clip, e.g. ``"sub01/EP01_01"``.
 
     Raises:
-        GammerError: If the folder has no such clip.
+        GammerError: If the folder has no such clip, or its file is damaged.
     """
     path = root / "truth" / f"{place}.npz"
+    if not path.exists():
+        raise _no_truth(path)
     try:
-        with np.load(path) as stored:
-            values = {name: stored[name] for name in stored.files}
-    except FileNotFoundError as error:
-        raise _no_truth(path) from error
-    return Performance(**{name: value if value.ndim else value.item() for name, value in values.items()})
+        values = read_npz(path)
+    except GammerError as error:
+        raise _damaged(path) from error
+    dtypes = {name: value.dtype.kind for name, value in values.items()}
+    coefficients = values.get("coefficients", np.zeros(0))
+    if (
+        dtypes != dict.fromkeys(("emotion", "action_units"), "U") | dict.fromkeys(NUMBERS, "i") | {"coefficients": "f"}
+        or any(value.ndim for name, value in values.items() if name != "coefficients")
+        or coefficients.shape[1:] != (len(COLUMNS),)
+        or not np.isfinite(coefficients).all()
+    ):
+        raise _damaged(path)
+    acted = Performance(**{name: value if value.ndim else value.item() for name, value in values.items()})
+    if not acted.first <= acted.onset < acted.apex <= acted.offset < acted.first + len(coefficients):
+        raise _damaged(path)
+    return acted

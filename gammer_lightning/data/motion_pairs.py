@@ -38,6 +38,9 @@ class Scene(dict):
     """The random choices of one sample, as tensors that batch by stacking (see `draw_scene`)."""
 
 
+MOST_SIZE, MOST_OBJECTS = 2048, 100  # a scene of more would not fit into memory
+
+
 def check_scene_settings(
     size: int, objects: tuple[int, int] = (0, 0), max_alpha: float = 1.0, max_noise: float = 0.1
 ) -> None:
@@ -46,10 +49,12 @@ def check_scene_settings(
     Raises:
         GammerError: One is out of range.
     """
-    if size < 32 or size % 2:
-        raise GammerError(f"frames of {size} px", "an even number, at least 32", "choose another size")
-    if not 0 <= objects[0] <= objects[1]:
-        raise GammerError(f"objects {objects}", "fewest and most, 0 <= fewest <= most", "choose others")
+    if not 32 <= size <= MOST_SIZE or size % 2:
+        raise GammerError(f"frames of {size} px", f"an even number from 32 to {MOST_SIZE}", "choose another size")
+    if not 0 <= objects[0] <= objects[1] <= MOST_OBJECTS:
+        raise GammerError(
+            f"objects {objects}", f"fewest and most, 0 <= fewest <= most <= {MOST_OBJECTS}", "choose others"
+        )
     if not (1 <= max_alpha < math.inf and 0.1 <= max_noise < math.inf):
         raise GammerError(
             f"max_alpha {max_alpha}, max_noise {max_noise}", "max_alpha >= 1, max_noise >= 0.1", "choose others"

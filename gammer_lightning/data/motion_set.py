@@ -7,7 +7,6 @@ A set is a folder:
     motion_pairs.json                    what made it
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
@@ -22,12 +21,13 @@ from gammer_lightning.data.colour import linear_to_srgb, srgb_to_linear
 from gammer_lightning.data.image_sources import ImageSources, source_files
 from gammer_lightning.data.motion_pairs import check_scene_settings, draw_alpha, draw_scene, recolour, render
 from gammer_lightning.data.oh2018 import FACTORS, FRAMES
-from gammer_lightning.data.synthesis import claim, finish, process_map
+from gammer_lightning.data.synthesis import PNG_END, claimed, ends_with, finish, process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash, disk_errors, replacing
 
 VERSION = 1  # of the pixels: raise it when the same settings give others
 MANIFEST = "motion_pairs.json"
+MOST_SAMPLES = 10**6  # their numbers have six digits
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class MotionSetSpec:
 
     def __post_init__(self):
         check_scene_settings(self.size, self.objects, self.max_alpha)
-        if self.samples < 1 or self.seed < 0:
+        if not (1 <= self.samples <= MOST_SAMPLES and 0 <= self.seed < 2**32):
             raise GammerError(
                 f"samples {self.samples}, seed {self.seed}",
-                "samples of 1 or more, a seed of 0 or more",
+                f"samples of 1 to {MOST_SAMPLES:,}, a seed of 0 to {2**32 - 1}",
                 "gammer data synthesize-motion --help",
             )
 
@@ -78,9 +78,13 @@ def write_motion_set(out: Path, spec: MotionSetSpec, workers: int = 0) -> None:
     Raises:
         GammerError: If the folder holds something else, a source cannot be read, or the disk is full.
     """
-    with disk_errors(out), process_map(workers, _one_thread) as run:
-        claim(out / MANIFEST, _manifest(spec))
-        unwritten = list(_unwritten(out, spec))
+    manifest = _manifest(spec)
+    with (
+        disk_errors(out),
+        claimed(out / MANIFEST, manifest, ["train"]) as is_ours,
+        process_map(workers, _one_thread) as run,
+    ):
+        unwritten = list(_unwritten(out, spec, is_ours))
         finish(run(partial(_write_sample, out, spec), unwritten), len(unwritten), "samples")
         with replacing(out / "train" / FACTORS) as temporary:
             temporary.write_text("".join(f"{spec.alpha(index)!r}\n" for index in range(spec.samples)))
@@ -101,18 +105,19 @@ def _path(out: Path, name: str, index: int) -> Path:
     return out / "train" / name / f"{index:06d}.png"
 
 
-def _unwritten(out: Path, spec: MotionSetSpec) -> Iterator[int]:
-    """The samples that lack an image; makes the folders."""
+def _unwritten(out: Path, spec: MotionSetSpec, is_ours: bool) -> Iterator[int]:
+    """The samples that lack an image, or one of whose images is cut off; makes the folders."""
     for name in FRAMES:
         (out / "train" / name).mkdir(parents=True, exist_ok=True)
-    written = set.intersection(*(set(os.listdir(out / "train" / name)) for name in FRAMES))
-    return (index for index in range(spec.samples) if _path(out, "", index).name not in written)
+    for index in range(spec.samples):
+        if not is_ours or not all(ends_with(_path(out, name, index), PNG_END) for name in FRAMES):
+            yield index
 
 
 def _write_sample(out: Path, spec: MotionSetSpec, index: int) -> None:
     for name, frame in _frames(spec, index).items():
         encoded = cv2.imencode(".png", frame[..., ::-1])[1]
-        with replacing(_path(out, name, index)) as temporary:
+        with replacing(_path(out, name, index), sync=False) as temporary:
             temporary.write_bytes(encoded.tobytes())
 
 

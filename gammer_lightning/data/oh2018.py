@@ -7,7 +7,6 @@ Source: Oh et al., Learning-based Video Motion Magnification, ECCV 2018, Sec. 3.
 (layout, ``amplification_factor``) and their answers of November 2018 to issues 3 and 4 of 12dmodel/deep_motion_mag.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from torch.utils.data import Dataset, DistributedSampler
 
 from gammer_lightning.data.colour import linear_to_srgb, srgb_to_linear
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_image
+from gammer_lightning.files import read_image, read_json, read_text
 
 FRAMES = ("frameA", "frameB", "frameC", "amplified")
 FOLDERS = (FRAMES, ("2/frameA", "3/frameB", "4/frameC", "1/amplified"))
@@ -209,8 +208,16 @@ def _contents(root: Path) -> str:
 
 def _numbered(folder: Path, suffix: str) -> dict[int, str]:
     """The files that are named by a number; names, since a path each would fill memory in a set of 100,000."""
-    stems = (name.removesuffix(suffix) for name in os.listdir(folder) if name.endswith(suffix))
-    return {int(stem): stem + suffix for stem in stems if stem.isdecimal()}
+    stems = (name.removesuffix(suffix) for name in sorted(os.listdir(folder)) if name.endswith(suffix))
+    files: dict[int, str] = {}
+    for stem in stems:
+        if stem.isdecimal() and files.setdefault(int(stem), stem + suffix) != stem + suffix:
+            raise GammerError(
+                f"{folder} has number {int(stem)} twice: {files[int(stem)]} and {stem}{suffix}",
+                "a sample has one file in each folder",
+                "remove one of them",
+            )
+    return files
 
 
 def _shared_numbers(folders: list[Path], numbered: list[dict[int, str]]) -> list[int]:
@@ -246,7 +253,7 @@ def _read_factors(base: Path, numbers: list[int]) -> list[float]:
 
 
 def _text_factors(path: Path, numbers: list[int]) -> list[float]:
-    lines = path.read_text(errors="replace").split()
+    lines = read_text(path).split()
     if len(lines) != len(numbers) or numbers[0] > 1 or numbers[-1] - numbers[0] >= len(numbers):
         raise GammerError(
             f"{path} has {len(lines)} factors for {len(numbers)} samples numbered {numbers[0]} to {numbers[-1]}",
@@ -268,10 +275,7 @@ def _meta_factors(folder: Path, numbers: list[int]) -> list[float]:
 
 
 def _meta_factor(path: Path) -> float:
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise GammerError(f"{path} is not JSON: {error}", "a whole file of the set", "extract it again") from error
+    record = read_json(path)
     keys = record.keys() if isinstance(record, dict) else ()
     if META_KEY not in keys:
         raise GammerError(
@@ -284,9 +288,11 @@ def _meta_factor(path: Path) -> float:
 
 def _factor(value: object, where: str) -> float:
     try:
-        factor = float(value)
-    except (TypeError, ValueError):
+        factor = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
         factor = math.nan
     if not 0 <= factor < math.inf:
-        raise GammerError(f"{where} has the factor {value!r}", "a number of 0 or more", "download the file again")
+        raise GammerError(
+            f"{where} has the factor {str(value)[:80]!r}", "a number of 0 or more", "download the file again"
+        )
     return factor

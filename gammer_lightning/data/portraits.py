@@ -17,7 +17,7 @@ from gammer_lightning.data import warps
 from gammer_lightning.data.faces import detector, predictor
 from gammer_lightning.errors import GammerError
 from gammer_lightning.facial_graph import MIRROR
-from gammer_lightning.files import read_image
+from gammer_lightning.files import image_files, read_image
 
 SOURCE_SCALE = 3  # a neutral face has 3 x 3 pixels per frame pixel, so that bilinear sampling stays sharp
 FACE_SCORE = 0.5  # dlib's false alarms score below this, frontal faces well above it
@@ -110,7 +110,7 @@ def folder_photos(folder: Path, count: int, seed: int, framing: Framing) -> list
             "--portraits takes a folder of frontal photographs",
             "give such a folder, or leave --portraits out for the two embedded portraits",
         )
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = image_files(folder)
     photos, unusable = [], []
     for index in np.random.default_rng((seed, 0)).permutation(len(files)):
         if len(photos) == count:

@@ -30,7 +30,14 @@ from tqdm import tqdm
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.faces import GEOMETRY, Face, crop, find_face
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, read_image, replacing
+from gammer_lightning.files import (
+    check_is_file,
+    content_hash,
+    is_finite_array,
+    read_cached_json,
+    read_image,
+    replacing,
+)
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
 
 VERSION = "premagnify 1"
@@ -67,12 +74,17 @@ class Entry:
 
     def record(self) -> dict:
         """Return what ``face.json`` says, or an empty dict if it is missing, damaged or of another key."""
-        try:
-            record = json.loads((self.folder / RECORD).read_text())
-            intact = record.pop("digest") == _digest(record) and record["key"] == self.key
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
-        return record if intact else {}
+        record = read_cached_json(self.folder / RECORD)
+        digest = record.pop("digest", None)
+        is_intact = (
+            digest == _digest(record)
+            and record.get("key") == self.key
+            and is_finite_array(record.get("landmarks"), (68, 2))
+            and is_finite_array(record.get("matrix"), (2, 3))
+            and isinstance(record.get("detected"), bool)
+            and isinstance(record.get("sha256"), dict)
+        )
+        return record if is_intact else {}
 
     def missing(self, alphas: Sequence[float]) -> list[str]:
         """Return the names of the images among onset, raw apex and ``alphas`` that have to be (re)done."""
@@ -120,8 +132,8 @@ class Entry:
 
     def _read(self, name: str, recorded: dict[str, str]) -> bytes | None:
         try:
-            data = (self.folder / name).read_bytes()
-        except OSError:
+            data = read_bytes(self.folder / name)
+        except GammerError:
             return None
         return data if sha256(data).hexdigest() == recorded.get(name) else None
 
@@ -150,6 +162,7 @@ def read_bytes(path: Path) -> bytes:
     Raises:
         GammerError: If it cannot be read.
     """
+    check_is_file(path)
     try:
         return path.read_bytes()
     except OSError as error:

@@ -7,8 +7,9 @@ import re
 from functools import partial
 from pathlib import Path
 
-from gammer_lightning.data.clips import Clip, collect, is_junk, list_frames, wrong_root
+from gammer_lightning.data.clips import Clip, collect, list_frames, wrong_root
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import is_junk
 
 FRAME_FOLDERS = ("SMIC_all_cropped/HS", "SMIC_all_raw/HS", "HS")
 """Where the frames are, best first."""

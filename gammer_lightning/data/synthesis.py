@@ -2,40 +2,88 @@
 
 import json
 import multiprocessing
+import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+import socket
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.files import read_cached_json, read_text, write_text
+
+PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
+"""Last bytes of a whole image file."""
+LOCK, HOLDER = ".lock", ".holder"
 
 
-def claim(path: Path, manifest: dict) -> None:
-    """Make the folder of ``path`` ours, or take up what a run of the same settings left; sweep away its scraps.
+@contextmanager
+def claimed(path: Path, manifest: dict, contents: Collection[str]) -> Iterator[bool]:
+    """Hold the folder of ``path`` for this process, new or as a run of the same settings left it, its scraps removed.
 
     Args:
         path: The manifest; it is named after what the folder holds.
         manifest: The settings that its bytes follow from, as JSON.
+        contents: Names of what else is written into the folder.
+
+    Yields:
+        Whether what lies there was made with these settings. It was not where the manifest is damaged; then everything
+        is to be made again.
 
     Raises:
-        GammerError: If the folder holds something else.
+        GammerError: If the folder holds something else, or another process holds it.
     """
-    text = json.dumps(manifest, indent=2) + "\n"
-    out, ours = path.parent, path.is_file() and path.read_text() == text
-    if not ours and out.exists() and (not out.is_dir() or any(out.glob("[!.]*"))):
+    _is_ours(path, manifest, contents)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(path.parent / LOCK), path.parent / HOLDER
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise GammerError(
+            f"another process writes into {path.parent}: {_line(holder)}",
+            "one process at a time writes into a folder, with workers of its own",
+            "wait until it ends, or stop it and run the same command again",
+        ) from None
+    try:
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        is_ours = _is_ours(path, manifest, contents)
+        for scrap in list(path.parent.rglob(".*.tmp*")):
+            shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
+        if not is_ours:
+            write_text(path, json.dumps(manifest, indent=2) + "\n")
+        yield is_ours
+    finally:
+        holder.unlink(missing_ok=True)
+        (path.parent / LOCK).unlink(missing_ok=True)
+        lock.release()
+
+
+def _line(holder: Path) -> str:
+    try:
+        return read_text(holder, 1000).strip()
+    except GammerError:
+        return "it has just started"
+
+
+def _is_ours(path: Path, manifest: dict, contents: Collection[str]) -> bool:
+    """Return whether a folder was made with these settings; refuse one that holds something else."""
+    out, there = path.parent, read_cached_json(path)
+    if there:
+        is_foreign = there != json.loads(json.dumps(manifest))
+    else:  # new, or the manifest is damaged
+        allowed = {path.name, *contents} if path.exists() else set()
+        is_foreign = out.exists() and (not out.is_dir() or any(file.name not in allowed for file in out.glob("[!.]*")))
+    if is_foreign:
         raise GammerError(
             f"{out} is not empty and was not made with these settings",
             f"{path.stem} is written to a new or empty folder, or taken up where the same command stopped",
             f"give another folder, e.g. --out {out}-2, or remove this one: rm -r {out}",
         )
-    for scrap in list(out.rglob(".*.tmp*")):
-        shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
-    with replacing(path) as temporary:
-        temporary.write_text(text)
+    return bool(there)
 
 
 @contextmanager
@@ -51,6 +99,15 @@ def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Calla
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def ends_with(path: Path, end: bytes) -> bool:
+    """Return whether a regular file has these last bytes, which a file cut off by a full disk or a power cut lacks."""
+    if not path.is_file() or path.stat().st_size < len(end):
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(end), os.SEEK_END)
+        return file.read() == end
 
 
 def finish(results: Iterable, total: int, what: str) -> None:

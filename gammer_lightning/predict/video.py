@@ -10,12 +10,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_image
+from gammer_lightning.files import IMAGE_SUFFIXES, depth_note, image_files, read_image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 CAMERA_CLOCK = Fraction(1, 1000)
 HD = 720
 """Height in px from which a video without a stated colour matrix has that of BT.709; below it is BT.601."""
@@ -176,28 +174,21 @@ def _no_video(path: Path, why: str) -> GammerError:
 class FrameFolder(Source):
     """A folder of images, in the order of the numbers in their names."""
 
-    remedy = f"put images into it that are called {', '.join(SUFFIXES)}"
+    remedy = f"put images into it that are called {', '.join(IMAGE_SUFFIXES)}"
 
     def __init__(self, path: Path, rate: Fraction):
-        names = [file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
-        self.paths = sorted(names, key=_numbers)
+        self.paths = sorted(image_files(path), key=_numbers)
         super().__init__(path.resolve().name, rate, 1 / rate, len(self.paths))
 
     def _read(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
             image = np.array(read_image(path))  # writable, as torch wants it
-            if not self.notes and _is_deep(path):
-                self.notes.append(f"{path.name} has 16 bits a channel, of which the upper 8 are read")
+            if not self.notes and (note := depth_note(path)):
+                self.notes.append(note)
             yield Frame(index, float(index / self.rate), image)
 
     def _place(self, index: int) -> str:
         return str(self.paths[index])
-
-
-def _is_deep(path: Path) -> bool:
-    """Whether an image has 16 bits a channel, which Pillow reads as 8 without a word."""
-    with Image.open(path) as image:
-        return any(f"{mode};16" in str(image.tile) for mode in ("RGB", "RGBA", "LA"))
 
 
 def _numbers(path: Path) -> list[int | str]:
