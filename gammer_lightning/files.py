@@ -4,7 +4,10 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +16,27 @@ from typing import Any, NoReturn
 import numpy as np
 import psutil
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 
 from gammer_lightning.errors import GammerError
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-
+DEEP = re.compile(r"\b(?:RGB|RGBA|RGBX|LA|CMYK);16")
+"""How Pillow writes 16 bits a channel that it decodes to 8; ``BGR;16`` has 16 bits a pixel."""
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image upright, by its EXIF orientation."""
+DAMAGED = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, struct.error, zlib.error)
+"""What Pillow raises for damaged files."""
 
 MAX_TEXT_BYTES = 256 * 2**20
 """Size of the largest text or JSON file that is read."""
@@ -233,30 +251,157 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
     return counts[id(node)]
 
 
+def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """List the image files of a folder, by their names' endings, sorted.
+
+    Hidden files and folders, such as the ``._img1.jpg`` that macOS writes beside ``img1.jpg``, and ``__MACOSX`` are
+    left out.
+    """
+    files = folder.rglob("*") if recursive else folder.iterdir()
+    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and _is_listed(path, folder))
+
+
+def _is_listed(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return not any(part.startswith(".") or part == "__MACOSX" for part in parts) and not path.is_dir()
+
+
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image as uint8 RGB ``(H, W, 3)``; grey becomes three equal channels.
+    """Read an image as uint8 RGB ``(H, W, 3)``, upright; grey becomes three equal channels.
 
     Raises:
-        GammerError: If the file is missing, truncated, no image, or deeper than 8 bits.
+        GammerError: As in `load_image`.
+    """
+    return np.asarray(load_image(path).convert("RGB"))
+
+
+def load_image(path: str | Path, max_side: int | None = None) -> Image.Image:
+    """Load an image, turned upright by its EXIF orientation, with 8 bits a channel.
+
+    Args:
+        path: The file.
+        max_side: Length in px to which a longer side is reduced.
+
+    Raises:
+        GammerError: If the file is missing, no regular file, truncated, no image, too large, holds several pictures,
+            or cannot be brought to 8 bits (see `to_eight_bits`).
+    """
+    with open_image(path) as image:
+        bits = channel_bits(image)
+        if bits > 8:
+            image = _reduced(image, bits, str(path))
+        elif image.mode not in EIGHT_BIT_MODES:
+            raise GammerError(
+                f"{path} has pixels of mode {image.mode}",
+                "an image is grey or colour, whole numbers of up to 16 bits a channel",
+                "convert it to 8 bits a channel",
+            )
+        if max_side:
+            image.thumbnail((max_side, max_side), Image.Resampling.BOX)
+        image.load()
+        turn = TURNS.get(_orientation(image))
+        return image.transpose(turn) if turn is not None else image.copy()
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file that holds one picture; its pixels are decoded as they are asked for.
+
+    Raises:
+        GammerError: As in `load_image`, but for its bits; where the block raises what a damaged file does, too.
     """
     path = Path(path)
-    if not path.is_file():
-        raise GammerError(f"no image at {path}", "a frame must be a file", "check the path of the data set")
+    check_is_file(path)
     try:
         with Image.open(path) as image:
-            if image.mode not in EIGHT_BIT_MODES:
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1 and image.format != "MPO":  # the others of a telephone's MPO are previews
                 raise GammerError(
-                    f"{path} has pixels of mode {image.mode}",
-                    "images have 8 bits a channel",
-                    f"convert it, e.g. `convert {path.name} -depth 8 {path.name}`",
+                    f"{path} holds {pictures} pictures",
+                    "an image file holds one",
+                    f"extract them into a folder, e.g. `convert {path.name} {path.stem}-%04d.png`",
                 )
-            return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            yield image
+    except Image.DecompressionBombError as error:
+        raise GammerError(
+            f"{path} is too large: {error}", "a bound keeps one image from filling the memory", "reduce it"
+        ) from error
+    except DAMAGED as error:
         raise GammerError(
             f"{path} cannot be read: {error}",
             "every frame must be a whole image file (JPEG, PNG, BMP, ...)",
             "copy or extract this file again",
         ) from error
+
+
+def channel_bits(image: Image.Image) -> int:
+    """Return the bits a channel of an image's file has, where these are more than 8; ask before pixels are decoded."""
+    raw = str(image.tile)
+    if image.mode.startswith("I;16") and "I;12" in raw:
+        return 12
+    is_deep = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM") or DEEP.search(raw)
+    return 16 if is_deep else 8
+
+
+def _reduced(image: Image.Image, bits: int, name: str) -> Image.Image:
+    """Return an image of more than 8 bits a channel with 8."""
+    if image.mode.startswith("I"):
+        levels = np.asarray(image)
+        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            levels = 2**bits - 1 - levels
+        return Image.fromarray(to_eight_bits(levels, bits, name))
+    brightest = int(np.asarray(image.convert("RGB")).max())  # Pillow decodes the upper 8 bits of colour
+    _check_range(brightest * 256 + 255 if brightest else _brightest(name), name)
+    return image
+
+
+def _brightest(path: str) -> int:
+    """Return the largest value of a picture of 16-bit colour."""
+    import cv2  # here alone: most that reads files does without
+
+    image = cv2.imread(path, cv2.IMREAD_UNCHANGED)
+    return 1 if image is None else int(image[..., :3].max())
+
+
+def to_eight_bits(image: np.ndarray, bits: int, name: str) -> np.ndarray:
+    """Reduce an image to the upper 8 of the bits that its format states.
+
+    16 bits are also the container of 10, 12 or 14, which no format states. Such an image would come out nearly black,
+    and its brightest value cannot tell it from a dark one. So an image of 16 bits whose two upper bits are unused is
+    refused, rather than read in one of two ways, which might differ from frame to frame.
+
+    Args:
+        image: Of any shape, unsigned.
+        bits: Bits a channel, 8 or more.
+        name: What it is called in the message.
+
+    Returns:
+        The same shape, uint8.
+
+    Raises:
+        GammerError: If the two upper bits of 16 are 0 in a picture that is not all black.
+    """
+    if bits == 16:
+        _check_range(int(image.max()), name)
+    return (image >> (bits - 8)).astype(np.uint8)
+
+
+def _check_range(brightest: int, name: str) -> None:
+    if 0 < brightest < 2**14:
+        raise GammerError(
+            f"{name} has 16 bits a channel, but no value above {brightest}, a quarter of their range",
+            "it holds 10, 12 or 14 bits, or is dark: the file does not say which",
+            "convert all frames alike, e.g. 12 bits: `convert IN.png -evaluate multiply 16 -depth 8 OUT.png`; "
+            "10 bits: multiply 64; 14: multiply 4; dark ones: without -evaluate",
+        )
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of a loaded image; 1, as it is stored, where its EXIF block is damaged."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except DAMAGED:
+        return 1
 
 
 def content_hash(*parts: bytes | str | np.ndarray) -> str:
