@@ -168,9 +168,10 @@ def check_model(path: Path, facts: dict[str, Any], graph: str, precision: str) -
         GammerError: If its description or its inputs and outputs say otherwise.
     """
     said = describe(path)
-    exported = said.facts.get("exported") or {}
+    exported = said.facts.get("exported")
+    exported = exported if isinstance(exported, dict) else {}
     if (exported.get("graph"), exported.get("precision")) != (graph, precision):
-        found = f"{exported['graph']} at {exported['precision']}" if exported else "not of this project"
+        found = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
         raise _another(path, f"it is {found}, not {graph} at {precision}")
     if not is_same_model(said.facts, facts):
         raise _another(path, "its weights, classes or input are another run's")

@@ -64,7 +64,9 @@ def is_table(value: Any, holds: Callable[[Any], bool], least: int = 0, largest: 
 
 def one_of(*values: str | None) -> Rule:
     """Return the rule of a value that is one of several."""
-    return Rule(lambda value: isinstance(value, str | None) and value in values, f"one of {', '.join(map(str, values))}")
+    return Rule(
+        lambda value: isinstance(value, str | None) and value in values, f"one of {', '.join(map(str, values))}"
+    )
 
 
 def check_values(record: Any, rules: Mapping[str, Rule], where: object, next_step: str) -> None:
