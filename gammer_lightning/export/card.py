@@ -117,8 +117,8 @@ def _results(facts: dict[str, Any]) -> list[str]:
     rows = [f"| {METRICS.get(key, markdown_cell(key))} | {_with_spread(mean[key], std[key])} |" for key in mean]
     notes = ["", MICROFACES_NOTE] if "microfaces" in facts["datasets"] else []
     return [
-        f"Protocol: {markdown_cell(facts['protocol'])}. {facts['clips']} clips of {facts['subjects']} subjects were judged; "
-        f"SHA-256 of their list `{markdown_cell(facts['clips_sha256'])}`. {seeds} seed(s), {spread}.",
+        f"Protocol: {markdown_cell(facts['protocol'])}. {facts['clips']} clips of {facts['subjects']} subjects were "
+        f"judged; SHA-256 of their list `{markdown_cell(facts['clips_sha256'])}`. {seeds} seed(s), {spread}.",
         "",
         "| | pooled over folds |",
         "| --- | --- |",
@@ -138,7 +138,8 @@ def _half(facts: dict[str, Any]) -> list[str]:
     if not facts["fp16"]:
         return []
     rows = [
-        f"| {markdown_cell(name)} | {change['changed']} of {change['clips']} | {change['probability']:.4f} | {change['frame']:.4f} |"
+        f"| {markdown_cell(name)} | {change['changed']} of {change['clips']} | {change['probability']:.4f} "
+        f"| {change['frame']:.4f} |"
         for name, change in facts["fp16"].items()
     ]
     return [

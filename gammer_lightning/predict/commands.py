@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bf16: torch alone, a third less time per frame on processors with AMX (default: %(default)s)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the best there is")
-    parser.add_argument(
-        "--window", type=float, default=0.5, help="seconds in which an apex is looked for (default: .5)"
-    )
+    parser.add_argument("--window", type=float, default=0.5, help="seconds of a window (default: 0.5)")
     parser.add_argument(
         "--hop", type=float, help="seconds between windows, a tenth of a frame's or more; default: half a window"
     )

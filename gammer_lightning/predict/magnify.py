@@ -118,9 +118,7 @@ def _check_output(given: str, output: Path) -> None:
     if output.is_dir() or (output.exists() and not output.is_file()):
         kind = "a folder" if output.is_dir() else "a pipe or device"
         raise GammerError(f"{output} is {kind}", "the output is a file", f"e.g. {output / 'magnified.mp4'}")
-    if output.resolve() == Path(given).resolve() or (
-        output.exists() and Path(given).exists() and output.samefile(given)
-    ):
+    if output.exists() and Path(given).exists() and output.samefile(given):
         raise GammerError(f"{output} is the input", "the output is another file", "choose another name")
 
 
