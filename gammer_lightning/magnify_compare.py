@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from gammer_lightning.data.facial_actions import UNIT_COLUMNS
 from gammer_lightning.data.microfaces_truth import load_performance, render_pair
 from gammer_lightning.data.motion_pairs import SUBPIXEL_MOTIONS, MotionPairs
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_image, replacing
+from gammer_lightning.escapes import spreadsheet_cell
+from gammer_lightning.files import disk_errors, read_image, replacing
 from gammer_lightning.magnifiers import Magnifier, load_magnifier
 from gammer_lightning.magnify_results import as_text, protocol_row, score_microfaces
 from gammer_lightning.run_folder import git_state
@@ -60,6 +62,9 @@ def main(args: argparse.Namespace) -> None:
     for name, (least, largest) in RANGES.items():
         if not least <= (value := getattr(args, name)) <= largest:
             raise GammerError(f"--{name} {value}", f"a number from {least} to {largest:,}", "leave it out")
+    with disk_errors(args.out):  # now, not after the minutes of scoring
+        args.out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=args.out).close()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     magnifiers = {name: load_magnifier(name).to(device) for name in dict.fromkeys(args.magnifiers)}
     has_truth = args.dataset == "microfaces"
@@ -222,7 +227,7 @@ def write(out: Path, picture: Figure, scores: pd.DataFrame, conditions: str) -> 
     with replacing(out / "compare.png") as temporary:
         picture.savefig(temporary)
     with replacing(out / "compare.csv") as temporary:
-        scores.to_csv(temporary, index=False, float_format="%.5g")
+        scores.map(spreadsheet_cell).to_csv(temporary, index=False, float_format="%.5g")
     with replacing(out / "compare.md") as temporary:
         temporary.write_text(text)
     return f"{text}\n{out}/compare.png, compare.csv, compare.md"

@@ -202,10 +202,12 @@ class Bundle:
         weights = self.file(WEIGHTS["gam_mer"])
         state = _read_weights(weights)
         try:
-            with torch.device("meta"):  # takes no memory: sizes are compared with the weights before any is taken
-                load_weights(GamMer(**self.facts["network"]), state, weights)
+            with torch.device("meta"):  # no memory is taken before sizes are compared with the weights'
+                expected = GamMer(**self.facts["network"]).state_dict()
         except GammerError as error:
-            raise GammerError(f"{weights}: {error.what}", error.rule, EXPORT_AGAIN) from error
+            raise GammerError(f"{self.path / BUNDLE} is damaged: {error.what}", error.rule, EXPORT_AGAIN) from error
+        if {key: value.shape for key, value in expected.items()} != {key: value.shape for key, value in state.items()}:
+            raise _changed(weights, "names or shapes of its weights are not those of the network in bundle.json")
         recognizer = GamMer(**self.facts["network"])
         load_weights(recognizer, state, weights)
         magnifier = load_trained(str(self.file(WEIGHTS["st_memm"]))).network

@@ -61,8 +61,8 @@ IN_FLIGHT = 2 * WORKERS
 """Frames that may wait for the video while no window bounds them."""
 NO_FACE = "no face"
 ONE_FRAME = "one frame"
-SHORTEST = 1e-3
-"""Shortest window and hop, s."""
+SHORTEST, LONGEST = 1e-3, 600.0
+"""Shortest window and hop, longest window, s."""
 MAX_FRAMES = 10_000
 """Most frames of a window; their surroundings of the face are in memory, several 100 kB each."""
 MAX_WINDOWS = 10
@@ -199,8 +199,8 @@ def check_settings(
     check_limit(limit)
     hop = window / 2 if hop is None else hop
     rules = (
-        (SHORTEST <= hop <= window < math.inf, f"windows of {window:g} s every {hop:g} s", f"{SHORTEST:g} <= hop <= "
-         "window, so that no frame is left out", "--window 0.5 --hop 0.25"),
+        (SHORTEST <= hop <= window <= LONGEST, f"windows of {window:g} s every {hop:g} s", f"{SHORTEST:g} <= hop <= "
+         f"window <= {LONGEST:g}, so that no frame is left out", "--window 0.5 --hop 0.25"),
         ((onset is None) == (apex is None), f"onset {onset} and apex {apex}", "both are given or none",
          "--onset 12 --apex 40"),
         (onset is None or apex is None or 0 <= onset < apex, f"onset {onset} and apex {apex}",

@@ -204,7 +204,7 @@ class VideoFile(Source):
             image = self._to_rgb(picture)
         except (self._error, ValueError) as error:
             raise _no_video(
-                self._path, f"frames of {picture.format.name} cannot be turned into RGB: {error}"
+                self._path, f"its frames, {picture.format.name}, cannot be turned into RGB: {error}"
             ) from error
         if self._width != 1:
             image = cv2.resize(image, (max(1, round(image.shape[1] * self._width)), image.shape[0]))
