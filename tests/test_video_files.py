@@ -136,7 +136,7 @@ def test_twelve_bits_in_a_container_of_sixteen_are_refused(tmp_path, capsys):
 def test_sixteen_bits_are_read_at_eight_also_where_a_later_frame_is_dark(tmp_path):
     grey = SMALL[0].mean(-1) * 257
     frames, notes = read(deep(tmp_path / "a.mkv", "gray16le", [grey, grey / 16]))
-    assert np.abs(frames[0].image[..., 0] - grey / 257).max() <= 1 and frames[1].image.max() < 20
+    assert np.abs(frames[0].image[..., 0] - grey / 257).max() < 2 and frames[1].image.max() < 20
     assert notes == ["it has 16 bits a channel, of which the upper 8 are read"]
 
 
@@ -165,12 +165,11 @@ def test_an_output_that_cannot_be_is_refused_before_the_input_is_opened(tmp_path
         "folder.mp4": "is a folder",
         "pipe.mp4": "is a pipe or device",
         f"{300 * 'x'}.mp4": "at most 200 bytes",
-        "file/out.mp4": "cannot write",
         "out.ogv": "kind .mp4",
     }.items():
         assert magnify(tmp_path / "nothing.avi", tmp_path / out) == 2
         said = capsys.readouterr().err
-        assert message in said or out == "file/out.mp4" and "no input" in said
+        assert message in said
     video = write_video(tmp_path / "a.mp4", SMALL)
     os.link(video, tmp_path / "b.mp4")
     assert magnify(video, tmp_path / "b.mp4") == 2 and "is the input" in capsys.readouterr().err

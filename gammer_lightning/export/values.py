@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def is_name(value: Any) -> bool:
 def is_number(value: Any, least: float = -math.inf, largest: float = math.inf) -> bool:
     """Whether a value is a finite number in a range; a truth value is none."""
     is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and math.isfinite(value) and least <= value <= largest
+    return is_one and abs(value) <= sys.float_info.max and least <= value <= largest
 
 
 def is_count(value: Any, least: int = 0, largest: int = 2**53) -> bool:
