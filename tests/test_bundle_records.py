@@ -253,12 +253,12 @@ def test_what_is_no_description_of_a_plan_is_one_error(tmp_path, text):
 
 @pytest.mark.parametrize(
     "damage",
-    [{"mean": {"uf1": "0.5"}}, {"mean": []}, {"std": None}, {"seeds": 3}, {"seeds": []}, {"datasets": ["nothing"]},
+    [{"mean": {"uf1": "0.5"}}, {"mean": []}, {"std": None}, {"seeds": 3}, {"seeds": {}}, {"datasets": ["nothing"]},
      {"clips": -1}, {"protocol": ["LOSO"]}, {"clips_sha256": None}],
 )  # fmt: skip
 def test_damaged_results_of_a_run_are_one_error(damage):
     results = {"protocol": "LOSO", "datasets": ["casme2"], "clips": 9, "subjects": 2, "clips_sha256": "a"}
-    results |= {"mean": {"uf1": 0.5}, "std": {"uf1": None}, "seeds": [0]}
+    results |= {"mean": {"uf1": 0.5}, "std": {"uf1": None}, "seeds": {"0": {"uf1": 0.5}}}
     check_values(results, RESULT_RULES, "results.json", "again")
     with pytest.raises(GammerError, match=f"results.json is damaged: {next(iter(damage))}"):
         check_values(results | damage, RESULT_RULES, "results.json", "again")

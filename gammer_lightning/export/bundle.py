@@ -138,7 +138,7 @@ RESULT_RULES = {
     "clips_sha256": Rule(is_text, "a hash"),
     "mean": Rule(lambda value: is_table(value, is_number, 1), "numbers by name"),
     "std": Rule(lambda value: is_table(value, lambda std: std is None or is_number(std), 1), "numbers by name"),
-    "seeds": Rule(lambda value: is_list(value, lambda _: True, 1), "a list of seeds"),
+    "seeds": Rule(lambda value: is_table(value, lambda _: True, 1), "results by seed"),
 }
 """What of a run's results.json is used."""
 RECOGNITION_RULES = {"class_names": CLASSES, "network": NETWORK, "clip_hash": Rule(is_text, "a hash")}
