@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from gammer_lightning.data.facial_actions import UNIT_COLUMNS
 from gammer_lightning.data.microfaces_truth import load_performance, render_pair
 from gammer_lightning.data.motion_pairs import SUBPIXEL_MOTIONS, MotionPairs
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_image, replacing
+from gammer_lightning.escapes import spreadsheet_cell
+from gammer_lightning.files import disk_errors, read_image, replacing
 from gammer_lightning.magnifiers import Magnifier, load_magnifier
 from gammer_lightning.magnify_results import as_text, protocol_row, score_microfaces
 from gammer_lightning.run_folder import git_state
@@ -26,6 +28,8 @@ MAGNIFIERS = ("st-memm-small", "eulerian", "phase", "lagrangian", "none")
 ALPHAS = (5.0, 8.0, 10.0, 12.0, 15.0, 20.0)
 SHOWN_MOTIONS = (0.04, 0.10, 0.32, 1.0)  # px, of the table; compare.csv has all
 SIDE, REPEATS = 256, 5
+RANGES = {"clips": (1, 100_000), "scenes": (1, 1000), "size": (32, 1024)}
+"""Least and largest values of options."""
 TILE = 100  # px, width of a frame in the figure
 
 
@@ -55,8 +59,12 @@ def main(args: argparse.Namespace) -> None:
     Raises:
         GammerError: A magnifier, the clips or the clip cannot be found, or a number is out of range.
     """
-    if min(args.clips, args.scenes) < 1:
-        raise GammerError(f"--clips {args.clips} --scenes {args.scenes}", "both are 1 or more", "leave them out")
+    for name, (least, largest) in RANGES.items():
+        if not least <= (value := getattr(args, name)) <= largest:
+            raise GammerError(f"--{name} {value}", f"a number from {least} to {largest:,}", "leave it out")
+    with disk_errors(args.out):  # now, not after the minutes of scoring
+        args.out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=args.out).close()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     magnifiers = {name: load_magnifier(name).to(device) for name in dict.fromkeys(args.magnifiers)}
     has_truth = args.dataset == "microfaces"
@@ -130,10 +138,10 @@ def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
     tile, dpi = (TILE / 100, TILE / 100 * height / width), 100
     figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    figure.suptitle(title, fontsize=8)
+    figure.suptitle(title, fontsize=8, parse_math=False)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
-        axes[0].set_ylabel(Path(name).name, fontsize=7)
+        axes[0].set_ylabel(Path(name).name, fontsize=7, parse_math=False)
         for ax, image in zip(axes, images, strict=True):
             ax.imshow(image.transpose(1, 2, 0).clip(0, 1))
             ax.set(xticks=[], yticks=[])
@@ -219,7 +227,7 @@ def write(out: Path, picture: Figure, scores: pd.DataFrame, conditions: str) -> 
     with replacing(out / "compare.png") as temporary:
         picture.savefig(temporary)
     with replacing(out / "compare.csv") as temporary:
-        scores.to_csv(temporary, index=False, float_format="%.5g")
+        scores.map(spreadsheet_cell).to_csv(temporary, index=False, float_format="%.5g")
     with replacing(out / "compare.md") as temporary:
         temporary.write_text(text)
     return f"{text}\n{out}/compare.png, compare.csv, compare.md"

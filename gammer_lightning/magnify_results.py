@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from gammer_lightning.data.clips import Clip
 from gammer_lightning.data.microfaces_truth import render_pair
+from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.files import read_image, replacing
 from gammer_lightning.magnifiers import Magnifier
 
@@ -109,7 +110,7 @@ def as_text(table: pd.DataFrame) -> str:
     """A Markdown table with three decimals for SSIM, two for dB."""
     digits = {"psnr": 2, "floor_psnr": 2, "alpha": 1}
     shown = [
-        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else str(v) for c, v in row.items()]
+        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else markdown_cell(str(v)) for c, v in row.items()]
         for _, row in table.iterrows()
     ]
     lines = [list(table.columns), ["---"] * len(table.columns), *shown]

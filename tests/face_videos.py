@@ -97,7 +97,9 @@ def made_bundle(folder: Path, kind: str = "apex") -> Path:
     network = NETWORK | {"channels": 6 if kind == "both" else 3}
     save_file(GamMer(**network).state_dict(), folder / WEIGHTS["gam_mer"])
     (folder / WEIGHTS["st_memm"]).write_bytes(SHIPPED_WEIGHTS.read_bytes())
-    files = {name: {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()} for name in WEIGHTS.values()}
+    entry = {"graph": "a network", "precision": "fp32", "batch": None, "bytes": 1}
+    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in WEIGHTS.values()}
+    files = {name: entry | {"sha256": value} for name, value in hashes.items()}
     facts = {
         "format": 1,
         "classes": CLASSES,
@@ -106,8 +108,9 @@ def made_bundle(folder: Path, kind: str = "apex") -> Path:
         "input": kind,
         "patch_size": NETWORK["patch_size"],
         "network": network,
+        "channels": network["channels"],
         "magnifier": {"name": SHIPPED, "preset": "small", "fingerprint": "made"},
-        "run": {"checkpoint": "none.ckpt", "checkpoint_sha256": ""},
+        "run": {"checkpoint": "none.ckpt", "checkpoint_sha256": 64 * "0"},
         "commit": None,
         "files": files,
     }

@@ -197,7 +197,7 @@ def test_compare_draws_and_scores_all(faces, tmp_path, capsys):
     [
         (["--magnifiers", "magnifier"], "unknown magnifier"),
         (["--clip", "01/EP99_99"], "no clip 01/EP99_99"),
-        (["--clips", "0"], "1 or more"),
+        (["--clips", "0"], "a number from 1"),
         (["--root", "nowhere"], "nowhere"),
     ],
 )

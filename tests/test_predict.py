@@ -305,7 +305,7 @@ def test_bad_inputs_are_named(bundle, bad, tmp_path, capsys, monkeypatch, case):
         (["--onset", "3"], "both are given or none"),
         (["--onset", "3", "--apex", "3"], "comes after"),
         (["--onset", "0", "--apex", "30"], "has 3 frames"),
-        (["--fps", "0"], "positive"),
+        (["--fps", "0"], "0.01 to 100000"),
         (["--limit", "-2"], "positive"),
         (["--face", "nan", "9"], "a point in px"),
     ],

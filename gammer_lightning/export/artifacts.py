@@ -3,7 +3,6 @@
 The run folder stays the truth: everything here needs the network, and nothing else does.
 """
 
-import json
 import os
 import re
 import shutil
@@ -13,10 +12,9 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export.bundle import BUNDLE, Bundle, sha256_of
+from gammer_lightning.export.bundle import BUNDLE, Bundle, read_facts, sha256_of
+from gammer_lightning.files import check_name, read_yaml, write_json
 from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder
 from gammer_lightning.sweep.sync import Target, Upload, check_login, log_artifact, upload_runs
 
@@ -111,6 +109,7 @@ def fetch(source: str) -> Path:
         GammerError: If the address is malformed, W&B cannot be reached, or has no such run or no checkpoint.
     """
     entity, project, identity = _address(source)
+    folder = Path("runs", "recognize", "wandb", check_name(f"{entity}-{project}-{identity}", "the folder of that run"))
     check_online(source)
     import wandb
 
@@ -124,7 +123,7 @@ def fetch(source: str) -> Path:
             "ENTITY/PROJECT/RUN, RUN being the id in the run's address, e.g. wandb:team/gammer-lightning/1a2b3c4d",
             "check the address, and `wandb login`",
         ) from error
-    folder = Path("runs", "recognize", "wandb", f"{entity}-{project}-{identity}")
+    _check_entries(artifact)
     if folder.exists():
         return _same(folder, artifact)
     _download(artifact, folder, _env(run, [entity, project], identity))
@@ -154,6 +153,17 @@ def _model(artifacts: list["Artifact"], path: str) -> "Artifact":
             "where it was trained: gammer export RUN --upload, or gammer sweep sync STUDY",
         )
     return max(models, key=lambda model: model.created_at)
+
+
+def _check_entries(artifact: "Artifact") -> None:
+    """See that every file of an artifact lies below its folder.
+
+    Raises:
+        GammerError: Naming the first that does not.
+    """
+    for name in artifact.manifest.entries:
+        for part in name.split("/"):
+            check_name(part, f"the file {name[:80]!r} of the artifact {artifact.name}: a part of its path")
 
 
 def _same(folder: Path, artifact: "Artifact") -> Path:
@@ -193,16 +203,22 @@ def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
         for checkpoint in taken.glob("*.ckpt"):
             shutil.move(checkpoint, run / "checkpoints" / checkpoint.name)
         _check_taken(taken, run)
-        (run / "env.json").write_text(json.dumps(env, indent=2) + "\n")
+        write_json(run / "env.json", env)
         run.rename(folder)
 
 
 def _check_taken(taken: Path, run: Path) -> None:
     """See that the checkpoint is the one that a bundle beside it was made of, and that the settings are there."""
-    said = json.loads((taken / BUNDLE).read_text())["run"] if (taken / BUNDLE).is_file() else None
+    said = read_facts(taken)["run"] if (taken / BUNDLE).is_file() else None
+    if said and not (run / "checkpoints" / said["checkpoint"]).is_file():
+        raise GammerError(
+            f"the artifact in W&B has no checkpoint {said['checkpoint']}",
+            "its bundle was made of that",
+            "upload it again: gammer export RUN --upload",
+        )
     if said and sha256_of(run / "checkpoints" / said["checkpoint"]) != said["checkpoint_sha256"]:
         raise GammerError("the checkpoint in W&B is not the bundle's", "both are of one run", "upload it again")
-    if not (run / "config.yaml").is_file() or not yaml.safe_load((run / "config.yaml").read_text()):
+    if not (run / "config.yaml").is_file() or not isinstance(read_yaml(run / "config.yaml"), dict):
         raise GammerError(
             "the artifact in W&B has no config.yaml",
             "a run is rebuilt from its settings and checkpoint",

@@ -23,6 +23,19 @@ Run = Callable[..., Tensor]
 """A graph that can be run: inputs by name, float32, on its device; returns its output."""
 
 
+def slow_bf16(precision: str, device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return a note where bf16 is slower than fp32: on a CPU that has no arithmetic for it; else nothing.
+
+    Args:
+        precision: e.g. ``"bf16"``, or Lightning's ``"bf16-mixed"``.
+        device: ``"cpu"`` or ``"cuda"``.
+        cpuinfo: Where Linux says what the processor can; elsewhere nothing is known and nothing said.
+    """
+    if not precision.startswith(BF16) or device != "cpu" or not cpuinfo.is_file() or BF16 in cpuinfo.read_text():
+        return ""  # avx512_bf16, amx_bf16, bf16 on ARM
+    return "this CPU has no bf16 arithmetic (AMX or AVX-512 BF16): it takes up to nine times as long as fp32"
+
+
 class Encoded(NamedTuple):
     """A frame with its features, ``(B, 3, 256, 256)`` and ``(B, C, h, w)``."""
 
@@ -155,9 +168,10 @@ def check_model(path: Path, facts: dict[str, Any], graph: str, precision: str) -
         GammerError: If its description or its inputs and outputs say otherwise.
     """
     said = describe(path)
-    exported = said.facts.get("exported") or {}
+    exported = said.facts.get("exported")
+    exported = exported if isinstance(exported, dict) else {}
     if (exported.get("graph"), exported.get("precision")) != (graph, precision):
-        found = f"{exported['graph']} at {exported['precision']}" if exported else "not of this project"
+        found = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
         raise _another(path, f"it is {found}, not {graph} at {precision}")
     if not is_same_model(said.facts, facts):
         raise _another(path, "its weights, classes or input are another run's")

@@ -36,6 +36,8 @@ TITLES = {
     "gam_mer": "GAM-MER: one clip's patches, batch 1 (the paper's number may hold preprocessing, too; ours does not)",
 }
 PREPARE = "prepare"
+LARGEST = {"threads": os.cpu_count() or 1, "repeats": 10_000, "rounds": 1000}
+"""The largest values of options; more threads than processors only wait for each other."""
 PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
 
 
@@ -59,9 +61,9 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         GammerError: The run has no finished checkpoint, or a number is not positive.
     """
-    for name in ("threads", "repeats", "rounds"):
-        if (value := getattr(arguments, name)) is not None and value < 1:
-            raise GammerError(f"--{name} {value}", "1 or more", f"e.g. --{name} 2")
+    for name, largest in LARGEST.items():
+        if (value := getattr(arguments, name)) is not None and not 1 <= value <= largest:
+            raise GammerError(f"--{name} {value}", f"a number from 1 to {largest:,}", f"e.g. --{name} 2")
     from gammer_lightning.export.bundle import MEASURED
 
     place, out, facts = _place(arguments)
@@ -80,7 +82,7 @@ def main(arguments: argparse.Namespace) -> int:
     with disk_errors(out):
         numbers, picture = (out / name for name in MEASURED)
         with replacing(numbers) as temporary:
-            temporary.write_text(json.dumps(report, indent=1) + "\n")
+            temporary.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
         draw(report, picture)
     print(f"{numbers}, {picture}")
     return 0

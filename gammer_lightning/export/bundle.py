@@ -1,6 +1,7 @@
 """The export bundle: the networks of a run, how their input is made, what they were trained on, a hash of each file."""
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -12,20 +13,44 @@ from pathlib import Path
 from typing import Any
 
 import safetensors
-import yaml
+import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from gammer_lightning import __version__
 from gammer_lightning.checkpoints import load_checkpoint, load_weights
+from gammer_lightning.data.datasets import DATASETS
 from gammer_lightning.data.faces import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
 from gammer_lightning.errors import GammerError
+from gammer_lightning.export.values import (
+    Rule,
+    check_values,
+    is_count,
+    is_list,
+    is_name,
+    is_number,
+    is_sha256,
+    is_table,
+    is_text,
+    one_of,
+)
 from gammer_lightning.facial_graph import adjacency, nodes_of
-from gammer_lightning.files import content_hash, remove_stale, replacing
+from gammer_lightning.files import (
+    check_is_file,
+    check_name,
+    content_hash,
+    read_json,
+    read_yaml,
+    remove_stale,
+    replacing,
+    write_json,
+    write_text,
+)
 from gammer_lightning.magnifiers import load_magnifier
+from gammer_lightning.magnifiers.checks import MAX_ALPHA
 from gammer_lightning.magnifiers.trained import STMEMMMagnifier, load_trained, save_st_memm
 from gammer_lightning.models.gam_mer import GamMer
-from gammer_lightning.models.st_memm import STMEMM
+from gammer_lightning.models.st_memm import PRESETS, STMEMM
 from gammer_lightning.run_folder import RunFolder, git_state, open_run
 from gammer_lightning.tasks.recognize import deployed_model
 
@@ -35,6 +60,97 @@ FOLDER = "export"
 MEASURED = ("bench.json", "latency.png")
 """What `gammer bench export` writes beside a bundle's files."""
 WEIGHTS = {"st_memm": "st_memm.safetensors", "gam_mer": "gam_mer.safetensors"}
+
+COMMON = Rule(lambda value: is_text(value) or value is None, "a text or nothing", needed=False)
+INPUTS = GamMer.inputs
+SIZES = ("num_classes", "depth", "heads", "width", "patch_size", "channels")
+EXPORT_AGAIN = "copy the bundle again, or export the run again: gammer export RUN"
+
+
+def _is_file_entry(value: Any) -> bool:
+    rules = (
+        is_text(value.get("graph")),
+        value.get("precision") in ("fp32", "fp16"),
+        value.get("batch") in (None, "dynamic") or is_count(value["batch"], 1),
+        is_count(value.get("bytes")),
+        is_sha256(value.get("sha256")),
+        "onnx_sha256" not in value or is_sha256(value["onnx_sha256"]),
+    ) if isinstance(value, dict) else (False,)  # fmt: skip
+    return all(rules)
+
+
+def _is_change(value: Any) -> bool:
+    counts, numbers = ("clips", "changed"), ("probability", "frame")
+    return (
+        isinstance(value, dict)
+        and all(is_count(value.get(key)) for key in counts)
+        and all(is_number(value.get(key)) for key in numbers)
+    )
+
+
+def _is_network(value: Any) -> bool:
+    """Whether a value is settings that GAM-MER takes; whether they go together is seen when it is built."""
+    return (
+        isinstance(value, dict)
+        and set(value) <= set(inspect.signature(GamMer).parameters)
+        and all(is_count(value[key], 1, 1024) for key in SIZES if key in value)
+        and {"num_classes", "patch_size", "channels", "regions"} <= set(value)
+        and is_list(value["regions"], is_text, 1)
+        and all(is_text(value.get(key, "")) for key in ("graph", "layer"))
+        and is_number(value.get("dropout", 0), 0, 1)
+    )
+
+
+CLASSES = Rule(
+    lambda value: is_list(value, is_text, 2) and len(set(value)) == len(value), "a list of different printable names"
+)
+NETWORK = Rule(_is_network, "settings of GAM-MER, sizes from 1 to 1024")
+ALPHA = Rule(lambda value: is_number(value, 0, MAX_ALPHA), f"a number from 0 to {MAX_ALPHA:g}")
+BUNDLE_RULES = {
+    "classes": CLASSES,
+    "alpha": ALPHA,
+    "alpha_range": Rule(
+        lambda value: is_list(value, ALPHA.holds, 2, 2) and value[0] <= value[1],
+        "the least and the largest alpha of training",
+    ),
+    "input": one_of(*INPUTS),
+    "network": NETWORK,
+    "patch_size": Rule(lambda value: is_count(value, 8, 256), "a number of px from 8 to 256"),
+    "channels": Rule(lambda value: value in (3, 6), "3, or 6"),
+    "magnifier.preset": Rule(lambda value: isinstance(value, str) and value in PRESETS, "a preset of ST-MEMM"),
+    "magnifier.fingerprint": Rule(is_text, "a text"),
+    "run.checkpoint": Rule(is_name, "the name of a file"),
+    "run.checkpoint_sha256": Rule(is_sha256, "a SHA-256"),
+    "commit": COMMON,
+    "geometry": Rule(lambda value: isinstance(value, dict), "an object", needed=False),
+    "fp16": Rule(lambda value: is_table(value, _is_change), "what was measured at fp16", needed=False),
+    "files": Rule(
+        lambda value: is_table(value, _is_file_entry) and all(map(is_name, value)),
+        "an object of file names, each with graph, precision, batch, bytes and sha256",
+    ),
+}
+"""What of bundle.json is used."""
+RESULT_RULES = {
+    "protocol": Rule(is_text, "a text"),
+    "datasets": Rule(lambda value: is_list(value, lambda name: name in DATASETS, 1), "a list of data sets"),
+    "clips": Rule(is_count, "a number"),
+    "subjects": Rule(is_count, "a number"),
+    "clips_sha256": Rule(is_text, "a hash"),
+    "mean": Rule(lambda value: is_table(value, is_number, 1), "numbers by name"),
+    "std": Rule(lambda value: is_table(value, lambda std: std is None or is_number(std), 1), "numbers by name"),
+    "seeds": Rule(lambda value: is_table(value, lambda _: True, 1), "results by seed"),
+}
+"""What of a run's results.json is used."""
+RECOGNITION_RULES = {"class_names": CLASSES, "network": NETWORK, "clip_hash": Rule(is_text, "a hash")}
+"""What of a checkpoint's facts is used."""
+CONFIG_RULES = {
+    "trainer.max_epochs": Rule(lambda value: value is None or is_count(value, -1), "a number of epochs"),
+    "data.magnifier": Rule(is_text, "the name or path of a magnifier"),
+    "data.train_alphas": Rule(lambda value: is_list(value, ALPHA.holds, 1), "a list of alphas"),
+    "data.eval_alpha": ALPHA,
+    "data.input": one_of(*INPUTS),
+}
+"""What of a run's config.yaml is used here."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +200,20 @@ class Bundle:
             source = open_source(self.path)
             return source.magnifier.network, source.recognizer
         weights = self.file(WEIGHTS["gam_mer"])
+        state = _read_weights(weights)
+        try:
+            with torch.device("meta"):  # no memory is taken before sizes are compared with the weights'
+                expected = GamMer(**self.facts["network"]).state_dict()
+        except GammerError as error:
+            raise GammerError(f"{self.path / BUNDLE} is damaged: {error.what}", error.rule, EXPORT_AGAIN) from error
+        if {key: value.shape for key, value in expected.items()} != {key: value.shape for key, value in state.items()}:
+            raise _changed(weights, "names or shapes of its weights are not those of the network in bundle.json")
         recognizer = GamMer(**self.facts["network"])
-        load_weights(recognizer, _read_weights(weights), weights)
-        return load_trained(str(self.file(WEIGHTS["st_memm"]))).network, recognizer.eval()
+        load_weights(recognizer, state, weights)
+        magnifier = load_trained(str(self.file(WEIGHTS["st_memm"]))).network
+        if not isinstance(magnifier, STMEMM) or magnifier.preset != self.facts["magnifier"]["preset"]:
+            raise _changed(self.path / WEIGHTS["st_memm"], f"it is no ST-MEMM {self.facts['magnifier']['preset']}")
+        return magnifier, recognizer.eval()
 
     def file(self, name: str) -> Path:
         """Return the path of one of its files.
@@ -94,7 +221,7 @@ class Bundle:
         Raises:
             GammerError: If the bundle has no such file.
         """
-        path = self.path / name
+        path = self.path / check_name(name, f"a file of the bundle {self.path}")
         if name not in self.facts["files"] or not path.is_file():
             raise GammerError(
                 f"the bundle {self.path} has no {name}",
@@ -133,24 +260,33 @@ def load_bundle(path: str | Path) -> Bundle:
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Read bundle.json.
+    """Read bundle.json, and check by `BUNDLE_RULES` what of it is used.
 
     Raises:
         GammerError: If it is damaged, altered, or of another format.
     """
     path = folder / BUNDLE
     try:
-        facts = json.loads(path.read_text())
-        intact = facts.pop("digest") == _digest(facts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        intact = False
-    if not intact:
+        facts = read_json(path)
+        is_whole = isinstance(facts, dict) and facts.pop("digest", None) == _digest(facts)
+    except (GammerError, RecursionError) as error:
+        raise _changed(path, error.what if isinstance(error, GammerError) else "it is nested too deep") from error
+    if not is_whole:
         raise _changed(path, "its own digest does not fit")
-    if facts["format"] != FORMAT:
+    if facts.get("format") != FORMAT:
         raise GammerError(
-            f"{path} has format {facts['format']}",
+            f"{path} has format {str(facts.get('format'))[:20]}",
             f"this version ({__version__}) reads format {FORMAT}",
             "export the run again with this version: gammer export RUN",
+        )
+    check_values(facts, BUNDLE_RULES, path, EXPORT_AGAIN)
+    network, channels = facts["network"], 6 if facts["input"] == "both" else 3
+    sizes = (network["num_classes"], network["patch_size"], network["channels"], facts["channels"])
+    if sizes != (len(facts["classes"]), facts["patch_size"], channels, channels):
+        raise GammerError(
+            f"{path} is damaged: its classes, patches and input do not go with its network",
+            "num_classes, patch_size and channels of the network are those of classes, patch_size and input",
+            EXPORT_AGAIN,
         )
     return facts
 
@@ -282,17 +418,11 @@ class Source:
                 "a bundle says how good its model is",
                 f"gammer recognize test {self.run.path}",
             )
-        try:
-            results = json.loads(path.read_text())
-            kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
-            metrics = {"mean": results["mean"], "std": results["std"], "seeds": len(results["seeds"])}
-            return {key: results[key] for key in kept} | {"metrics": metrics}
-        except (ValueError, KeyError, TypeError) as error:
-            raise GammerError(
-                f"{path} is damaged: {error}",
-                "a bundle says how good its model is",
-                f"gammer recognize test {self.run.path}",
-            ) from error
+        check_values(results := read_json(path), RESULT_RULES, path, f"gammer recognize test {self.run.path}")
+        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
+        std = {key: results["std"].get(key) for key in results["mean"]}
+        metrics = {"mean": results["mean"], "std": std, "seeds": len(results["seeds"])}
+        return {key: results[key] for key in kept} | {"metrics": metrics}
 
 
 def _public_name(magnifier: str) -> str:
@@ -313,7 +443,9 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     run = _finished_run(path)
     recognizer, recognition = deployed_model(run.best), load_checkpoint(run.best)["recognition"]
     _refuse_other_networks(path, recognition.get("name", "gam_mer"))
-    config = yaml.safe_load(run.config.read_text())
+    again = "copy the run folder again, or train again: gammer recognize fit"
+    check_values(recognition, RECOGNITION_RULES, run.best, again)
+    check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, again)
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)
     if not isinstance(loaded, STMEMMMagnifier):
@@ -353,6 +485,7 @@ def _refuse_other_networks(path: str | Path, network: str) -> None:
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
+    check_is_file(path)
     try:
         return load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
@@ -374,9 +507,10 @@ def is_same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
     own = {key: facts.get(key) for key in ("classes", "network", "input", "geometry")}
+    magnifier, run = (facts.get(part) for part in ("magnifier", "run"))  # of a stranger's ONNX file: anything
     return own | {
-        "magnifier": facts.get("magnifier", {}).get("fingerprint"),
-        "checkpoint": facts.get("run", {}).get("checkpoint_sha256"),
+        "magnifier": magnifier.get("fingerprint") if isinstance(magnifier, dict) else None,
+        "checkpoint": run.get("checkpoint_sha256") if isinstance(run, dict) else None,
     }
 
 
@@ -428,8 +562,8 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
             for name, entry in files.items()
         }
         facts = facts | {"files": dict(sorted(entries.items())), "fp16": old.get("fp16", {}) | facts["fp16"]}
-        (new / BUNDLE).write_text(json.dumps(facts | {"digest": _digest(facts)}, indent=1) + "\n")
-        (new / "MODEL_CARD.md").write_text(model_card(facts))
+        write_json(new / BUNDLE, facts | {"digest": _digest(facts)})
+        write_text(new / "MODEL_CARD.md", model_card(facts))
     return Bundle(folder, facts)
 
 

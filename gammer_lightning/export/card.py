@@ -3,6 +3,7 @@
 from typing import Any
 
 from gammer_lightning.data.datasets import DATASETS
+from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.facial_graph import REGIONS
 from gammer_lightning.protocol import INNER, LEAKY, PROTOCOLS
 from gammer_lightning.results import MICROFACES_NOTE
@@ -49,9 +50,16 @@ def model_card(facts: dict[str, Any]) -> str:
         "Files": _files(facts["files"]),
     }
     body = [line for title, lines in sections.items() if lines for line in (f"## {title}", "", *lines, "")]
-    head = f"{len(facts['classes'])} classes ({', '.join(facts['classes'])}), trained on {_datasets(facts)}"
+    classes = ", ".join(map(markdown_cell, facts["classes"]))
+    head = f"{len(facts['classes'])} classes ({classes}), trained on {_datasets(facts)}"
     return "\n".join(
-        [f"# {facts['run']['name']}: micro-expressions by motion magnification", "", f"{head}.", "", *body]
+        [
+            f"# {markdown_cell(facts['run']['name'])}: micro-expressions by motion magnification",
+            "",
+            f"{head}.",
+            "",
+            *body,
+        ]
     )
 
 
@@ -81,8 +89,9 @@ def _shown(facts: dict[str, Any]) -> str:
 
 
 def _training(facts: dict[str, Any]) -> list[str]:
-    run, alphas = facts["run"], ", ".join(f"{alpha:g}" for alpha in facts["train_alphas"])
-    magnifier = facts["magnifier"]
+    run = {key: markdown_cell(str(value)) for key, value in facts["run"].items()}
+    alphas = ", ".join(f"{alpha:g}" for alpha in facts["train_alphas"])
+    magnifier = {key: markdown_cell(str(value)) for key, value in facts["magnifier"].items()}
     lines = [
         f"- Data: {_trained_on(facts)}.",
         f"- Input while training: alpha {alphas}. {run['epochs']} epochs, fixed beforehand.",
@@ -90,7 +99,7 @@ def _training(facts: dict[str, Any]) -> list[str]:
         f"- Run `{run['name']}/{run['folder']}`, commit `{run['commit']}`; exported by gammer-lightning "
         f"{facts['package']}, commit `{facts['commit']}`.",
     ]
-    if magnifier["replaced"]:
+    if facts["magnifier"]["replaced"]:
         lines.append(f"- **GAM-MER was trained on frames of another magnifier, `{magnifier['trained_with']}`.**")
     return lines
 
@@ -105,11 +114,11 @@ def _trained_on(facts: dict[str, Any]) -> str:
 def _results(facts: dict[str, Any]) -> list[str]:
     mean, std, seeds = (facts["metrics"][key] for key in ("mean", "std", "seeds"))
     spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
-    rows = [f"| {METRICS.get(key, key)} | {_with_spread(mean[key], std[key])} |" for key in mean]
+    rows = [f"| {METRICS.get(key, markdown_cell(key))} | {_with_spread(mean[key], std[key])} |" for key in mean]
     notes = ["", MICROFACES_NOTE] if "microfaces" in facts["datasets"] else []
     return [
-        f"Protocol: {facts['protocol']}. {facts['clips']} clips of {facts['subjects']} subjects were judged; "
-        f"SHA-256 of their list `{facts['clips_sha256']}`. {seeds} seed(s), {spread}.",
+        f"Protocol: {markdown_cell(facts['protocol'])}. {facts['clips']} clips of {facts['subjects']} subjects were "
+        f"judged; SHA-256 of their list `{markdown_cell(facts['clips_sha256'])}`. {seeds} seed(s), {spread}.",
         "",
         "| | pooled over folds |",
         "| --- | --- |",
@@ -129,7 +138,8 @@ def _half(facts: dict[str, Any]) -> list[str]:
     if not facts["fp16"]:
         return []
     rows = [
-        f"| {name} | {change['changed']} of {change['clips']} | {change['probability']:.4f} | {change['frame']:.4f} |"
+        f"| {markdown_cell(name)} | {change['changed']} of {change['clips']} | {change['probability']:.4f} "
+        f"| {change['frame']:.4f} |"
         for name, change in facts["fp16"].items()
     ]
     return [
@@ -169,4 +179,5 @@ def _files(files: dict[str, dict[str, Any]]) -> list[str]:
 
 def _file(name: str, entry: dict[str, Any]) -> str:
     cells = (name, entry["graph"], entry["precision"], entry["batch"] or "-", f"{entry['bytes'] / 1e6:.2f}")
-    return "| " + " | ".join(map(str, (*cells, f"`{entry['sha256'][:16]}`"))) + " |"
+    shown = (markdown_cell(str(cell)) for cell in (*cells, f"`{entry['sha256'][:16]}`"))
+    return f"| {' | '.join(shown)} |"

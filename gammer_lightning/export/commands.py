@@ -8,6 +8,8 @@ from pathlib import Path
 from gammer_lightning.errors import GammerError
 
 TARGETS = ("onnx", "tensorrt", "tensorrt-rtx")
+MAX_BATCH = 256
+"""The largest fixed batch: it is computed in PyTorch, too, and each frame of it takes tens of MB there."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--magnifier", help="name, run folder or checkpoint of ST-MEMM (default: the run's own)")
     parser.add_argument("--to", default="onnx", choices=TARGETS, help="default: %(default)s")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16"), help="default: %(default)s")
-    parser.add_argument("--batch", default="dynamic", help="dynamic, or the only batch size (default: %(default)s)")
+    parser.add_argument(
+        "--batch", default="dynamic", help=f"dynamic, or the only batch size, 1 to {MAX_BATCH} (default: %(default)s)"
+    )
     parser.add_argument("--upload", action="store_true", help="log the bundle as an artifact of its run in W&B")
 
 
@@ -66,6 +70,8 @@ def main(arguments: argparse.Namespace) -> int:
 def _batch(text: str) -> int | None:
     if text == "dynamic":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise GammerError(f"--batch {text}", "dynamic, or a number of frames or clips from 1 on", "e.g. --batch 1")
+    if not text.isdecimal() or len(text) > len(str(MAX_BATCH)) or not 1 <= int(text) <= MAX_BATCH:
+        raise GammerError(
+            f"--batch {text[:40]}", f"dynamic, or a number of frames or clips from 1 to {MAX_BATCH}", "e.g. --batch 1"
+        )
     return int(text)

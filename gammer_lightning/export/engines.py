@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.export.onnx_files import read_model
+from gammer_lightning.export.values import Rule, check_values, is_count, is_list, is_table, is_text, one_of
+from gammer_lightning.files import read_json, replacing, write_json
 
 REQUIREMENTS = {"tensorrt": "tensorrt>=11", "tensorrt_rtx": "tensorrt-rtx>=1.7"}
 """The requirement behind each package's import name."""
@@ -29,6 +31,27 @@ PAPERS_GPU = "SM86"
 FORMAT = 1
 MULTIPLICATIONS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "EINSUM")
 """Layers that hold nearly all of the arithmetic: their type is a network's precision."""
+
+
+def _is_shape(value: Any) -> bool:
+    return is_list(value, lambda size: is_count(size, -1, 2**31))
+
+
+SHAPES = Rule(lambda value: is_table(value, _is_shape, 1), "shapes by name")
+DESCRIPTION_RULES = {
+    "package": one_of(*REQUIREMENTS),
+    "version": Rule(is_text, "a version"),
+    "precision": one_of(*PRECISIONS),
+    "capability": Rule(is_text, "a compute capability"),
+    "gpu": Rule(lambda value: value is None or is_text(value), "the name of a GPU"),
+    "batch": Rule(
+        lambda value: is_list(value, lambda size: is_count(size, 1), 3, 3) and list(value) == sorted(value),
+        "the smallest, the usual and the largest batch",
+    ),
+    "inputs": SHAPES,
+    "outputs": SHAPES,
+}
+"""What of a plan's description is used."""
 
 
 def import_tensorrt(package: str) -> ModuleType:
@@ -196,6 +219,7 @@ def _parse(trt: ModuleType, builder: Any, logger: Any, onnx_path: Path) -> tuple
     """Return the network and its parser, which holds the network's weights."""
     if not onnx_path.is_file():
         raise GammerError(f"no file {onnx_path}", "a plan is built from an ONNX file", "gammer export RUN --to onnx")
+    read_model(onnx_path)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_path)):
@@ -257,8 +281,7 @@ def _add_profile(builder: Any, config: Any, network: Any, batch: tuple[int, int,
 def _write(path: Path, plan: bytes, **facts: Any) -> None:
     """Write the description first: a plan without one is refused, one with another plan's by its hash."""
     facts = {"format": FORMAT, **facts, "bytes": len(plan), "sha256": _sha256(plan)}
-    with replacing(description_path(path)) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(description_path(path), facts)
     with replacing(path) as temporary:
         temporary.write_bytes(plan)
 
@@ -280,13 +303,15 @@ def read_description(plan: str | Path) -> dict[str, Any]:
         missing = beside if plan.is_file() else plan
         raise GammerError(f"no file {missing}", "a plan and its description lie side by side", again)
     try:
-        facts = json.loads(beside.read_text())
-    except ValueError as error:
-        raise GammerError(
-            f"{beside} cannot be read: {error}", "it is JSON that `gammer export` wrote", again
-        ) from error
-    if facts.get("format") != FORMAT or facts.get("sha256") != _sha256(plan.read_bytes()):
+        facts = read_json(beside)
+    except GammerError as error:
+        raise GammerError(error.what, "it is JSON that `gammer export` wrote", again) from error
+    if not isinstance(facts, dict) or (facts.get("format"), facts.get("sha256")) != (
+        FORMAT,
+        _sha256(plan.read_bytes()),
+    ):
         raise GammerError(f"{plan} is not the plan that {beside.name} describes", "its SHA-256 is written there", again)
+    check_values(facts, DESCRIPTION_RULES, beside, again)
     return facts
 
 

@@ -15,6 +15,7 @@ from gammer_lightning.export.engines import PAPERS_GPU, Runner, build_plan
 from gammer_lightning.export.graphs import INTERFACE, make_graphs
 from gammer_lightning.export.onnx_files import OPSET, Session, export_onnx, file_name
 from gammer_lightning.export.parity import BATCHES, TOLERANCE, compare, measure_change, open_clips
+from gammer_lightning.export.values import Rule, check_values, is_count, is_text
 from gammer_lightning.protocol import INNER, outer_clips
 
 PROFILE = (1, 1, 8)
@@ -24,6 +25,12 @@ ONNXRUNTIME = {
     "fp16": "onnxruntime fp16 (on the CPU: weights at fp16, most arithmetic at fp32)",
 }
 """What is compared first, by precision; the CPU provider has no kernels at fp16 for products, sums and most else."""
+
+PROTOCOL_RULES = {
+    "model.protocol": Rule(is_text, "a protocol"),
+    "model.num_folds": Rule(lambda value: is_count(value, 2), "a number of folds", needed=False),
+    "model.outer_fold": Rule(is_count, "the number of a fold, from 0", needed=False),
+}
 
 
 class Job:
@@ -123,6 +130,7 @@ class Job:
 
 def _trained_on(source: Source, clips: MagnifiedClips) -> dict[str, int]:
     """Count what the exported member has trained on: it holds out nobody, but inner validation leaves subjects out."""
+    check_values(source.config, PROTOCOL_RULES, source.run.config, "copy the run folder again")
     model, trained = source.config["model"], set(range(len(clips.clips)))
     if model["protocol"] == INNER:
         left_out = outer_clips(clips.subjects, clips.labels, model["num_folds"], model["outer_fold"])

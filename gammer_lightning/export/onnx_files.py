@@ -16,9 +16,10 @@ import torch
 from timm.models.swin_transformer import WindowAttention
 from torch import Tensor
 
+from gammer_lightning.checkpoints import check_finite
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.graphs import Graph
-from gammer_lightning.files import replacing
+from gammer_lightning.files import check_is_file, replacing
 
 OPSET = 20
 """From 23 on SDPA becomes the Attention op, which TensorRT parses and then fails to build."""
@@ -132,20 +133,58 @@ def describe(path: Path) -> Description:
     """Read an ONNX file's metadata and interface.
 
     Raises:
-        GammerError: If it is no ONNX file.
+        GammerError: If it is no ONNX file, has weights in other files, or weights that are not finite.
     """
-    onnx = need("onnx")
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's own classes
-        raise GammerError(f"{path} is no ONNX file: {error}", "a whole file", "gammer export RUN --to onnx") from error
+    model = read_model(path)
+    _check_weights(model, path)
     nodes = (*model.graph.input, *model.graph.output)
     shapes = {node.name: tuple(d.dim_value for d in node.type.tensor_type.shape.dim)[1:] for node in nodes}
     try:
         facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         facts = {}
     return Description(facts, shapes)
+
+
+def read_model(path: Path) -> Any:
+    """Read an ONNX file as protobuf.
+
+    Raises:
+        GammerError: If it is no ONNX file, or names another file for one of its tensors: no hash knows that file.
+    """
+    onnx = need("onnx")
+    check_is_file(path)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's own classes
+        raise GammerError(f"{path} is no ONNX file: {error}", "a whole file", "gammer export RUN --to onnx") from error
+    for tensor in _tensors(model, onnx.TensorProto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "another file")
+            raise GammerError(
+                f"{path} keeps the tensor {tensor.name[:80]!r} in {place[:200]!r}",
+                "an ONNX file holds all its weights: what lies in other files is in no hash",
+                "export again: gammer export RUN --to onnx",
+            )
+    return model
+
+
+def _tensors(message: Any, kind: type) -> Iterator[Any]:
+    """Yield the tensors of a protobuf message, wherever they are in it: also in nodes, subgraphs and functions."""
+    if isinstance(message, kind):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_MESSAGE:
+            for part in value if isinstance(value, Sequence) else (value,):
+                yield from _tensors(part, kind)
+
+
+def _check_weights(model: Any, path: Path) -> None:
+    onnx = need("onnx")
+    for tensor in _tensors(model, onnx.TensorProto):
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+            check_finite({tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())}, path)
 
 
 class Session:
@@ -156,11 +195,13 @@ class Session:
         device: ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        GammerError: If onnxruntime is missing, has no such device, or cannot read the file.
+        GammerError: If onnxruntime is missing, has no such device, or cannot read the file, or the file is not whole
+            by itself.
     """
 
     def __init__(self, path: Path, device: str = "cpu"):
         ort = need("onnxruntime")
+        read_model(path)
         options = ort.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3

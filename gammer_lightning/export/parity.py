@@ -1,5 +1,6 @@
 """Whether exported graphs say what PyTorch says, on the run's own clips; and what half precision changes."""
 
+import inspect
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,11 +21,19 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.export.backends import Backend, Run, one_thread
 from gammer_lightning.export.bundle import Source
 from gammer_lightning.export.graphs import INTERFACE
+from gammer_lightning.export.values import Rule, check_values, is_table, is_text
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest difference from PyTorch's float32, as a share of the output's largest value, or of 1 where that is less."""
 BATCHES = (1, 3)
 """Batch sizes that a graph with a free batch is compared at."""
+
+DATA_RULES = {
+    "data": Rule(
+        lambda data: set(data) <= set(inspect.signature(MagnifiedClips).parameters), "settings of the clips, no others"
+    ),
+    "data.roots": Rule(lambda roots: is_table(roots, lambda root: root is None or is_text(root), 1), "folders by name"),
+}
 
 
 def open_clips(source: Source) -> MagnifiedClips:
@@ -35,6 +44,7 @@ def open_clips(source: Source) -> MagnifiedClips:
     Raises:
         GammerError: If they are not on this machine, or not those of the checkpoint.
     """
+    check_values(source.config, DATA_RULES, source.run.config, "copy the run folder again, or train again")
     data = source.config["data"]
     alpha = [data["eval_alpha"]]
     roots = {name: root if root and Path(root).is_dir() else None for name, root in data["roots"].items()}

@@ -7,21 +7,24 @@ from torch import Tensor
 
 from gammer_lightning.errors import GammerError
 
+MAX_ALPHA = 1000.0
+"""The largest magnification factor; the sub-pixel test goes to 250."""
+
 
 def check_alphas(alphas: Sequence[float]) -> tuple[float, ...]:
     """Return magnification factors as floats.
 
     Raises:
-        GammerError: One of them is no finite number or negative, or there is none.
+        GammerError: One of them is no finite number or out of range, or there is none.
     """
     try:
         numbers = tuple(float(alpha) for alpha in alphas)
     except (TypeError, ValueError):
         numbers = (math.nan,)
-    if not numbers or not all(math.isfinite(alpha) and alpha >= 0 for alpha in numbers):
+    if not numbers or not all(0 <= alpha <= MAX_ALPHA for alpha in numbers):
         raise GammerError(
             f"alphas {alphas}",
-            "magnification factors are finite numbers, at least 0: 0 is the onset, 1 the apex",
+            f"magnification factors are finite, at least 0 and at most {MAX_ALPHA:g}: 0 is the onset, 1 the apex",
             "for example 5 10",
         )
     return numbers

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gammer_lightning.checkpoints import load_checkpoint, load_weights
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.files import check_is_file, replacing
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.models.magnet import MagNet
 from gammer_lightning.models.st_memm import PRESETS, STMEMM
@@ -105,6 +105,7 @@ def save_st_memm(network: STMEMM, preset: str, path: Path) -> None:
 
 
 def _read_safetensors(path: Path) -> tuple[str, dict[str, Tensor]]:
+    check_is_file(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             preset = (file.metadata() or {}).get("preset", "small")
@@ -120,9 +121,10 @@ def _read_safetensors(path: Path) -> tuple[str, dict[str, Tensor]]:
 def _read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
     checkpoint = load_checkpoint(path)
     prefix = "network."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if k.startswith(prefix)}
-    preset = checkpoint.get("hyper_parameters", {}).get("preset")
-    if preset is None or not weights:
+    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if str(k).startswith(prefix)}
+    settings = checkpoint.get("hyper_parameters")
+    preset = settings.get("preset") if isinstance(settings, dict) else None
+    if not isinstance(preset, str) or not weights:
         raise GammerError(
             f"{path} is not a checkpoint of the magnifier",
             "it holds weights and preset, as `gammer magnify fit` writes them",

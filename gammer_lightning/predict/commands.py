@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.files import check_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         help="bf16: torch alone, a third less time per frame on processors with AMX (default: %(default)s)",
     )
-    parser.add_argument("--device", help="e.g. cpu, cuda; default: the best there is")
-    parser.add_argument("--window", type=float, default=0.5, help="seconds in which an apex is looked for")
-    parser.add_argument("--hop", type=float, help="seconds between windows; default: half a window")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the best there is")
+    parser.add_argument("--window", type=float, default=0.5, help="seconds of a window (default: 0.5)")
+    parser.add_argument(
+        "--hop", type=float, help="seconds between windows, a tenth of a frame's or more; default: half a window"
+    )
     parser.add_argument("--onset", type=int, help="place of the onset frame, counted from 0; with --apex")
     parser.add_argument("--apex", type=int, help="place of the apex frame")
     parser.add_argument("--face", type=float, nargs=2, metavar=("X", "Y"), help="a point on the face that is meant, px")
@@ -43,7 +47,9 @@ def main(args: argparse.Namespace) -> int:
             "predict them one after the other, each with its own --out DIR",
         )
     from gammer_lightning.export.bundle import load_bundle
+    from gammer_lightning.predict.pipeline import check_settings
 
+    check_settings(args.alpha, args.window, args.hop, args.onset, args.apex, args.face, args.fps, args.limit)
     bundle, code = load_bundle(args.bundle), 0
     for text, name in zip(args.inputs, names, strict=True):
         try:
@@ -52,13 +58,20 @@ def main(args: argparse.Namespace) -> int:
         except GammerError as error:
             if len(args.inputs) == 1:
                 raise
-            print(f"error: {error}", file=sys.stderr)
+            print(printable(without_passwords(f"error: {error}")), file=sys.stderr)
             code = error.exit_code
     return code
 
 
 def _name(text: str) -> str:
-    return f"camera{text}" if text.isdecimal() and not Path(text).exists() else Path(text).resolve().stem
+    """Return the name of an input's folder below --out, in which what is not printable is ``_``.
+
+    Raises:
+        GammerError: It is no name of a folder: too long, or ``..``.
+    """
+    name = f"camera{text}" if text.isdecimal() and not Path(text).exists() else Path(text).resolve().stem
+    printed = "".join(sign if sign.isprintable() and sign != "\\" else "_" for sign in name)
+    return check_name(printed, f"the name of the folder for the input {text}")
 
 
 def _one(bundle, text: str, name: str, args: argparse.Namespace) -> bool:
@@ -82,5 +95,5 @@ def _one(bundle, text: str, name: str, args: argparse.Namespace) -> bool:
         )
     for note in result.notes:
         print(f"  note: {note}")
-    print(f"  look at {result.paths['page']}")
+    print(f"  look at {printable(str(result.paths['page']))}")
     return result.stopped

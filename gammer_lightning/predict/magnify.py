@@ -1,6 +1,7 @@
 """`gammer magnify video`: magnification alone, of whole frames of any size, one after the other."""
 
 import argparse
+import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -8,16 +9,16 @@ from itertools import tee
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import remove_stale, replacing
+from gammer_lightning.escapes import printable
+from gammer_lightning.files import check_name, disk_errors, remove_stale, replacing
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
-from gammer_lightning.predict.video import Frame, VideoWriter, check_limit, open_source
+from gammer_lightning.predict.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
 
 MODES = ("onset", "dynamic")
 CONTAINERS = (".mp4", ".mov", ".mkv")
@@ -48,13 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Run `gammer magnify video`."""
     (alpha,) = check_alphas([args.alpha])
-    _check_output(args.input, args.output)
     check_limit(args.limit)
-    magnifier, how = load_magnifier(args.magnifier), _how(args)
+    check_fps(args.fps)
+    how = _how(args)
+    _check_output(args.input, args.output)
+    magnifier = load_magnifier(args.magnifier)
     if torch.cuda.is_available():
         magnifier = magnifier.cuda()
     count, stopped, size = 0, False, (0, 0)
-    with open_source(args.input, args.fps) as source, _replacing(args.output) as path:
+    with open_source(args.input, args.fps) as source, disk_errors(args.output), _replacing(args.output) as path:
         bar = tqdm(total=source.total, desc=source.name, unit="frame")
         with VideoWriter(path, source.rate, source.clock) as writer, bar, closing(source.frames()) as frames:
             try:
@@ -66,7 +69,8 @@ def main(args: argparse.Namespace) -> int:
                 if not count:
                     raise
                 stopped = True
-    print(f"{args.output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {how}; sound is left out")
+    shown = printable(str(args.output))
+    print(f"{shown}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {how}; sound is left out")
     if count == 1 and not stopped:
         print("  note: one frame shows no motion, so nothing was magnified")
     if odd := [side for side in size if side % 2]:
@@ -83,7 +87,14 @@ def _how(args: argparse.Namespace) -> str:
         raise GammerError(
             f"--band and --mode {args.mode}", "a band of frequencies needs no reference frame", "leave one of them out"
         )
-    return "{:g} to {:g} Hz".format(*args.band) if args.band else args.mode or "onset"
+    if not args.band:
+        return args.mode or "onset"
+    low, high = args.band
+    if not 0 < low < high < math.inf:
+        raise GammerError(
+            f"--band {low:g} {high:g}", "0 < LOW < HIGH, in Hz, and HIGH below half the frame rate", "e.g. --band 1 5"
+        )
+    return f"{low:g} to {high:g} Hz"
 
 
 def _magnified(
@@ -103,7 +114,11 @@ def _check_output(given: str, output: Path) -> None:
         raise GammerError(
             f"the output is {output}", f"it is a video of kind {', '.join(CONTAINERS)}", "e.g. magnified.mp4"
         )
-    if output.resolve() == Path(given).resolve():
+    check_name(output.name, "the name of the output")
+    if output.is_dir() or (output.exists() and not output.is_file()):
+        kind = "a folder" if output.is_dir() else "a pipe or device"
+        raise GammerError(f"{output} is {kind}", "the output is a file", f"e.g. {output / 'magnified.mp4'}")
+    if output.exists() and Path(given).exists() and output.samefile(given):
         raise GammerError(f"{output} is the input", "the output is another file", "choose another name")
 
 
@@ -149,7 +164,7 @@ def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode:
         reference = now if reference is None else reference
         image = _decode(magnifier, reference, now, alpha)[..., : pixels.shape[-2], : pixels.shape[-1]]
         reference = now if mode == "dynamic" else reference
-        yield frame._replace(image=_to_pixels(image))
+        yield frame._replace(image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
 
 
 @torch.inference_mode()
@@ -164,7 +179,7 @@ def band_magnified(
     sources, copies = tee(frames)  # the filter takes a frame and gives one, so no more than one is kept
     pixels = (_from_pixels(frame, magnifier) for frame in copies)
     for image, frame in zip(magnify_band(magnifier, pixels, alpha, fps, band), sources, strict=True):
-        yield frame._replace(image=_to_pixels(image))
+        yield frame._replace(image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
 
 
 def _from_pixels(frame: Frame, magnifier: Magnifier) -> Tensor:
@@ -182,7 +197,3 @@ def _decode(magnifier: Magnifier, first: Any, second: Any, alpha: float) -> Tens
     if isinstance(magnifier, STMEMMMagnifier):
         return magnifier.network.decode(first, second, first.frame.new_tensor([[alpha]]))[0][0]
     return magnifier(first, second, [alpha])[0]
-
-
-def _to_pixels(frame: Tensor) -> np.ndarray:
-    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

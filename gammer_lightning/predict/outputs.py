@@ -2,7 +2,6 @@
 
 import csv
 import heapq
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,8 @@ from matplotlib.figure import Figure
 
 from gammer_lightning.data.faces import CROP
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import remove_stale, replacing
+from gammer_lightning.escapes import printable, spreadsheet_cell
+from gammer_lightning.files import remove_stale, replacing, write_json
 from gammer_lightning.predict.page import page
 from gammer_lightning.predict.prediction import Prediction, Window
 from gammer_lightning.predict.tracking import Shot
@@ -122,16 +122,16 @@ class Recorder:
             self.stack.close()
             result, paths = self.result, {name: self.out / NAMES[name] for name in ("json", "csv", "timeline", "page")}
             result.paths |= paths
+            write_json(paths["json"], as_json(result, bundle))
             timeline = _png(draw_timeline(result, [example.window for example in self._best()]))
             for path, content in (
-                (paths["json"], (json.dumps(as_json(result, bundle), indent=1) + "\n").encode()),
                 (paths["timeline"], timeline),
                 (paths["page"], page(result, self._best(), timeline).encode()),
             ):
                 with replacing(path) as temporary:
                     temporary.write_bytes(content)
-            with replacing(paths["csv"]) as temporary, temporary.open("w", newline="") as file:
-                csv.writer(file).writerows(as_rows(result))
+            with replacing(paths["csv"]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows(map(spreadsheet_cell, row) for row in as_rows(result))
 
     def _best(self) -> list[Example]:
         return sorted(self.examples, reverse=True)
@@ -172,7 +172,7 @@ def as_json(result: Prediction, bundle: "Bundle") -> dict:
         "stopped": result.stopped,
         "notes": result.notes,
         "classes": list(result.class_names),
-        "bundle": {"path": str(bundle.path), "commit": bundle.facts.get("commit")},
+        "bundle": {"path": printable(str(bundle.path)), "commit": bundle.facts.get("commit")},
         "windows": [_window_json(window, result.class_names) for window in result.windows],
     }
 
@@ -224,7 +224,7 @@ def draw_timeline(result: Prediction, marked: Sequence[Window]) -> Figure:
     _draw_shares(figure, below, result.windows, edges, names)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-    above.set_title(f"{result.input}, alpha {result.alpha:g}", loc="left", fontsize=10, color=INK)
+    above.set_title(f"{result.input}, alpha {result.alpha:g}", loc="left", fontsize=10, color=INK, parse_math=False)
     return figure
 
 
@@ -268,7 +268,7 @@ def _draw_shares(
     unknown = np.full(len(names), np.nan)
     shares = np.array([unknown if window.note else window.probabilities for window in windows] or [unknown])
     mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), shares.T, cmap="Blues", vmin=0, vmax=1)
-    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8)
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8, parse_math=False)
     axes.invert_yaxis()
     axes.set_facecolor("#eceef0")
     axes.set_xlabel("s", fontsize=8)

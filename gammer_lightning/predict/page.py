@@ -170,7 +170,7 @@ def page(result: Prediction, examples: Sequence["Example"], timeline: bytes) -> 
         timeline=_uri(timeline, "png"),
         explained=escape(EXPLAINED),
         notes="\n".join(f"<li>{escape(note)}</li>" for note in result.notes),
-        data=json.dumps(windows).replace("<", "\\u003c"),
+        data=json.dumps(windows, allow_nan=False).replace("<", "\\u003c"),
     )
 
 

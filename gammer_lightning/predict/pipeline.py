@@ -37,7 +37,15 @@ from gammer_lightning.predict.outputs import Recorder
 from gammer_lightning.predict.prediction import Prediction, Window
 from gammer_lightning.predict.spotting import Span, spans, spot
 from gammer_lightning.predict.tracking import Shot, Tracker, head_motion
-from gammer_lightning.predict.video import Frame, Source, check_limit, open_source
+from gammer_lightning.predict.video import (
+    Frame,
+    FrameFolder,
+    Source,
+    check_fps,
+    check_limit,
+    open_source,
+    to_pixels,
+)
 
 if TYPE_CHECKING:
     from gammer_lightning.export.bundle import Bundle
@@ -52,6 +60,13 @@ WORKERS = 8
 IN_FLIGHT = 2 * WORKERS
 """Frames that may wait for the video while no window bounds them."""
 NO_FACE = "no face"
+ONE_FRAME = "one frame"
+SHORTEST, LONGEST = 1e-3, 600.0
+"""Shortest window and hop, longest window, s."""
+MAX_FRAMES = 10_000
+"""Most frames of a window; their surroundings of the face are in memory, several 100 kB each."""
+MAX_WINDOWS = 10
+"""Most windows that begin within the time of one frame: each is spotted and classified anew."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +128,13 @@ def predict(
         backend: ``"torch"``, ``"onnx"`` or ``"tensorrt"``.
         precision: ``"fp32"``, ``"fp16"``, or in PyTorch ``"bf16"``.
         device: As the backend takes it; None: the best there is.
-        window: Seconds of a window. The longest micro-expressions last 0.5 s.
-        hop: Seconds between the starts of windows, at most ``window``; None: half of it.
+        window: Seconds of a window, of at most 10,000 frames. The longest micro-expressions last 0.5 s.
+        hop: Seconds between the starts of windows, at most ``window`` and at least a tenth of a frame's; None: half of
+            the window.
         onset: Place of the onset frame in the input, from 0, together with ``apex``: one window, nothing is spotted.
         apex: Place of the apex frame, after the onset.
         face: A point (x, y) in px on the face that is meant, where there are several.
-        fps: Frames a second of a folder.
+        fps: Frames a second of a folder, 0.01 to 100,000.
         limit: Stop after this many seconds of the input, e.g. of a camera.
         progress: Whether to draw a progress bar.
 
@@ -126,20 +142,21 @@ def predict(
         GammerError: A setting or the input is not usable, the input shows no face or several faces, or the output
             cannot be written.
     """
-    from gammer_lightning.export.backends import one_thread, open_backend
+    from gammer_lightning.export.backends import one_thread, open_backend, slow_bf16
 
-    alpha = _check_alpha(bundle.alpha if alpha is None else alpha)
+    alpha = bundle.alpha if alpha is None else alpha
     hop = window / 2 if hop is None else hop
-    _check_settings(window, hop, onset, apex, face)
-    check_limit(limit)
+    check_settings(alpha, window, hop, onset, apex, face, fps, limit)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(input, fps))
+        if onset is None:
+            _check_rate(source, window, hop)
         threads = stack.enter_context(one_thread())
         engine = open_backend(bundle, backend, precision, device)
         workers = min(threads, WORKERS) if engine.device.type == "cpu" else 1
         pool = stack.enter_context(ThreadPoolExecutor(workers))
         result = Prediction(source.name, tuple(bundle.class_names), alpha, engine.name)
-        _warn_of_alpha(bundle, result)
+        _warn(result, _note_on_alpha(bundle, result), slow_bf16(precision, engine.device.type))
         predictor()  # takes a second to load, which is no frame's fault
         recorder = stack.enter_context(Recorder(out, source, result)) if out is not None else None
         analyst = _Analyst(engine, bundle, result, Tracker(source.name, face), recorder, pool)
@@ -156,27 +173,34 @@ def predict(
         analyst.show()
         result.speed = result.frames / (monotonic() - started)
         result.notes += source.notes
-        _check_result(result)
+        _check_result(result, window)
         if recorder:
             recorder.finish(bundle)
     return result
 
 
-def _check_alpha(alpha: float) -> float:
-    (alpha,) = check_alphas([alpha])
-    return alpha
-
-
-def _check_settings(
+def check_settings(
+    alpha: float | None,
     window: float,
-    hop: float,
+    hop: float | None,
     onset: int | None,
     apex: int | None,
     face: tuple[float, float] | None,
+    fps: float,
+    limit: float | None,
 ) -> None:
+    """See that settings of `predict` are usable, as far as that is known without the bundle and the input.
+
+    Raises:
+        GammerError: One is not.
+    """
+    check_alphas([1 if alpha is None else alpha])
+    check_fps(fps)
+    check_limit(limit)
+    hop = window / 2 if hop is None else hop
     rules = (
-        (0 < hop <= window < math.inf, f"windows of {window} s every {hop} s", "0 < hop <= window, so that none is "
-         "left out", "--window 0.5 --hop 0.25"),
+        (SHORTEST <= hop <= window <= LONGEST, f"windows of {window:g} s every {hop:g} s", f"{SHORTEST:g} <= hop <= "
+         f"window <= {LONGEST:g}, so that no frame is left out", "--window 0.5 --hop 0.25"),
         ((onset is None) == (apex is None), f"onset {onset} and apex {apex}", "both are given or none",
          "--onset 12 --apex 40"),
         (onset is None or apex is None or 0 <= onset < apex, f"onset {onset} and apex {apex}",
@@ -189,12 +213,43 @@ def _check_settings(
             raise GammerError(what, rule, f"e.g. {example}")
 
 
-def _warn_of_alpha(bundle: "Bundle", result: Prediction) -> None:
-    least, largest = bundle.alpha_range
-    if result.alpha != RAW and not least <= result.alpha <= largest:
-        note = f"alpha {result.alpha:g} is outside {least:g} to {largest:g}, the alphas this model was made with"
+def _check_rate(source: Source, window: float, hop: float) -> None:
+    """See that windows fit the frame rate of the input, where it states one.
+
+    Raises:
+        GammerError: They hold too many frames, too many of them begin at one frame, or all of them hold one.
+    """
+    rate = float(source.rate or 0)
+    if not rate:
+        return
+    rules = (
+        (window * rate <= MAX_FRAMES, f"a window holds at most {MAX_FRAMES:,} frames, which are in memory",
+         f"--window {MAX_FRAMES / rate:.3g}, or less"),
+        (hop * rate * MAX_WINDOWS >= 1, f"at most {MAX_WINDOWS} windows begin within the time of one frame",
+         f"--hop {1 / rate:.3g}, or more"),
+        (window * rate > 1 or not isinstance(source, FrameFolder), "a window holds an onset and an apex, so two frames",
+         f"--window {4 / rate:.3g}, or the folder's frame rate with --fps"),
+    )  # fmt: skip
+    for holds, rule, example in rules:
+        if not holds:
+            raise GammerError(
+                f"windows of {window:g} s every {hop:g} s, and {source.name} has {rate:g} frames a second",
+                rule,
+                f"e.g. {example}",
+            )
+
+
+def _warn(result: Prediction, *notes: str) -> None:
+    for note in filter(None, notes):
         result.notes.append(note)
         print(f"warning: {note}", file=sys.stderr)
+
+
+def _note_on_alpha(bundle: "Bundle", result: Prediction) -> str:
+    least, largest = bundle.alpha_range
+    if result.alpha == RAW or least <= result.alpha <= largest:
+        return ""
+    return f"alpha {result.alpha:g} is outside {least:g} to {largest:g}, the alphas this model was made with"
 
 
 def _counted(source: Source, result: Prediction, limit: float | None, progress: bool) -> Iterator[Frame]:
@@ -208,12 +263,19 @@ def _counted(source: Source, result: Prediction, limit: float | None, progress: 
             bar.update()
 
 
-def _check_result(result: Prediction) -> None:
+def _check_result(result: Prediction, window: float) -> None:
     if result.stopped:
         return
     if result.frames == 1:
         raise GammerError(
             f"{result.input} has one frame", "an onset and an apex are two", "give a video, or a folder of images"
+        )
+    if {window.note for window in result.windows} == {ONE_FRAME}:
+        apart = result.seconds / (result.frames - 1)
+        raise GammerError(
+            f"windows of {window:g} s hold one frame each: {result.input} has one every {apart:.3g} s",
+            "a window holds an onset and an apex, so two frames",
+            f"--window {4 * apart:.3g}, or a video with more frames a second",
         )
     if all(window.note for window in result.windows):
         notes = ", ".join(sorted({window.note for window in result.windows}))
@@ -318,7 +380,7 @@ class _Analyst:
         if first.landmarks is None or self.tracker.again(span.shots[-1], first.landmarks) is None:
             return nothing(NO_FACE)
         if len(span.shots) < 2:
-            return nothing("one frame")
+            return nothing(ONE_FRAME)
         try:
             onset, apex, strength = self._spot(span, place_face(first.landmarks, first.size, self.result.input))
             landmarks = first.landmarks if onset is first else self.tracker.again(onset, first.landmarks)
@@ -361,6 +423,12 @@ class _Analyst:
         patches = np.stack([cut_patches(image, landmarks, size) for image in images])
         shown = to_input(torch.from_numpy(patches[None]), self.bundle.input)
         probabilities = self.engine.classify(shown)[0].numpy()
+        if not np.isfinite(probabilities).all():
+            raise GammerError(
+                f"{self.result.backend} answers with probabilities that are not finite",
+                "a window has a probability for each class",
+                "use --precision fp32 if it was a lower one; else the weights of the run overflow: train it again",
+            )
         window = Window(
             *when, "", pair.onset.index, pair.apex.index, pair.onset.time, pair.apex.time, pair.strength,
             pair.head_motion, pair.onset.landmarks.astype(np.float32), probabilities,
@@ -380,15 +448,11 @@ class _Analyst:
         if features is None:
             return crop, crop
         magnified = self.engine.magnify(features, self.engine.encode(_to_float(crop)), self.result.alpha)
-        return crop, _to_pixels(magnified)
+        return crop, to_pixels(magnified, f"{self.result.backend} at alpha {self.result.alpha:g}")
 
 
 def _to_float(crop: np.ndarray) -> Tensor:
     return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
-
-
-def _to_pixels(frame: Tensor) -> np.ndarray:
-    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def _whole(size: tuple[int, int]) -> Face:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from gammer_lightning.data.faces import CROP, IOD, Face, NoFaceError, SeveralFacesError, crop, find_landmarks
+from gammer_lightning.errors import GammerError
 from gammer_lightning.predict.video import Frame
 
 SEARCH_SIDE = 960
@@ -86,7 +87,10 @@ class Tracker:
 
         Raises:
             SeveralFacesError: No face was followed so far, and several are there of which none is prominent.
+            GammerError: The point that is meant lies outside the frame.
         """
+        if self.landmarks is None and self.centre is not None:
+            self._check_point(*frame.image.shape[:2])
         found = None if self.lost else self._near(frame.image, self.landmarks)
         if found is None:
             found = self._anywhere(frame)
@@ -94,6 +98,15 @@ class Tracker:
         if found is not None:
             self.landmarks, self.centre = found, found.mean(0)
         return found
+
+    def _check_point(self, height: int, width: int) -> None:
+        x, y = self.centre
+        if not (0 <= x < width and 0 <= y < height):
+            raise GammerError(
+                f"--face {x:g} {y:g} lies outside the frames of {self.where}, which measure {width}x{height} px",
+                "a point on the face, X px from the left and Y px from the top",
+                f"e.g. the middle: --face {width // 2} {height // 2}",
+            )
 
     def again(self, shot: Shot, landmarks: np.ndarray) -> np.ndarray | None:
         """Find the landmarks in another frame of a window.

@@ -1,8 +1,11 @@
 """Frames in, frames out: videos (PyAV), folders of images and cameras (OpenCV), one frame in memory at a time."""
 
+import errno
 import re
+import struct
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -10,11 +13,28 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import IMAGE_SUFFIXES, depth_note, image_files, read_image
+from gammer_lightning.escapes import printable
+from gammer_lightning.files import (
+    IMAGE_SUFFIXES,
+    check_is_file,
+    depth_note,
+    image_files,
+    read_image,
+    to_eight_bits,
+)
 
 CAMERA_CLOCK = Fraction(1, 1000)
+MAX_CAMERA = 99
+"""The highest number of a camera; OpenCV takes hundreds for its drivers."""
+MIN_FPS, MAX_FPS = 0.01, 1e5
+"""Frames a second that a folder may have."""
+SQUARE_TO = 4
+"""How much wider or narrower than high a pixel may be said to be; anamorphic video has 2."""
+MAX_SECONDS = 1e7
+"""Time of a frame from the first up to which a clock is believed, s."""
 HD = 720
 """Height in px from which a video without a stated colour matrix has that of BT.709; below it is BT.601."""
 BT709, LIMITED, UNKNOWN = 1, 1, 2  # FFmpeg's numbers
@@ -45,7 +65,7 @@ class Source:
     """An input as a stream; a context manager.
 
     Attributes:
-        name: What it is called in messages and files.
+        name: What it is called in messages and files; printable.
         rate: Frames a second where the input states them.
         clock: Unit of its time stamps in s.
         total: Number of frames, where it is known or can be estimated.
@@ -56,7 +76,8 @@ class Source:
     remedy = "record or export it again"
 
     def __init__(self, name: str, rate: Fraction | None, clock: Fraction, total: int | None):
-        self.name, self.rate, self.clock, self.total = name, rate, clock, total
+        self.name = printable(name).replace("\n", r"\n")  # it reaches terminals, pages and pictures
+        self.rate, self.clock, self.total = rate, clock, total
         self.notes: list[str] = []
 
     def __enter__(self) -> "Source":
@@ -102,28 +123,43 @@ class VideoFile(Source):
     """A video file; turned upright by its rotation tag, pixels made square, times from its time stamps."""
 
     def __init__(self, path: Path):
+        check_is_file(path)
         if not path.stat().st_size:
             raise GammerError(f"{path} is empty (0 bytes)", "a video has frames", "copy or record it again")
         av = import_av()
-        self._error = av.error.FFmpegError
+        self._error, self._path = av.error.FFmpegError, path
         try:
-            self.container = av.open(str(path))
+            # Titles may be in any encoding; a relative path may look like a protocol, as `12:30.mp4` does.
+            self.container = av.open(str(path.absolute()), metadata_errors="replace")
         except (self._error, OSError) as error:
             raise _no_video(path, getattr(error, "strerror", None) or str(error)) from error
-        if not self.container.streams.video:
+        self.stream = self.container.streams.best("video")  # cover pictures are the last choice
+        codec = self.stream and self.stream.codec_context
+        if codec is None or not self.stream.time_base:
             self.container.close()
-            raise _no_video(path, "it has no video stream")
-        self.stream = self.container.streams.video[0]
-        self.stream.thread_type = "AUTO"
+            raise _no_video(path, "its codec is unknown" if self.stream else "it has no video stream")
+        codec.thread_type = "AUTO"
         rate = self.stream.average_rate
         super().__init__(path.name, rate and Fraction(rate), Fraction(self.stream.time_base), self._count())
+        self._width = self._pixel_width()
+        self._is_16_bit = False
 
     def _count(self) -> int | None:
         """Return the number of frames as stated, or from the duration."""
-        if self.stream.frames:
-            return self.stream.frames
-        duration, rate = self.container.duration, self.stream.average_rate
-        return round(duration / 1e6 * rate) if duration and rate else None
+        duration, rate = self.container.duration or 0, self.stream.average_rate or 0
+        return self.stream.frames or max(0, round(duration / 1e6 * rate)) or None
+
+    def _pixel_width(self) -> float:
+        """Return the width of a pixel in heights; 1 where what the file says cannot be."""
+        stated = self.stream.sample_aspect_ratio
+        if not stated or 1 / SQUARE_TO <= stated <= SQUARE_TO:
+            return float(stated or 1)
+        self.notes.append(f"pixels said to be {float(stated):.3g} times as wide as high are taken as square")
+        return 1.0
+
+    def _note_once(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def close(self) -> None:
         """Close the file."""
@@ -131,16 +167,24 @@ class VideoFile(Source):
 
     def _read(self) -> Iterator[Frame]:
         step = 1 / (self.rate or Fraction(25))
-        before, now = None, -step
+        before, now, jumps = None, -step, 0
         for index, picture in enumerate(self._decode()):
             stamp = (before or 0) + step if picture.pts is None else picture.pts * self.clock
             if before is None:
                 start = stamp
             elif stamp < before:
                 start = stamp - now - step
-                if not self.notes:
+                if jumps == 0:
                     self.notes.append(f"time stamps jump back at frame {index}: times go on there at the frame rate")
+                jumps += 1
             now = stamp - start if stamp - start > now else now + step
+            if now > MAX_SECONDS:
+                raise GammerError(
+                    f"frame {index} of {self.name} is said to come {float(now):.3g} s after the first",
+                    f"times of frames are up to {MAX_SECONDS:g} s",
+                    "its time stamps are damaged: copy it again, or write them anew, "
+                    "e.g. ffmpeg -i IN -vf setpts=N/(25*TB) OUT.mp4",
+                )
             before = stamp
             yield Frame(index, float(now), self._upright(picture))
 
@@ -155,12 +199,58 @@ class VideoFile(Source):
             self.notes.append(f"{damaged} damaged packets were skipped")
 
     def _upright(self, picture) -> np.ndarray:
+        try:
+            image = self._to_rgb(picture)
+        except (self._error, ValueError) as error:
+            raise _no_video(
+                self._path, f"its frames, {picture.format.name}, cannot be turned into RGB: {error}"
+            ) from error
+        if self._width != 1:
+            image = cv2.resize(image, (max(1, round(image.shape[1] * self._width)), image.shape[0]))
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+        return np.ascontiguousarray(image if matrix is None else self._turn(image, bytes(matrix)))
+
+    def _to_rgb(self, picture) -> np.ndarray:
+        """Return a picture as uint8 RGB, the upper 8 bits where a channel has more."""
         guess = BT709 if picture.colorspace == UNKNOWN and picture.height >= HD else None
-        image = picture.to_ndarray(format="rgb24", src_colorspace=guess)
-        aspect = self.stream.sample_aspect_ratio
-        if aspect and aspect != 1:
-            image = cv2.resize(image, (round(image.shape[1] * float(aspect)), image.shape[0]))
-        return np.ascontiguousarray(np.rot90(image, round(picture.rotation / 90)))
+        bits = max(component.bits for component in picture.format.components)
+        if bits > 8:
+            self._note_once(f"it has {bits} bits a channel, of which the upper 8 are read")
+        if bits == 16 and not self._is_16_bit:
+            self._is_16_bit = self._fills_16_bits(picture)
+        return picture.to_ndarray(format="rgb24", src_colorspace=guess)
+
+    def _fills_16_bits(self, picture) -> bool:
+        """Return whether a picture of 16 bits is not all black.
+
+        Raises:
+            GammerError: By the rule of `to_eight_bits`; once a frame has passed, later ones may be dark.
+        """
+        deep = picture.to_ndarray(format="rgb48le")
+        try:
+            to_eight_bits(deep, 16, f"a frame of {self._path}")
+        except GammerError as error:
+            raise GammerError(
+                error.what,
+                error.rule,
+                "write it anew, e.g. 12 bits: ffmpeg -i IN -vf lut=c0=val*16:c1=val*16:c2=val*16 -c:v ffv1 OUT.mkv; "
+                "10 bits: val*64; 14: val*4",
+            ) from error
+        return bool(deep.any())
+
+    def _turn(self, image: np.ndarray, matrix: bytes) -> np.ndarray:
+        """Turn and mirror an image as its display matrix says, whose quarter turns alone are followed.
+
+        The matrix maps a pixel (x, y) to (a x + c y, b x + d y).
+        """
+        a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
+        largest = max(map(abs, (a, b, c, d))) or 1
+        a, b, c, d = (round(value / largest) for value in (a, b, c, d))
+        if (abs(a), abs(b), abs(c), abs(d)) not in ((1, 0, 0, 1), (0, 1, 1, 0)):
+            self._note_once("it says that it is to be turned, but by no quarter turns: it is read as it is stored")
+            return image
+        image = image.swapaxes(0, 1) if b else image
+        return image[:: b or d, :: c or a]
 
 
 def _no_video(path: Path, why: str) -> GammerError:
@@ -209,7 +299,8 @@ class Camera(Source):
                 "an input that is a number and no file is a camera, counted from 0",
                 "plug it in, let no other program use it, or give its number; on Linux: ls /dev/video*",
             )
-        rate = Fraction(self.camera.get(cv2.CAP_PROP_FPS) or 30).limit_denominator(1001)
+        stated = self.camera.get(cv2.CAP_PROP_FPS)
+        rate = Fraction(stated if MIN_FPS <= stated <= MAX_FPS else 30).limit_denominator(1001)
         super().__init__(f"camera{number}", rate, CAMERA_CLOCK, None)
 
     def close(self) -> None:
@@ -235,20 +326,30 @@ def open_source(given: str | Path, fps: float = 200.0) -> Source:
     Raises:
         GammerError: There is no such input, or it is no video.
     """
+    check_fps(fps)
     path = Path(given)
     if path.is_dir():
-        if not 0 < fps < 1e5:
-            raise GammerError(f"{fps} frames a second", "a positive number", "e.g. --fps 200")
         return FrameFolder(path, Fraction(fps).limit_denominator(1001))
-    if path.is_file():
+    if path.exists():
         return VideoFile(path)
-    if str(given).isdecimal():
+    if str(given).isdecimal() and len(str(given)) <= len(str(MAX_CAMERA)):
         return Camera(int(str(given)))
     raise GammerError(
         f"no input at {given}",
-        "an input is a video (mp4, mov, avi, webm, ...), a folder of images, or the number of a camera",
+        "an input is a video (mp4, mov, avi, webm, ...), a folder of images, or the number of a camera, "
+        f"0 to {MAX_CAMERA}",
         "check the path",
     )
+
+
+def check_fps(fps: float) -> None:
+    """See that a folder's frames a second are in range.
+
+    Raises:
+        GammerError: They are not.
+    """
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise GammerError(f"--fps {fps:g}", f"frames a second, {MIN_FPS:g} to {MAX_FPS:g}", "e.g. --fps 200")
 
 
 def check_limit(limit: float | None) -> None:
@@ -258,7 +359,26 @@ def check_limit(limit: float | None) -> None:
         GammerError: It is not.
     """
     if limit is not None and not limit > 0:
-        raise GammerError(f"a limit of {limit} s", "a positive number of seconds", "e.g. --limit 60")
+        raise GammerError(f"--limit {limit:g}", "a positive number of seconds", "e.g. --limit 60")
+
+
+def to_pixels(frame: Tensor, what: str) -> np.ndarray:
+    """Return a frame ``(1, 3, H, W)`` in [0, 1] as uint8 ``(H, W, 3)``.
+
+    Args:
+        frame: On any device.
+        what: What made it, for the message.
+
+    Raises:
+        GammerError: A value is not finite; rounded, it would be black.
+    """
+    if not frame.isfinite().all():
+        raise GammerError(
+            f"{what} made a frame with values that are not finite",
+            "pixels are finite numbers",
+            "take a smaller alpha, or compute in fp32 if it was a lower precision",
+        )
+    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 class VideoWriter:
@@ -274,22 +394,42 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: Fraction | None, clock: Fraction):
         self.av, self.rate, self.clock = import_av(), rate or Fraction(30), clock
-        self.container, self.stream = self.av.open(str(path), "w"), None
-        self.last = -1
+        self.path, self.stream, self.last = path, None, -1
+        with self._errors():
+            self.container = self.av.open(str(path.absolute()), "w")  # relative, `a:b.mp4` looks like a protocol
 
     def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.stream is not None:
-            self._mux(None)
-        self.container.close()
+        with self._errors():
+            if self.stream is not None:
+                self._mux(None)
+            self.container.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Raise what FFmpeg cannot write as a `GammerError`; what the disk refuses stays an OSError."""
+        try:
+            yield
+        except self.av.error.FFmpegError as error:
+            if isinstance(error, OSError) and error.errno in errno.errorcode:
+                raise
+            raise GammerError(
+                f"the video {self.path} cannot be written: {error.strerror or error}",
+                "it is H.264, of frames up to 16,384 px a side",
+                "scale the input down, e.g. ffmpeg -i IN -vf scale=1280:-2 SMALL.mp4",
+            ) from error
 
     def write(self, image: np.ndarray, now: float) -> None:
         """Add uint8 RGB ``(H, W, 3)`` at a time in s, later than the last."""
         height, width = image.shape[:2]
         image = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-        self.stream = self.stream or self._add_stream(*image.shape[:2])
+        with self._errors():
+            self.stream = self.stream or self._add_stream(*image.shape[:2])
+            self._encode(image, now)
+
+    def _encode(self, image: np.ndarray, now: float) -> None:
         frame = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         self.last = max(round(now / self.clock), self.last + 1)

@@ -1,0 +1,94 @@
+"""Values of records from elsewhere (JSON, YAML): each checked by a rule before it is used."""
+
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from gammer_lightning.errors import GammerError
+
+MAX_TEXT = 500
+MISSING = object()
+
+
+class Rule(NamedTuple):
+    """What a value is.
+
+    Attributes:
+        holds: Whether a value is it.
+        text: The same in words.
+        needed: Whether there has to be a value.
+    """
+
+    holds: Callable[[Any], bool]
+    text: str
+    needed: bool = True
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is printable text of a line."""
+    return isinstance(value, str) and value.isprintable() and len(value) <= MAX_TEXT
+
+
+def is_name(value: Any) -> bool:
+    """Whether a value is the name of a file: one path component."""
+    return is_text(value) and value not in ("", ".", "..") and not set(value) & {"/", "\\"}
+
+
+def is_number(value: Any, least: float = -math.inf, largest: float = math.inf) -> bool:
+    """Whether a value is a finite number in a range; a truth value is none."""
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_one and abs(value) <= sys.float_info.max and least <= value <= largest
+
+
+def is_count(value: Any, least: int = 0, largest: int = 2**53) -> bool:
+    """Whether a value is a whole number in a range."""
+    return isinstance(value, int) and is_number(value, least, largest)
+
+
+def is_sha256(value: Any) -> bool:
+    """Whether a value is a SHA-256 in hex."""
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value) is not None
+
+
+def is_list(value: Any, holds: Callable[[Any], bool], least: int = 0, largest: int = 1000) -> bool:
+    """Whether a value is a list of so many items for each of which ``holds`` is true."""
+    return isinstance(value, list | tuple) and least <= len(value) <= largest and all(map(holds, value))
+
+
+def is_table(value: Any, holds: Callable[[Any], bool], least: int = 0, largest: int = 1000) -> bool:
+    """Whether a value is an object with printable keys and so many items for each of which ``holds`` is true."""
+    is_one = isinstance(value, dict) and least <= len(value) <= largest
+    return is_one and all(map(is_text, value)) and all(map(holds, value.values()))
+
+
+def one_of(*values: str | None) -> Rule:
+    """Return the rule of a value that is one of several."""
+    return Rule(
+        lambda value: isinstance(value, str | None) and value in values, f"one of {', '.join(map(str, values))}"
+    )
+
+
+def check_values(record: Any, rules: Mapping[str, Rule], where: object, next_step: str) -> None:
+    """See that a record holds what is needed of it.
+
+    Args:
+        record: What was read.
+        rules: By key; ``"run.checkpoint"`` is the value ``checkpoint`` of the object ``run``.
+        where: Its file, for the message.
+        next_step: What to do where a value is not as it should be.
+
+    Raises:
+        GammerError: Naming the first such value.
+    """
+    for key, rule in rules.items():
+        value = record
+        for part in key.split("."):
+            value = value.get(part, MISSING) if isinstance(value, dict) else MISSING
+        if value is MISSING and rule.needed:
+            raise GammerError(f"{where} is damaged: it has no {key}", f"{key} is {rule.text}", next_step)
+        if value is not MISSING and not rule.holds(value):
+            shown = repr(value)
+            shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+            raise GammerError(f"{where} is damaged: {key} is {shown}", f"{key} is {rule.text}", next_step)
