@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import without_passwords
 
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
 
@@ -119,8 +120,9 @@ def check_name(name: str, owner: str) -> str:
     """
     is_component = name not in ("", ".", "..") and not set(name) & {"/", "\\"} and name.isprintable()
     if not is_component or len(name.encode()) > MAX_NAME_BYTES:
+        text = without_passwords(name)  # before it is cut
         raise GammerError(
-            f"{owner} is {name[:80]!r}" + (f" and {len(name) - 80} characters more" if len(name) > 80 else ""),
+            f"{owner} is {text[:80]!r}" + (f" and {len(text) - 80} characters more" if len(text) > 80 else ""),
             f"a name is one path component of at most {MAX_NAME_BYTES} bytes: no slash, no backslash, not `.` or `..`",
             "correct it there",
         )

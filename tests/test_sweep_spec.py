@@ -118,8 +118,8 @@ def test_a_row_that_cannot_run_is_named(write, settings, message, capsys):
         ({"grid": {"model.depth": 3}}, "list of values"),
         ({"grid": ["model.depth"]}, "list of values"),
         ({"rows": {"a": {}}, "seeds": "0"}, "list of whole numbers"),
-        ({"rows": {"a": {}}, "study": "a/b"}, "without slashes"),
-        ({"rows": {5: {"data.eval_alpha": 5}}}, "each has a name"),
+        ({"rows": {"a": {}}, "study": "a/b"}, "no slash"),
+        ({"rows": {5: {"data.eval_alpha": 5}}}, "has the name 5"),
         ({"rows": {"a": {"out": "x"}}}, "each has a name, and maps settings"),
         ({"grid": {"model.depth": [1, "1"]}}, "no value occurs twice"),
         ({"rows": {"a": {"model.outer_fold": 2}}, "metric": "val_uf1"}, "model.outer_fold varies"),
@@ -147,4 +147,4 @@ def test_a_sweep_that_is_none_is_refused(write, content, message):
 
 def test_a_missing_file_is_refused(capsys):
     assert cli.main(["sweep", "run", "--dry-run", "gone.yaml"]) == 2
-    assert "gone.yaml cannot be read" in capsys.readouterr().err
+    assert "gone.yaml does not exist" in capsys.readouterr().err

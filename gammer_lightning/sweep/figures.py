@@ -19,6 +19,7 @@ from gammer_lightning.results import draw_shares
 from gammer_lightning.sweep.entries import Entry, data_key, data_name, differ_in_cost, has_results, objectives
 
 DPI = 150
+PNG_START = b"\x89PNG\r\n\x1a\n"
 STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
 COLOURS = {"accuracy": "#a9c7e8", "uf1": "#22578f"}
@@ -85,10 +86,11 @@ def _strip(entries: Sequence[Entry]) -> Iterator[Picture]:
     """Take the paper's Fig. 9 from the first run that has it."""
     for entry in entries:
         path = entry.row.run and entry.row.run / "figures/alphas.png"
-        if entry.row.state == "complete" and path and path.is_file():
+        png = path.read_bytes() if entry.row.state == "complete" and path and path.is_file() else b""
+        if png.startswith(PNG_START):
             alt = f"{entry.sweep.study}: one apex at rising alpha"
             faces = "" if entry.results.get("datasets") == ["microfaces"] else f"; {LICENCE}"
-            yield Picture(f"alphas-{entry.sweep.study}", alt + faces, path.read_bytes())
+            yield Picture(f"alphas-{entry.sweep.study}", alt + faces, png)
             return
 
 
@@ -289,8 +291,8 @@ def heat_map(entries: Sequence[Entry]) -> Figure:
         _heat(axes, np.array(cells), min(found), max(found))
         axes.set_xticks(range(len(grid[across])), [_cut(_text(value)) for value in grid[across]])
         axes.set_yticks(range(len(grid[down])), [_cut(_text(value)) for value in grid[down]])
-        title = ", ".join(f"{_short(name)} {_text(fixed[name])}" for name in others)
-        axes.set(xlabel=_short(across), ylabel=_short(down), title=title or _score_name(entries[0]))
+        title = _cut(", ".join(f"{_short(name)} {_text(fixed[name])}" for name in others))
+        axes.set(xlabel=_cut(_short(across)), ylabel=_cut(_short(down)), title=title or _score_name(entries[0]))
     return figure
 
 
@@ -375,6 +377,6 @@ def _short(setting: str) -> str:
 
 
 def _cut(name: str) -> str:
-    """Return a name that fits a figure, with no $ that would be read as mathematics."""
+    """Return a name that fits a figure: no $ that would be read as mathematics, no _ first, which legends leave out."""
     name = name if len(name) <= 60 else f"{name[:59]}…"
-    return name.replace("$", r"\$")
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
