@@ -208,7 +208,7 @@ def are_results(results: Any) -> bool:
         and all(isinstance(results.get(name), str) for name in ("protocol", "clips_sha256"))
         and all(type(results.get(name)) is int for name in ("clips", "subjects"))
         and _are_texts(results.get("datasets"))
-        and isinstance(seeds, list)
+        and isinstance(seeds, dict | list)
     )
 
 

@@ -19,6 +19,8 @@ from gammer_lightning.results import draw_shares
 from gammer_lightning.sweep.entries import Entry, data_key, data_name, differ_in_cost, has_results, objectives
 
 DPI = 150
+MAX_ROWS = 100
+"""With more rows, figures that have a bar or a panel for each are not drawn: nobody reads them, nor can PNG hold them."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
@@ -53,7 +55,8 @@ def draw_figures(studies: Sequence[Sequence[Entry]]) -> list[Picture]:
 
 def _of_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
     compared = [[entry for entry in entries if entry.results] for entries in studies if has_results(entries[0].sweep)]
-    if scored := [entries for entries in compared if entries]:
+    scored = [entries for entries in compared if entries]
+    if scored and max(map(len, scored)) <= MAX_ROWS:
         yield _picture("scores", "Accuracy and UF1 of each row, with the standard deviation over seeds", bars(scored))
         yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(scored))
 
@@ -61,7 +64,7 @@ def _of_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
 def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
     sweep, study = entries[0].sweep, entries[0].sweep.study
     scored = [entry for entry in entries if not math.isnan(_score(entry))]
-    if scored and has_results(sweep):
+    if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
         yield _picture(f"confusion-{study}", alt, confusions(scored))
     priced = [entry for entry in scored if None not in (entry.parameters, entry.milliseconds)]

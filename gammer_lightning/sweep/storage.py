@@ -124,7 +124,7 @@ def _check_journal(path: Path) -> None:
         raise GammerError(
             f"{path} is no journal of a sweep",
             f"it begins with {JOURNAL_START.decode()}, or is empty",
-            "correct --storage, or GAMMER_SWEEP_STORAGE",
+            "restore it; or correct --storage, or GAMMER_SWEEP_STORAGE",
         )
 
 
