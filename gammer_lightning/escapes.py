@@ -14,9 +14,9 @@ PASSWORDS = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
         # scheme://user:password@host, up to the line's last @ before a host or path: the password may hold any sign
-        (r"(\w[\w+.-]*://[^\s:/]*:)(?:.*@(?=[\w.\[/?-])|\S*@)", r"\1***@"),
+        (r"(\w[\w+.-]*://?[^\s:/]*:)(?:.*@(?=[\w.\[/?-])|\S*@)", r"\1***@"),
         # scheme://user:password where the host is forgotten, or cut off; a number is a host's port
-        (r"(\w[\w+.-]*://[^\s:/@]*:)(?!\d+(?:[/?#\s\"'`,.)]|$))(?!\*\*\*@)[^\s'\"`]+", r"\1***"),
+        (r"(\w[\w+.-]*://?[^\s:/@]*:)(?!\d+(?:[/?#\s\"'`,.)]|$))(?!\*\*\*@)[^\s'\"`]+", r"\1***"),
         # user:password@host, with or without a mistyped scheme
         (r"([^\s:/'\"`=]+:)(?!//)(?!\*\*\*@)\S+@(?=[\w.\[/?-])", r"\1***@"),
         # the same, percent-encoded as a whole
@@ -48,11 +48,13 @@ def printable(text: str) -> str:
 
 def spreadsheet_cell(value: object) -> object:
     """Return a cell of a table that a spreadsheet opens: a text that it would take for a formula begins with ``'``."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value.startswith(FORMULA) else printable(value)
 
 
 def csv_table(table: pd.DataFrame) -> str:
-    """Return a table as CSV in which no text is a formula."""
+    """Return a table as CSV in which no text is a formula or holds a control character."""
     return table.map(spreadsheet_cell).rename(columns=spreadsheet_cell).to_csv(index=False)
 
 

@@ -20,7 +20,7 @@ from gammer_lightning.sweep.entries import Entry, data_key, data_name, differ_in
 
 DPI = 150
 MAX_ROWS = 100
-"""With more rows, figures that have a bar or a panel for each are not drawn: nobody reads them, nor can PNG hold them."""
+"""With more rows, figures that have a bar or a panel for each are not drawn: nobody reads such large ones."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
 STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
