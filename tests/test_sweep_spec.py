@@ -154,6 +154,7 @@ def test_a_row_that_cannot_run_is_named(write, settings, message, capsys):
         ({"rows": {"a": {"model.lr": float("nan")}}}, "holds nan"),
         ({"rows": {"a": {"model.lr": float("-inf")}}}, "holds -inf"),
         ({"rows": {"a": {"model.lr": date(2020, 1, 1)}}}, "holds datetime.date"),
+        ({"rows": {"a": {"model.regions": "[" * 20_000}}}, "at most 2,000 characters"),
         ({"rows": {"a": {"out=x": 1}}}, "each has a name, and maps settings"),
         ({"rows": {"a": {"help": 1}}}, "each has a name, and maps settings"),
         ({"rows": {"a": {"config": [1]}}}, "the path of a YAML"),

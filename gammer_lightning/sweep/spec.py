@@ -44,6 +44,8 @@ MAX_ROWS = 10_000
 """Rows of the largest study, and values of the largest space of a search, each of which is checked."""
 MAX_DEVICES = 64
 """Devices of one row: those of a machine."""
+MAX_TEXT = 2000
+"""Characters of the longest text in a sweep's YAML; the parser of fit reads each as YAML, slowly."""
 MAX_DEPTH = 20
 """Lists and mappings within each other in a value of a sweep's YAML."""
 SEED_LIMIT = 2**31
@@ -342,6 +344,8 @@ def _check_plain(value: Any, where: str, depth: int = 0) -> None:
         return
     is_plain = value is None or type(value) in (bool, int)
     is_plain |= isinstance(value, str) and value.isprintable()
+    is_short = not isinstance(value, str) or len(value) <= MAX_TEXT
+    _refuse_unless(is_short, f"{where} holds {_short(value)}", f"a text has at most {MAX_TEXT:,} characters")
     is_plain |= type(value) is float and math.isfinite(value)
     _refuse_unless(is_plain, f"{where} holds {_short(value)}", rule)
 
