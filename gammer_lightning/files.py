@@ -21,6 +21,7 @@ import yaml
 from PIL import ExifTags, Image
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import without_passwords
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
@@ -139,8 +140,9 @@ def check_name(name: str, owner: str) -> str:
     """
     is_component = name not in ("", ".", "..") and not set(name) & {"/", "\\"} and name.isprintable()
     if not is_component or len(name.encode()) > MAX_NAME_BYTES:
+        text = without_passwords(name)  # before it is cut
         raise GammerError(
-            f"{owner} is {name[:80]!r}" + (f" and {len(name) - 80} characters more" if len(name) > 80 else ""),
+            f"{owner} is {text[:80]!r}" + (f" and {len(text) - 80} characters more" if len(text) > 80 else ""),
             f"a name is one path component of at most {MAX_NAME_BYTES} bytes: no slash, no backslash, not `.` or `..`",
             "correct it there",
         )

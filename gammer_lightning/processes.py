@@ -24,6 +24,18 @@ def python_command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", *arguments]
 
 
+def python_environment() -> dict[str, str]:
+    """Return this process's environment for a Python child whose own Python children leave the working folder out, too.
+
+    They do not inherit ``-P``, e.g. those that Lightning starts for further devices. What PYTHONPATH names counts as
+    before, but for an empty part, which would be the working folder.
+    """
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    if path := os.environ.get("PYTHONPATH"):
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, path.split(os.pathsep)))
+    return environment
+
+
 def end_with_parent() -> Callable[[], None] | None:
     """Return a ``preexec_fn`` that makes Linux kill the child when this process dies; None elsewhere."""
     if sys.platform != "linux":

@@ -592,7 +592,7 @@ def test_a_journal_that_is_none_is_named(capsys):
     Path("runs/sweeps/s").mkdir(parents=True)
     Path("runs/sweeps/s/journal.log").write_text("what\nis this\n")
     assert cli.main(["sweep", "status", "s"]) == 2
-    assert "journal.log cannot be read" in capsys.readouterr().err
+    assert "journal.log is no journal of a sweep" in capsys.readouterr().err
 
 
 def wait_for(condition, seconds=60):

@@ -1,7 +1,9 @@
 """Sweeps as YAML: rows and grids become fit commands, and what cannot be right is refused before anything starts."""
 
+import os
 import re
 import shlex
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from gammer_lightning.sweep.spec import read_sweep
 
 ROOT = Path(__file__).parents[1]
 BASE = "experiments/recognize_microfaces.yaml"
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+"""Nine aliases of nine aliases, eleven times."""
 
 
 @pytest.fixture
@@ -61,6 +65,10 @@ def test_rows_can_be_left_out(write, capsys):
     assert re.findall("# .*", capsys.readouterr().out) == ["# a"]
     assert cli.main(["sweep", "run", "--dry-run", path, "--skip", "d"]) == 2
     assert "its rows are a, b, c" in capsys.readouterr().err
+    assert cli.main(["sweep", "run", "--dry-run", path, *("--skip=" + row for row in "abc")]) == 2
+    assert "--skip leaves no row" in capsys.readouterr().err
+    assert cli.main(["sweep", "run", "--dry-run", write(grid={"model.depth": [1]}), "--skip", "d"]) == 2
+    assert "a grid or a search has no row to leave out" in capsys.readouterr().err
 
 
 def test_the_papers_tables_are_published_figures_by_name(write):
@@ -118,8 +126,8 @@ def test_a_row_that_cannot_run_is_named(write, settings, message, capsys):
         ({"grid": {"model.depth": 3}}, "list of values"),
         ({"grid": ["model.depth"]}, "list of values"),
         ({"rows": {"a": {}}, "seeds": "0"}, "list of whole numbers"),
-        ({"rows": {"a": {}}, "study": "a/b"}, "without slashes"),
-        ({"rows": {5: {"data.eval_alpha": 5}}}, "each has a name"),
+        ({"rows": {"a": {}}, "study": "a/b"}, "no slash"),
+        ({"rows": {5: {"data.eval_alpha": 5}}}, "has the name 5"),
         ({"rows": {"a": {"out": "x"}}}, "each has a name, and maps settings"),
         ({"grid": {"model.depth": [1, "1"]}}, "no value occurs twice"),
         ({"rows": {"a": {"model.outer_fold": 2}}, "metric": "val_uf1"}, "model.outer_fold varies"),
@@ -136,6 +144,44 @@ def test_a_row_that_cannot_run_is_named(write, settings, message, capsys):
         ({"rows": {"a": {}}, "base": "experiments/other.yaml"}, "recognize or magnify"),
         ({"rows": {"a": {}}, "raws": {}}, "keys are base, common, "),
         ({"text": "study: s\nbase: b\nrows: {a: {}, a: {}}"}, "'a' occurs twice"),
+        ({"rows": {"a": {}}, "study": ".."}, "one path component"),
+        ({"rows": {"a": {}}, "study": "x" * 300}, "220 characters more"),
+        ({"rows": {"a": {}}, "study": "s\nt"}, "one path component"),
+        ({"rows": {"a": {}}, "study": "-s"}, "no dash"),
+        ({"rows": {"a": {}}, "study": 5}, "one path component"),
+        ({"rows": {"a\nrm -r x": {}}}, "control characters"),
+        ({"rows": {"a": {"model.layer": "\x1b[31m"}}}, "control characters"),
+        ({"rows": {"a": {"model.lr": float("nan")}}}, "holds nan"),
+        ({"rows": {"a": {"model.lr": float("-inf")}}}, "holds -inf"),
+        ({"rows": {"a": {"model.lr": date(2020, 1, 1)}}}, "holds datetime.date"),
+        ({"rows": {"a": {"model.regions": "[" * 20_000}}}, "at most 2,000 characters"),
+        ({"rows": {"a": {"out=x": 1}}}, "each has a name, and maps settings"),
+        ({"rows": {"a": {"help": 1}}}, "each has a name, and maps settings"),
+        ({"rows": {"a": {"config": [1]}}}, "the path of a YAML"),
+        ({"rows": {"a": {"model.seeds": "[1]"}}}, "list of whole numbers from 0"),
+        ({"rows": {"a": {}}, "seeds": [2**70]}, "list of whole numbers from 0"),
+        ({"rows": {"a": {}}, "seeds": [-1]}, "list of whole numbers from 0"),
+        ({"rows": {"a": {}}, "seeds": [1, 1]}, "none of them twice"),
+        ({"rows": {"a": {}}, "metric": 5}, "the name of a metric"),
+        ({"rows": {"a": {}}, "mode": 5}, "max or min"),
+        ({"rows": {"a": {}}, "mode": [["max"]]}, "max or min"),
+        ({"rows": {"a": {}}, "reference": ["a"]}, "the name of a row"),
+        ({"rows": 3, "published": "table1"}, "each has a name"),
+        ({"rows": {"a": {}}, "published": {"a": {"casme2_3": [91.57, 0.9]}}}, "from 0 to 1"),
+        ({"rows": {"a": {}}, "published": {"a": {"remark": 3}}}, "two figures"),
+        ({"rows": {"a": {}}, "devices_per_trial": 10**9}, "at most 64"),
+        ({"grid": {f"model.{letter}": list(range(10)) for letter in "abcdefghi"}}, "1,000,000,000 rows"),
+        ({"search": 5, "metric": "val_uf1"}, "trials and a space"),
+        ({"search": {"trials": 10**9, "space": {"a": [1]}}, "metric": "val_uf1"}, "from 1 to 10,000"),
+        ({"search": {"trials": 1, "space": {"a": [1]}, "seed": 2**70}, "metric": "val_uf1"}, "search.seed"),
+        ({"search": {"trials": 1, "space": {"a": {"low": 1, "high": 10**400}}}, "metric": "x"}, "search.space.a"),
+        ({"search": {"trials": 1, "space": {"a": list(range(10_001))}}, "metric": "val_uf1"}, "at most 10,000"),
+        (
+            {"text": f"study: s\nbase: {BASE}\ncommon: {{x: {'[' * 50}{']' * 50}}}\nrows: {{a: {{}}}}"},
+            "nested too deep",
+        ),
+        ({"text": "x: " + "[" * 100_000}, "cannot be read"),
+        ({"text": BOMB}, "aliases"),
         ({"text": "study: [s"}, "cannot be read"),
         ({"text": "- 1"}, "has the keys none"),
     ],
@@ -147,4 +193,29 @@ def test_a_sweep_that_is_none_is_refused(write, content, message):
 
 def test_a_missing_file_is_refused(capsys):
     assert cli.main(["sweep", "run", "--dry-run", "gone.yaml"]) == 2
-    assert "gone.yaml cannot be read" in capsys.readouterr().err
+    assert "gone.yaml does not exist" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(BOMB, "aliases"), ("x: " + "[" * 100_000, "cannot be read"), (b"\xff\xfe", "cannot be read")]
+)
+def test_a_base_is_read_within_bounds_before_the_parser_has_it(write, tmp_path, capsys, text, message):
+    base = tmp_path / "recognize_bomb.yaml"
+    base.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert cli.main(["sweep", "run", "--dry-run", write(rows={"a": {}}, base=str(base))]) == 2
+    error = capsys.readouterr().err
+    assert "recognize_bomb.yaml" in error and message in error and len(error) < 2000
+
+
+def test_a_pipe_is_no_sweep(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert cli.main(["sweep", "run", "--dry-run", str(tmp_path / "pipe.yaml")]) == 2
+    assert "is a pipe, socket or device" in capsys.readouterr().err
+    assert cli.main(["sweep", "run", "--dry-run", str(tmp_path / ("x" * 300))]) == 2
+    assert "File name too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "1000000000"])
+def test_absurd_numbers_of_workers_are_refused(write, capsys, workers):
+    assert cli.main(["sweep", "run", write(rows={"a": {}}), "--workers", workers]) == 2
+    assert f"--workers {workers}" in capsys.readouterr().err

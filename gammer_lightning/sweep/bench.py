@@ -3,13 +3,13 @@
 import itertools
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from pathlib import Path
 
+from gammer_lightning.processes import python_command
 from gammer_lightning.sweep import child
 from gammer_lightning.sweep.slots import make_slots
 from gammer_lightning.sweep.spec import Sweep
@@ -50,7 +50,7 @@ def measure() -> list[dict]:
 
 @contextmanager
 def _sleeping_rows() -> Iterator[None]:
-    entry, child.ENTRY = child.ENTRY, (sys.executable, "-c", ROW)
+    entry, child.ENTRY = child.ENTRY, tuple(python_command("-c", ROW))
     try:
         yield
     finally:
@@ -94,5 +94,5 @@ def _import_seconds() -> float:
     code = "from gammer_lightning import training; training.recognize()"
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     return _seconds(
-        lambda: subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})
+        lambda: subprocess.run(python_command("-c", code), check=True, env={**os.environ, "PYTHONPATH": path})
     )

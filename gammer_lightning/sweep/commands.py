@@ -6,10 +6,12 @@ import shlex
 from rich.console import Console
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.files import disk_errors
 from gammer_lightning.run_folder import wandb_default
 from gammer_lightning.sweep.check import check_sweep
 from gammer_lightning.sweep.slots import make_slots
-from gammer_lightning.sweep.spec import Sweep, read_sweep
+from gammer_lightning.sweep.spec import Sweep, listed, read_sweep
 from gammer_lightning.sweep.storage import add_storage_argument, open_storage, storage_errors, study_folder
 
 
@@ -103,7 +105,8 @@ def _supervise(study, slots: list, storage: str | None) -> int:
 
 
 def _report(study, ended: bool, storage: str) -> int:
-    rows = study.rows()
+    with storage_errors(study.name):
+        rows = study.rows()
     _print_status(study, rows)
     if not ended:
         print(f"stopped; to go on: gammer sweep resume {study.name}{storage}")
@@ -121,11 +124,14 @@ def _write_summary(study, rows: list) -> None:
     from gammer_lightning.sweep.tracking import log_summary
 
     folder = study_folder(study.name) / "table"
-    print(f"{write_table([(study.sweep, rows)], folder)}\n\nwritten: {folder}, with figures and index.html")
+    with disk_errors(folder):
+        table = write_table([(study.sweep, rows)], folder)
+    print(f"{table}\n\nwritten: {folder}, with figures and index.html")
     try:
-        log_summary(study.sweep, rows, folder, study.sweep.common.get("wandb") or wandb_default())
+        with disk_errors(folder):
+            log_summary(study.sweep, rows, folder, study.sweep.common.get("wandb") or wandb_default())
     except GammerError as error:
-        print(f"the summary is not in W&B: {error}")
+        print(printable(without_passwords(f"the summary is not in W&B: {error}")))
 
 
 def add_status_arguments(parser: argparse.ArgumentParser) -> None:
@@ -138,8 +144,10 @@ def status_command(arguments: argparse.Namespace) -> None:
     """Print how far a study is."""
     from gammer_lightning.sweep.study import open_study
 
-    study = open_study(arguments.study, arguments.storage)
-    _print_status(study, study.rows())
+    with storage_errors(arguments.study):
+        study = open_study(arguments.study, arguments.storage)
+        rows = study.rows()
+    _print_status(study, rows)
 
 
 def _print_status(study, rows: list) -> None:
@@ -148,10 +156,12 @@ def _print_status(study, rows: list) -> None:
     Console().print(rows_table(study.sweep, rows, {}))
     for row in rows:
         if row.state == "failed":
-            print(f"{row.name}: {row.error} (log: {row.run}/log.txt)")
+            log = f" (log: {row.run}/log.txt)" if row.run else ""
+            print(printable(f"{row.name}: {row.error}{log}"))
         if row.is_gone:
-            print(f"{row.name}: its run folder {row.run} is gone; its figures stay in the study. "
-                  f"To run it again: gammer sweep resume {study.name} --again {shlex.quote(row.name)}")  # fmt: skip
+            again = f"gammer sweep resume {shlex.quote(study.name)} --again {shlex.quote(row.name)}"
+            print(printable(f"{row.name}: its run folder {row.run} is gone; its figures stay in the study. "
+                            f"To run it again: {again}"))  # fmt: skip
 
 
 def add_best_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,8 +180,9 @@ def best_command(arguments: argparse.Namespace) -> None:
     from gammer_lightning.sweep.live import best_row
     from gammer_lightning.sweep.study import open_study
 
-    study = open_study(arguments.study, arguments.storage)
-    rows = {row.name: row for row in study.rows() if row.state == "complete"}
+    with storage_errors(arguments.study):
+        study = open_study(arguments.study, arguments.storage)
+        rows = {row.name: row for row in study.rows() if row.state == "complete"}
     if arguments.row is None and not study.sweep.metrics:
         raise GammerError(
             f"the sweep {study.name} has no metric to choose by",
@@ -181,8 +192,8 @@ def best_command(arguments: argparse.Namespace) -> None:
     row = rows.get(arguments.row) if arguments.row is not None else best_row(study.sweep, list(rows.values()))
     if row is None:
         raise GammerError(
-            f"no complete row {arguments.row or ''} in {study.name}",
-            f"complete rows are {', '.join(rows) or 'none'}",
+            f"no complete row {arguments.row or 'with a finite metric'} in {study.name}",
+            f"complete rows are {listed(rows) or 'none'}",
             f"gammer sweep status {study.name}",
         )
     if not row.run.is_dir():

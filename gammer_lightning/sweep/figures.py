@@ -19,6 +19,9 @@ from gammer_lightning.results import draw_shares
 from gammer_lightning.sweep.entries import Entry, data_key, data_name, differ_in_cost, has_results, objectives
 
 DPI = 150
+MAX_ROWS = 100
+"""With more rows, figures that have a bar or a panel for each are not drawn: nobody reads such large ones."""
+PNG_START = b"\x89PNG\r\n\x1a\n"
 STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
 COLOURS = {"accuracy": "#a9c7e8", "uf1": "#22578f"}
@@ -52,7 +55,8 @@ def draw_figures(studies: Sequence[Sequence[Entry]]) -> list[Picture]:
 
 def _of_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
     compared = [[entry for entry in entries if entry.results] for entries in studies if has_results(entries[0].sweep)]
-    if scored := [entries for entries in compared if entries]:
+    scored = [entries for entries in compared if entries]
+    if scored and max(map(len, scored)) <= MAX_ROWS:
         yield _picture("scores", "Accuracy and UF1 of each row, with the standard deviation over seeds", bars(scored))
         yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(scored))
 
@@ -60,7 +64,7 @@ def _of_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
 def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
     sweep, study = entries[0].sweep, entries[0].sweep.study
     scored = [entry for entry in entries if not math.isnan(_score(entry))]
-    if scored and has_results(sweep):
+    if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
         yield _picture(f"confusion-{study}", alt, confusions(scored))
     priced = [entry for entry in scored if None not in (entry.parameters, entry.milliseconds)]
@@ -85,10 +89,11 @@ def _strip(entries: Sequence[Entry]) -> Iterator[Picture]:
     """Take the paper's Fig. 9 from the first run that has it."""
     for entry in entries:
         path = entry.row.run and entry.row.run / "figures/alphas.png"
-        if entry.row.state == "complete" and path and path.is_file():
+        png = path.read_bytes() if entry.row.state == "complete" and path and path.is_file() else b""
+        if png.startswith(PNG_START):
             alt = f"{entry.sweep.study}: one apex at rising alpha"
             faces = "" if entry.results.get("datasets") == ["microfaces"] else f"; {LICENCE}"
-            yield Picture(f"alphas-{entry.sweep.study}", alt + faces, path.read_bytes())
+            yield Picture(f"alphas-{entry.sweep.study}", alt + faces, png)
             return
 
 
@@ -289,8 +294,8 @@ def heat_map(entries: Sequence[Entry]) -> Figure:
         _heat(axes, np.array(cells), min(found), max(found))
         axes.set_xticks(range(len(grid[across])), [_cut(_text(value)) for value in grid[across]])
         axes.set_yticks(range(len(grid[down])), [_cut(_text(value)) for value in grid[down]])
-        title = ", ".join(f"{_short(name)} {_text(fixed[name])}" for name in others)
-        axes.set(xlabel=_short(across), ylabel=_short(down), title=title or _score_name(entries[0]))
+        title = _cut(", ".join(f"{_short(name)} {_text(fixed[name])}" for name in others))
+        axes.set(xlabel=_cut(_short(across)), ylabel=_cut(_short(down)), title=title or _score_name(entries[0]))
     return figure
 
 
@@ -375,6 +380,6 @@ def _short(setting: str) -> str:
 
 
 def _cut(name: str) -> str:
-    """Return a name that fits a figure, with no $ that would be read as mathematics."""
+    """Return a name that fits a figure: no $ that would be read as mathematics, no _ first, which legends leave out."""
     name = name if len(name) <= 60 else f"{name[:59]}…"
-    return name.replace("$", r"\$")
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")

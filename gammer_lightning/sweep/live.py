@@ -1,15 +1,16 @@
 """What a person sees of a running sweep: a table in a terminal, a line for each event elsewhere."""
 
+import math
 import time
 from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.study import Row
 from gammer_lightning.sweep.supervisor import Supervisor
@@ -41,6 +42,7 @@ class LiveView:
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
+        line = printable(without_passwords(line))
         self.console.print(f"{time.strftime('%H:%M:%S')} {line}", markup=False, highlight=False, soft_wrap=True)
 
     def show(self, supervisor: Supervisor) -> None:
@@ -69,14 +71,19 @@ def rows_table(
     shown = sweep.metrics or (["test_uf1"] if sweep.task == "recognize" else ["val_ssim"])
     table = Table()
     for column in ("row", "state", "progress", *shown, "time", "on"):
-        table.add_column(column, justify="right" if column in (*shown, "time") else "left")
+        table.add_column(_text(column), justify="right" if column in (*shown, "time") else "left")
     for row in rows:
         if len(rows) <= MOST_ROWS or row.state in ("running", "failed"):
             values = (f"{row.values[name]:.4f}" if name in row.values else "" for name in shown)
             bar = _bar(progress.get(row.name)) if row.state == "running" else ""
             took = "" if row.seconds is None else duration(row.seconds)
-            table.add_row(escape(row.name), _state(row), bar, *values, took, row.host)
-    return Group(Text(f"{sweep.study}: {summary(sweep, rows, left)}"), table)
+            table.add_row(_text(row.name), _state(row), bar, *values, took, _text(row.host))
+    return Group(_text(f"{sweep.study}: {summary(sweep, rows, left)}"), table)
+
+
+def _text(text: str) -> Text:
+    """Return a text from elsewhere as it is: no markup, no control characters."""
+    return Text(printable(text))
 
 
 def _state(row: Row) -> str:
@@ -103,7 +110,7 @@ def summary(sweep: Sweep, rows: Sequence[Row], left: float | None = None) -> str
 def best_row(sweep: Sweep, rows: Sequence[Row]) -> Row | None:
     """Return the complete row that is best by the sweep's first metric; None if there is none."""
     (metric, mode) = sweep.metrics[0], sweep.modes[0]
-    complete = [row for row in rows if row.state == "complete" and metric in row.values]
+    complete = [row for row in rows if row.state == "complete" and math.isfinite(row.values.get(metric, math.nan))]
     choose = max if mode == "max" else min
     return choose(complete, key=lambda row: row.values[metric], default=None)
 

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 
@@ -13,11 +14,32 @@ from gammer_lightning.sweep.child import PROGRESS, TRIAL_VARIABLE
 
 
 def row_callbacks() -> list[pl.Callback]:
-    """Return the callback of a process that a sweep started; none elsewhere."""
-    if TRIAL_VARIABLE not in os.environ:
+    """Return the callback of a process that a sweep started; none elsewhere.
+
+    Raises:
+        GammerError: If the variable by which a sweep tells it is damaged.
+    """
+    text = os.environ.get(TRIAL_VARIABLE)
+    if not text:
         return []
+    trial = _trial(text)
     end_with_my_parent()
-    return [Report(**json.loads(os.environ[TRIAL_VARIABLE]))]
+    return [Report(**trial)]
+
+
+def _trial(text: str) -> dict[str, Any]:
+    try:
+        trial = json.loads(text)
+    except (ValueError, RecursionError):
+        trial = None
+    kinds = {"study": str, "trial_id": int, "prunes": bool}
+    if not isinstance(trial, dict) or {name: type(value) for name, value in trial.items()} != kinds:
+        raise GammerError(
+            f"{TRIAL_VARIABLE}={text[:80]} in the environment",
+            "a sweep sets it for the rows that it starts, and nothing else does",
+            f"unset {TRIAL_VARIABLE}",
+        )
+    return trial
 
 
 class Report(pl.Callback):
@@ -57,7 +79,7 @@ class Report(pl.Callback):
 
         try:
             return self._report(epoch, metrics)
-        except (StorageInternalError, SQLAlchemyError, OSError, GammerError) as error:
+        except (StorageInternalError, SQLAlchemyError, OSError, KeyError, GammerError) as error:
             print(f"epoch {epoch} could not be reported to the study: {type(error).__name__}")
             return False
 

@@ -22,7 +22,7 @@ def draw(study: Study, claim: Claim) -> dict[str, Any]:
 
 
 def _sampler(search: Search, number: int) -> BaseSampler:
-    seed = search.seed + 100_003 * number  # supervisors beside each other draw differently
+    seed = (search.seed + 100_003 * number) % 2**32  # supervisors beside each other draw differently
     if search.sampler == "random":
         return RandomSampler(seed)
     return TPESampler(n_startup_trials=10, n_ei_candidates=24, multivariate=True, constant_liar=True, seed=seed)

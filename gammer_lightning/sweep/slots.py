@@ -11,6 +11,9 @@ from gammer_lightning.errors import GammerError
 ROW_BYTES = 2 * 2**30
 """Memory that one row of the embedded benchmark may take on a CPU (1.4 GB measured)."""
 
+MAX_WORKERS_PER_CORE = 8
+"""More rows at once than that on a core would only wait for each other."""
+
 
 @dataclass(frozen=True)
 class Slot:
@@ -68,8 +71,13 @@ def cores() -> int:
 
 
 def _workers(count: int) -> list[Slot]:
-    if count < 1:
-        raise GammerError(f"--workers {count}", "1 or more", "correct --workers")
+    most = MAX_WORKERS_PER_CORE * cores()
+    if not 1 <= count <= most:
+        raise GammerError(
+            f"--workers {count}",
+            f"1 to {most}, {MAX_WORKERS_PER_CORE} for each of {cores()} cores",
+            "correct --workers",
+        )
     threads = str(max(1, cores() // count))
     environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     return [Slot(f"worker {number}", environment) for number in range(1, count + 1)]

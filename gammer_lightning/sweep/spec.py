@@ -14,6 +14,8 @@ a space of settings instead (`Search`).
 import itertools
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any
 import yaml
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.paper_tables import TABLE_CLASSES, TEXTS, paper_figures
 
 TASKS = ("recognize", "magnify")
@@ -33,8 +36,19 @@ SPLIT = (
     CONFIG,  # which may set them
 )
 """The same in all rows that a choice is made among, or it would be made on other clips, or on test clips."""
-NO_SETTINGS = ("out", "resume", "name", "print_config")
-"""Options of fit that say where a run lies, which the sweep does."""
+NO_SETTINGS = ("out", "resume", "name", "print_config", "help", "c")
+"""Options of fit that say where a run lies, which the sweep does, or that only print."""
+SETTING = re.compile(r"[A-Za-z_][\w.-]*\+?")
+"""The name of a setting: ``--NAME=VALUE`` is one option of fit."""
+MAX_ROWS = 10_000
+"""Rows of the largest study, and values of the largest space of a search, each of which is checked."""
+MAX_DEVICES = 64
+"""Devices of one row: those of a machine."""
+MAX_TEXT = 2000
+"""Characters of the longest text in a sweep's YAML; the parser of fit reads each as YAML, slowly."""
+MAX_DEPTH = 20
+"""Lists and mappings within each other in a value of a sweep's YAML."""
+SEED_LIMIT = 2**31
 
 
 @dataclass(frozen=True)
@@ -62,20 +76,22 @@ class Search:
 
     def __post_init__(self):
         for holds, what, rule in (
-            (type(self.trials) is int and self.trials > 0, f"trials {self.trials!r}", "a whole number above 0"),
+            (_is_count(self.trials, MAX_ROWS), f"trials {self.trials!r}", f"a whole number from 1 to {MAX_ROWS:,}"),
             (self.sampler in SAMPLERS, f"sampler {self.sampler!r}", f"one of {', '.join(SAMPLERS)}"),
-            (type(self.seed) is int, f"seed {self.seed!r}", "a whole number"),
+            (_is_seed(self.seed), f"seed {self.seed!r}", f"a whole number from 0 to {SEED_LIMIT - 1}"),
             (type(self.prune) is bool, f"prune {self.prune!r}", "true or false"),
             (isinstance(self.space, dict) and self.space, "space", "it maps settings to what they are drawn from"),
         ):
             _refuse_unless(holds, f"search.{what}", rule)
         for setting, choices in self.space.items():
             _refuse_unless(
-                isinstance(setting, str) and _can_be_drawn(choices), f"search.space.{setting} {choices!r}", _DRAWN
+                _is_setting(setting) and _can_be_drawn(choices), f"search.space.{setting} {_short(choices)}", _DRAWN
             )
+        values = sum(_size(choices) for choices in self.space.values())
+        _refuse_unless(values <= MAX_ROWS, f"search.space has {values:,} values", f"at most {MAX_ROWS:,}, each checked")
 
 
-_DRAWN = "a list of values, {low: .., high: .., log: true} (log: above 0), or {subset: [..]}"
+_DRAWN = "a setting has a list of values, {low: .., high: .., log: true} (up to 2**53; log: above 0), or {subset: [..]}"
 
 
 def _can_be_drawn(choices: Any) -> bool:
@@ -86,8 +102,13 @@ def _can_be_drawn(choices: Any) -> bool:
     if not {"low", "high"} <= set(choices) <= {"low", "high", "log"}:
         return False
     low, high, log = choices["low"], choices["high"], choices.get("log", False)
-    numbers = all(type(limit) in (int, float) and math.isfinite(limit) for limit in (low, high))
+    numbers = all(type(limit) in (int, float) and abs(limit) <= 2**53 for limit in (low, high))
     return numbers and low <= high and type(log) is bool and (not log or low > 0)
+
+
+def _size(choices: Any) -> int:
+    """Return how many values of a setting of a space are checked."""
+    return len(choices) if isinstance(choices, list) else 1 + len(choices.get("subset", "1"))
 
 
 @dataclass(frozen=True)
@@ -130,16 +151,43 @@ class Sweep:
     published: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self):
+        check_name(self.study if isinstance(self.study, str) else "", f"study {self.study!r}: a sweep's `study`")
+        self._refuse_unless(
+            self.study == self.study.strip() and not self.study.startswith("-"),
+            f"study {self.study!r}",
+            "a name begins with no dash, and has no space at its ends",
+        )
+        for entry in fields(self):
+            if entry.name != "search":
+                _check_plain(getattr(self, entry.name), f"sweep {self.study!r}: {entry.name}")
         if isinstance(self.search, dict):
+            _check_plain(self.search, f"sweep {self.study!r}: search")
             object.__setattr__(self, "search", _from_keys(Search, self.search, f"sweep {self.study!r}: search"))
-        if self.published in list(TABLE_CLASSES):
+        self._check_kinds()
+        if isinstance(self.published, str):
             object.__setattr__(self, "published", paper_figures(self.published, self.rows))
+        self._check_choice()
+        self._check_rows()
+
+    def _refuse_unless(self, holds: object, what: str, rule: str) -> None:
+        _refuse_unless(holds, f"sweep {self.study!r}: {what}", rule)
+
+    def _check_kinds(self) -> None:
+        """Refuse values of another kind; what is said of later ones takes earlier ones for granted."""
         kinds = (self.rows, self.grid, self.search)
         for holds, what, rule in (
             (sum(map(bool, kinds)) == 1, "rows, grid and search", "exactly one of them is given"),
-            (_is_name(self.study), f"study {self.study!r}", "a name without slashes"),
-            (self.task in TASKS, f"base {self.base!r}", f"a file whose name begins with {' or '.join(TASKS)}"),
-            (_are_integers(self.seeds), f"seeds {self.seeds!r}", "a list of whole numbers"),
+            (
+                self.search is None or isinstance(self.search, Search),
+                "search",
+                "it has trials and a space: {trials: 9, space: {model.depth: [1, 2]}}",
+            ),
+            (
+                isinstance(self.base, str) and self.task in TASKS,
+                f"base {self.base!r}",
+                f"a file whose name begins with {' or '.join(TASKS)}",
+            ),
+            (_are_seeds(self.seeds), f"seeds {_short(self.seeds)}", _SEEDS),
             (_are_settings({"common": self.common}), "common", "it maps settings to values, e.g. {model.depth: 3}"),
             (
                 _are_settings(self.rows),
@@ -147,33 +195,56 @@ class Sweep:
                 "each has a name, and maps settings to values: 'alpha 5': {model.depth: 3}",
             ),
             (_are_lists(self.grid), "grid", "each setting has a list of values, e.g. model.depth: [1, 2]"),
-            (_is_count(self.devices_per_trial), f"devices_per_trial {self.devices_per_trial!r}", "a number above 0"),
-            (_are_words(self.metrics), f"metric {self.metric!r}", "the name of a metric, or a list of two"),
+            (
+                _is_count(self.devices_per_trial, MAX_DEVICES),
+                f"devices_per_trial {self.devices_per_trial!r}",
+                f"a number above 0, at most {MAX_DEVICES}",
+            ),
+            (_are_words(self.metric), f"metric {self.metric!r}", "the name of a metric, or a list of two"),
+            (_are_words(self.mode), f"mode {self.mode!r}", "max or min"),
+            (isinstance(self.reference, str), f"reference {self.reference!r}", "the name of a row"),
+            (
+                self.published in list(TABLE_CLASSES) or _are_published(self.published),
+                "published",
+                f"{' or '.join(TABLE_CLASSES)}, or it maps rows to two figures from 0 to 1 or nulls each: "
+                "{casme2_3: [.91, .91]}",
+            ),
+        ):
+            self._refuse_unless(holds, what, rule)
+
+    def _check_choice(self) -> None:
+        """Refuse metrics that cannot be chosen by."""
+        for holds, what, rule in (
             (set(self.modes) <= {"max", "min"}, f"mode {self.mode!r}", "max or min"),
             (len(self.modes) == max(len(self.metrics), 1), f"mode {self.mode!r}", "one for each metric"),
             (len(self.metrics) <= 2, f"metric {self.metric!r}", "one, or two for a search"),
             (self.search is None or self.metrics, "a search without a metric", "metric names what it raises or lowers"),
             (self.search or len(self.metrics) < 2, f"metric {self.metric!r}", "only a search takes two"),
-            (
-                _are_published(self.published),
-                "published",
-                f"{' or '.join(TABLE_CLASSES)}, or it maps rows to two figures or nulls each: {{casme2_3: [.91, .91]}}",
-            ),
         ):
-            _refuse_unless(holds, f"sweep {self.study!r}: {what}", rule)
+            self._refuse_unless(holds, what, rule)
         varied = {setting for settings in self.rows.values() for setting in settings} | set(self.grid)
         varied = set(self.search.space) if self.search else varied if self.metrics else set()
         for setting in sorted(varied & set(SPLIT)):
             rule = "rows that one is chosen from are judged on the same clips, and never on those of a test"
-            _refuse_unless(False, f"sweep {self.study!r}: {setting} varies", f"{rule}; set it under `common`")
+            self._refuse_unless(False, f"{setting} varies", f"{rule}; set it under `common`")
+
+    def _check_rows(self) -> None:
+        """Refuse too many rows, before they are made, and names that are none of a row."""
         product = math.prod(len(values) for values in self.grid.values())
-        _refuse_unless(
-            not self.grid or len(self.settings()) == product, f"sweep {self.study!r}: grid", "no value occurs twice"
-        )
+        for count, what in ((len(self.rows), "rows"), (product, "grid")):
+            self._refuse_unless(count <= MAX_ROWS, f"{what} has {count:,} rows", f"a study has at most {MAX_ROWS:,}")
+        settings = self.settings()
+        self._refuse_unless(not self.grid or len(settings) == product, "grid", "no value occurs twice")
+        for row in settings.values():
+            options = dict(self.common) | row
+            own_seeds, yaml_on_top = options.get("model.seeds", ()), options.get(CONFIG, "x")
+            self._refuse_unless(_are_seeds(own_seeds), f"model.seeds {_short(own_seeds)}", _SEEDS)
+            self._refuse_unless(
+                isinstance(yaml_on_top, str) and yaml_on_top, f"{CONFIG} {_short(yaml_on_top)}", "the path of a YAML"
+            )
         if not self.search:
             for name in (self.reference, *self.published):
-                known = self.settings()
-                _refuse_unless(not name or name in known, f"sweep {self.study!r}: {name!r}", "it names no row")
+                self._refuse_unless(not name or name in settings, f"{name!r}", "it names no row")
 
     @property
     def task(self) -> str:
@@ -202,7 +273,13 @@ class Sweep:
             GammerError: If it has no such row, or would have none left.
         """
         for row in rows:
-            _refuse_unless(row in self.rows, f"sweep {self.study!r}: {row!r}", f"its rows are {', '.join(self.rows)}")
+            self._refuse_unless(
+                row in self.rows,
+                f"--skip {row!r}",
+                f"its rows are {listed(self.rows)}" if self.rows else "a grid or a search has no row to leave out",
+            )
+        if rows:
+            self._refuse_unless(set(self.rows) - set(rows), "--skip leaves no row", "one row at least is run")
         kept, figures = (
             {name: what for name, what in named.items() if name not in rows} for named in (self.rows, self.published)
         )
@@ -250,46 +327,91 @@ def _refuse_unless(holds: object, what: str, rule: str) -> None:
         raise GammerError(what, rule, "correct the sweep's YAML")
 
 
-def _is_name(text: object) -> bool:
-    return isinstance(text, str) and bool(text) and "/" not in text
+def _check_plain(value: Any, where: str, depth: int = 0) -> None:
+    """Refuse what is no value of JSON, and text that a terminal, a file or a command line would not show as it is.
+
+    Raises:
+        GammerError: At a date, NaN, infinity, a control character, or lists and mappings nested too deep.
+    """
+    rule = "values are text in one line without control characters, true, false, null, finite numbers, lists, mappings"
+    if isinstance(value, Mapping | list | tuple):
+        _refuse_unless(depth < MAX_DEPTH, f"{where} is nested too deep", f"at most {MAX_DEPTH} lists or mappings deep")
+        keys = list(value) if isinstance(value, Mapping) else []
+        for key in keys:
+            _refuse_unless(isinstance(key, str), f"{where} has the name {_short(key)}", "a name is text: 'alpha 5'")
+        for item in [*keys, *(value.values() if isinstance(value, Mapping) else value)]:
+            _check_plain(item, where, depth + 1)
+        return
+    is_plain = value is None or type(value) in (bool, int)
+    is_plain |= isinstance(value, str) and value.isprintable()
+    is_short = not isinstance(value, str) or len(value) <= MAX_TEXT
+    _refuse_unless(is_short, f"{where} holds {_short(value)}", f"a text has at most {MAX_TEXT:,} characters")
+    is_plain |= type(value) is float and math.isfinite(value)
+    _refuse_unless(is_plain, f"{where} holds {_short(value)}", rule)
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and value > 0
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 0 < value <= most
 
 
-def _are_words(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, str) and value for value in values)
+def _is_seed(value: object) -> bool:
+    return type(value) is int and 0 <= value < SEED_LIMIT
 
 
-def _are_integers(values: object) -> bool:
-    return isinstance(values, list | tuple) and all(type(value) is int for value in values)
+def _are_words(values: Any) -> bool:
+    return isinstance(values, str) or (
+        isinstance(values, list | tuple) and all(isinstance(value, str) and value for value in values)
+    )
+
+
+_SEEDS = f"a list of whole numbers from 0 to {SEED_LIMIT - 1}, none of them twice"
+
+
+def _are_seeds(values: object) -> bool:
+    is_list = isinstance(values, list | tuple) and all(map(_is_seed, values))
+    return is_list and len(set(values)) == len(values)
 
 
 def _are_settings(rows: Any) -> bool:
-    return isinstance(rows, dict) and all(
-        isinstance(name, str) and name and isinstance(row, dict) and all(map(_is_setting, row))
+    return isinstance(rows, Mapping) and all(
+        isinstance(name, str) and name and isinstance(row, Mapping) and all(map(_is_setting, row))
         for name, row in rows.items()
     )
 
 
 def _is_setting(name: object) -> bool:
-    return isinstance(name, str) and name not in NO_SETTINGS
+    return isinstance(name, str) and name.rstrip("+") not in NO_SETTINGS and bool(SETTING.fullmatch(name))
 
 
 def _are_lists(grid: Any) -> bool:
-    return isinstance(grid, dict) and all(isinstance(values, list) and values for values in grid.values())
+    return isinstance(grid, Mapping) and all(
+        _is_setting(name) and isinstance(values, list) and values for name, values in grid.items()
+    )
 
 
 def _are_published(published: Any) -> bool:
-    if not _are_settings(published):
+    if not isinstance(published, Mapping) or not all(isinstance(by_data, Mapping) for by_data in published.values()):
         return False
+    texts = [text for by_data in published.values() for key, text in by_data.items() if key in TEXTS]
     figures = [pair for by_data in published.values() for key, pair in by_data.items() if key not in TEXTS]
-    return all(isinstance(pair, list) and len(pair) == 2 and all(map(_is_figure, pair)) for pair in figures)
+    return all(isinstance(text, str) for text in texts) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(map(_is_figure, pair)) for pair in figures
+    )
 
 
 def _is_figure(value: object) -> bool:
-    return value is None or type(value) is float
+    return value is None or (type(value) is float and 0 <= value <= 1)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
+
+
+def listed(names: Sequence[str], most: int = 50) -> str:
+    """Return names for a message: all, or the first ones and how many there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} others" if len(names) > most else "")
 
 
 def _last(setting: str) -> str:
@@ -308,10 +430,11 @@ class _UniqueKeys(yaml.SafeLoader):
     """YAML in which a name that occurs twice is an error, not the last one's."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if repeated := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.YAMLError(f"{repeated[0]!r} occurs twice")
-        return super().construct_mapping(node, deep)
+        mapping = super().construct_mapping(node, deep)  # which refuses names that are lists or mappings
+        if len(mapping) < len(node.value):
+            names = Counter(self.construct_object(name, deep=True) for name, _ in node.value)
+            raise yaml.YAMLError(f"{names.most_common(1)[0][0]!r} occurs twice")
+        return mapping
 
 
 def read_sweep(path: str | Path) -> Sweep:
@@ -320,11 +443,24 @@ def read_sweep(path: str | Path) -> Sweep:
     Raises:
         GammerError: If it cannot be read, has an unknown or no necessary key, or a value of another kind.
     """
-    try:
-        content = yaml.load(Path(path).read_text(), _UniqueKeys)  # a SafeLoader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise GammerError(f"the sweep {path} cannot be read: {error}", "it is a YAML file", "see sweeps/") from error
-    return _from_keys(Sweep, content, f"the sweep {path}")
+    return _from_keys(Sweep, read_yaml(path, _UniqueKeys), f"the sweep {path}")
+
+
+def sweep_of_plan(plan: Any, study: str) -> Sweep:
+    """Return the sweep that a storage keeps as the plan of a study.
+
+    Raises:
+        GammerError: If it is none, or another study's.
+    """
+    is_plan = isinstance(plan, dict) and isinstance(plan.get("base_text"), str)
+    sweep = _from_keys(Sweep, plan.get("sweep"), f"the plan of the study {study}") if is_plan else None
+    if sweep is None or sweep.study != study:
+        raise GammerError(
+            f"the plan of the study {study} in the storage is damaged",
+            "`gammer sweep run` writes it, and nothing else",
+            "restore the storage, or start a new study: change `study` in the sweep's YAML",
+        )
+    return sweep
 
 
 def _from_keys(kind: type, content: Any, where: str) -> Any:
@@ -333,7 +469,7 @@ def _from_keys(kind: type, content: Any, where: str) -> Any:
     given = set(content) if isinstance(content, dict) else set()
     if given - set(known) or not needed <= given:
         raise GammerError(
-            f"{where} has the keys {', '.join(map(str, sorted(given, key=str))) or 'none'}",
+            f"{where} has the keys {listed(sorted(map(str, given))) or 'none'}",
             f"keys are {', '.join(sorted(known))}; {' and '.join(sorted(needed))} must be there",
             "correct it; sweeps/ has examples",
         )

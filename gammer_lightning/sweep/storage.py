@@ -3,20 +3,22 @@
 import argparse
 import os
 import re
+import shlex
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import disk_errors
+from gammer_lightning.files import check_is_file, check_name, disk_errors
 
 if TYPE_CHECKING:
-    from optuna.storages import BaseStorage
+    from optuna.storages import BaseStorage, JournalStorage
     from sqlalchemy import URL
 
 SWEEPS = Path("runs", "sweeps")
@@ -24,13 +26,19 @@ STORAGE_VARIABLE = "GAMMER_SWEEP_STORAGE"
 """Names the storage where --storage is not given, so that a password need not be on a command line."""
 HEARTBEAT, GRACE = 15, 60
 """On a server: a supervisor says every 15 s that it lives; after 60 s without a word, its rows may be taken up."""
+JOURNAL_START = b'{"op_code":'
+"""How every journal begins."""
 TIMEOUT = 10
 """How long a server may take to answer, s, be it to a connection, a packet or a statement."""
 
 
 def study_folder(study: str) -> Path:
-    """Return the folder of a study: its journal, the run folder of each row, its tables."""
-    return SWEEPS / study
+    """Return the folder of a study: its journal, the run folder of each row, its tables.
+
+    Raises:
+        GammerError: If the study's name is no name of a folder.
+    """
+    return SWEEPS / check_name(study, "the name of the study")
 
 
 def add_storage_argument(parser: argparse.ArgumentParser) -> None:
@@ -67,8 +75,7 @@ def storage_name(url: str | None, study: str) -> str:
     name = url or os.environ.get(STORAGE_VARIABLE)
     if not name:
         return str(study_folder(study) / "journal.log")
-    is_path = "://" not in name and (Path(name).exists() or not re.match(r"(?i)[a-z][\w+.-]*:|.*@", name))
-    if not is_path:
+    if "://" in name or (re.match(r"(?i)[a-z][\w+.-]*:|.*(@|%40|%3a%2f%2f)", name) and not os.path.exists(name)):
         _parse(name)
     return name
 
@@ -95,19 +102,63 @@ def storage_errors(study: str) -> Iterator[None]:
 
 
 def _open_journal(path: Path) -> "BaseStorage":
-    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            return JournalStorage(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
-        except ValueError as error:
-            raise GammerError(
-                f"the journal {path} cannot be read: {error}",
-                "it holds one JSON object a line, which only sweeps write",
-                f"restore it, or start over: rm -r {path.parent}",
-            ) from error
+        if path.exists():
+            _check_journal(path)
+        return _journal_class()(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that is no journal: its end would be cut off, and lines written behind it.
+
+    Raises:
+        GammerError: If it is no regular file, or begins otherwise.
+    """
+    check_is_file(path)
+    with path.open("rb") as lines:
+        start = lines.read(len(JOURNAL_START))
+    if not JOURNAL_START.startswith(start):  # a full disk can leave less
+        raise GammerError(
+            f"{path} is no journal of a sweep",
+            f"it begins with {JOURNAL_START.decode()}, or is empty",
+            "restore it; or correct --storage, or GAMMER_SWEEP_STORAGE",
+        )
+
+
+@cache
+def _journal_class() -> "type[JournalStorage]":
+    from optuna.exceptions import DuplicatedStudyError, OptunaError
+    from optuna.storages import JournalStorage
+
+    class Journal(JournalStorage):
+        """A journal that says which of its lines cannot be read."""
+
+        damage: GammerError | None = None
+
+        def _sync_with_backend(self) -> None:
+            if self.damage:
+                raise self.damage
+            try:
+                super()._sync_with_backend()
+            except (DuplicatedStudyError, OptunaError):
+                raise
+            except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+                self.damage = _damaged(self._backend._file_path, self._replay_result.log_number_read, error)
+                raise self.damage from error
+
+    return Journal
+
+
+def _damaged(journal: str, line: int, error: Exception) -> GammerError:
+    return GammerError(
+        f"the journal {journal} cannot be read, near its line {line}: {type(error).__name__} {str(error)[:200]}",
+        "it holds one operation of a study a line, as JSON, which only sweeps write",
+        "restore it; or take the study up without it, whose finished rows are not run again: "
+        f"mv {shlex.quote(journal)} {shlex.quote(journal)}.damaged, then gammer sweep run SPEC",
+    )
 
 
 class _JournalLock:

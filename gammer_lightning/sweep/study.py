@@ -23,7 +23,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.sweep.spec import Sweep
+from gammer_lightning.files import MAX_YAML_BYTES, check_name, read_text
+from gammer_lightning.sweep.spec import Sweep, listed, sweep_of_plan
 from gammer_lightning.sweep.storage import open_storage, storage_name, study_folder
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -42,6 +43,24 @@ STATES = {
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
+
+OPTIONAL = type(None)
+ATTRIBUTES = {
+    "row": str,
+    "attempt": (int, OPTIONAL),
+    "settings": (dict, OPTIONAL),
+    "extra": (dict, OPTIONAL),
+    "run": (str, OPTIONAL),
+    "stamp": (dict, OPTIONAL),
+    "child": (dict, OPTIONAL),
+    "values": (dict, OPTIONAL),
+    "results": (dict, OPTIONAL),
+    "error": (str, OPTIONAL),
+    "retry_of": (int, OPTIONAL),
+}
+"""What the attributes of a trial are, by name."""
+STAMP = ("host", "pid", "born")
+"""What a stamp has, see `process_stamp`."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +177,32 @@ class Study:
         """Return the trials of some states, or all, by number, but those of runs that were asked for again."""
         again = self._again()
         trials = self.storage.get_all_trials(self.id, deepcopy=False, states=states or None)
+        for trial in trials:
+            self._check(trial)
         counting = (t for t in trials if t.number > again.get(t.user_attrs["row"], -1) and not _was_dropped(t))
         return sorted(counting, key=lambda trial: trial.number)
+
+    def _check(self, trial: FrozenTrial) -> None:
+        """Refuse a trial that no sweep has written.
+
+        Raises:
+            GammerError: If it names no row, or what it says of the row is of another kind.
+        """
+        known = trial.user_attrs
+        wrong = [name for name, kinds in ATTRIBUTES.items() if not isinstance(known.get(name), kinds)]
+        wrong += [name for name in ("stamp", "child") if not set(STAMP) <= set(known.get(name) or STAMP)]
+        if not all(type(value) in (int, float) for value in (known.get("values") or {}).values()):
+            wrong.append("values")
+        if not wrong and known["row"] not in self.planned:
+            wrong = [f"row {known['row']!r}"]
+        if not wrong and trial.state == TrialState.COMPLETE and "run" not in known:
+            wrong = ["run"]
+        if wrong:
+            raise GammerError(
+                f"trial {trial.number} of the study {self.name} is damaged: {', '.join(wrong)}",
+                "sweeps alone write the trials of a study",
+                "restore the storage, or start a new study: change `study` in the sweep's YAML",
+            )
 
     def _again(self) -> dict[str, int]:
         return self.storage.get_study_user_attrs(self.id).get("again", {})
@@ -238,7 +281,7 @@ class Study:
             GammerError: If there is no such row, or it runs or waits.
         """
         if row not in self.planned:
-            raise GammerError(f"no row {row!r} in {self.name}", f"rows are {', '.join(self.planned)}", "name one")
+            raise GammerError(f"no row {row!r} in {self.name}", f"rows are {listed(self.planned)}", "name one")
         trials = self.by_row()[row]
         if not trials or any(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials):
             raise GammerError(f"the row {row!r} runs or waits", "only one that ended can run again", "wait, or stop it")
@@ -361,7 +404,7 @@ def _following(trials: list[FrozenTrial], failed_too: bool) -> dict[str, Any] | 
 
 def text_of_files(sweep: Sweep) -> str:
     """Return the YAMLs that a sweep's rows are made of as one text; of one that is gone, nothing."""
-    return "\n".join(Path(file).read_text() if Path(file).is_file() else "" for file in sweep.files)
+    return "\n".join(read_text(file, MAX_YAML_BYTES) if Path(file).is_file() else "" for file in sweep.files)
 
 
 def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
@@ -382,9 +425,10 @@ def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
     except DuplicatedStudyError:
         study_id = storage.get_study_id_from_name(sweep.study)
         if old := _plan(storage, study_id):
+            sweep_of_plan(old, sweep.study)
             _refuse_another(old, plan, sweep.study)
             plan["sweep"] |= {key: old["sweep"][key] for key in ("rows", "grid")}  # their order names rows and folders
-            sweep = Sweep(**plan["sweep"])
+            sweep = sweep_of_plan(plan, sweep.study)
     storage.set_study_user_attr(study_id, "plan", plan)
     return Study(storage, study_id, sweep)
 
@@ -395,6 +439,7 @@ def open_study(name: str, url: str | None = None) -> Study:
     Raises:
         GammerError: If there is none, or its storage cannot be opened.
     """
+    check_name(name, "the name of the study")
     place = storage_name(url, name)
     if "://" not in place and not Path(place).is_file():
         raise _no_study(name, f"no file {place}")
@@ -405,7 +450,7 @@ def open_study(name: str, url: str | None = None) -> Study:
         known = ", ".join(study.study_name for study in storage.get_all_studies()) or "none"
         raise _no_study(name, f"its studies: {known}") from None
     if plan := _plan(storage, study_id):
-        return Study(storage, study_id, Sweep(**plan["sweep"]))
+        return Study(storage, study_id, sweep_of_plan(plan, name))
     raise _no_study(name, "its maker died before it wrote the plan")
 
 
@@ -417,7 +462,7 @@ def _no_study(name: str, found: str) -> GammerError:
     )
 
 
-def _plan(storage: BaseStorage, study_id: int) -> dict[str, Any] | None:
+def _plan(storage: BaseStorage, study_id: int) -> Any:
     for _ in range(50):  # who made the study writes its plan right after
         if plan := storage.get_study_user_attrs(study_id).get("plan"):
             return plan
@@ -427,7 +472,7 @@ def _plan(storage: BaseStorage, study_id: int) -> dict[str, Any] | None:
 
 def _refuse_another(old: dict[str, Any], new: dict[str, Any], name: str) -> None:
     differences = [
-        f"{key} was {_short(old['sweep'][key])}, is {_short(new['sweep'][key])}"
+        f"{key} was {_short(old['sweep'].get(key))}, is {_short(new['sweep'][key])}"
         for key in new["sweep"]
         if old["sweep"].get(key) != new["sweep"][key] and key not in ("published", "reference", "rows", "grid")
     ]

@@ -8,6 +8,7 @@ when their supervisor is continued it ends them.
 
 import json
 import math
+import shlex
 import shutil
 import signal
 import threading
@@ -237,7 +238,7 @@ class Supervisor:
         if others and not hasattr(self.study.storage, "record_heartbeat"):
             self._say_once(
                 f"a journal cannot tell whether {others[0]} lives; if it does not, or was renamed: "
-                f"GAMMER_HOST={others[0]} gammer sweep resume {self.study.name}"
+                f"GAMMER_HOST={shlex.quote(others[0])} gammer sweep resume {self.study.name}"
             )
 
     def _say_once(self, line: str) -> None:
@@ -277,6 +278,15 @@ class Supervisor:
         """Tell the study how a process ended, and end what it started."""
         study, row = self.study, claim.row
         child.kill()
+        try:
+            self._tell(claim, child)
+        except GammerError as error:  # what the run left is damaged
+            study.fail(claim.trial_id, error.what, final=True)
+            again = f"gammer sweep resume {study.name} --again {shlex.quote(row)}"
+            self.say(f"{row}: {error.what}; to run it anew: {again}")
+
+    def _tell(self, claim: Claim, child: Child) -> None:
+        study, row = self.study, claim.row
         if child.exit_code == 0:
             self._complete(claim, child)
         elif study.storage.get_trial(claim.trial_id).user_attrs.get("pruned_at") is not None:
@@ -322,6 +332,6 @@ class Supervisor:
         for claim, child in self.children.values():
             try:
                 self._settle(claim, child)
-            except (StorageInternalError, SQLAlchemyError, OSError):
+            except (StorageInternalError, SQLAlchemyError, OSError, GammerError):
                 self.say(f"{claim.row}: the study could not be told; `gammer sweep resume` takes it up")
         self.children.clear()

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.files import read_json, replacing
+from gammer_lightning.processes import python_command, python_environment
 from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder, open_run
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import add_storage_argument, study_folder
+from gammer_lightning.sweep.storage import add_storage_argument, storage_errors, study_folder
 from gammer_lightning.sweep.study import Row, open_study
 from gammer_lightning.sweep.tracking import SERVICE_VARIABLE, private_settings
 
@@ -71,9 +73,14 @@ class Upload:
     @property
     def is_model_new(self) -> bool:
         """Whether the model was not uploaded as it is now."""
-        marker = self.folder / "wandb" / MARKER
-        known = json.loads(marker.read_text()) if marker.is_file() else None
-        return bool(self.model) and known != _digests(self.model_files)
+        return bool(self.model) and self._uploaded() != _digests(self.model_files)
+
+    def _uploaded(self) -> object:
+        """Return the digests of the model that was uploaded last; None where the marker is missing or damaged."""
+        try:
+            return read_json(self.folder / "wandb" / MARKER)
+        except GammerError:
+            return None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,10 +100,11 @@ def main(arguments: argparse.Namespace) -> int:
     Raises:
         GammerError: If there is no such study, no key, or no connection.
     """
-    study = open_study(arguments.study, arguments.storage)
-    rows = study.rows()
+    with storage_errors(arguments.study):
+        study = open_study(arguments.study, arguments.storage)
+        rows = study.rows()
     for line in left_out(rows):
-        print(line)
+        print(printable(line))
     uploads = [upload for upload in planned_uploads(study.sweep, rows) if upload.offline or upload.is_model_new]
     if not uploads:
         print("nothing to upload")
@@ -105,7 +113,7 @@ def main(arguments: argparse.Namespace) -> int:
     failures = upload_all(uploads, Target(arguments.entity, arguments.project))
     print(f"uploaded: {len(uploads) - len(failures)} of {len(uploads)}")
     for name, reason in failures.items():
-        print(f"not uploaded: {name}: {reason}", file=sys.stderr)
+        print(printable(without_passwords(f"not uploaded: {name}: {reason}")), file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -201,9 +209,9 @@ def upload_runs(folders: Sequence[Path], target: Target) -> None:
         GammerError: If W&B did not mark all of them as uploaded.
     """
     entity = ["--entity", target.entity] if target.entity else []
-    command = [sys.executable, "-m", "wandb", "sync", "--project", target.project, *entity, *map(str, folders)]
-    environment = {name: value for name, value in os.environ.items() if name != SERVICE_VARIABLE}
-    process = subprocess.run(command, env=environment, capture_output=True, text=True)
+    command = python_command("-m", "wandb", "sync", "--project", target.project, *entity, *map(str, folders))
+    environment = {name: value for name, value in python_environment().items() if name != SERVICE_VARIABLE}
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
     if not all(is_synced(folder) for folder in folders):
         lines = [line for line in (process.stdout + process.stderr).splitlines() if line.strip()]
         raise GammerError(f"`wandb sync` did not finish: {lines[-1] if lines else 'it says nothing'}")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 import pandas as pd
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.escapes import csv_table, markdown_cell, printable
+from gammer_lightning.files import disk_errors, replacing
+from gammer_lightning.sweep.child import are_results
 from gammer_lightning.sweep.entries import Entry, has_results, ranked, study_entries
 from gammer_lightning.sweep.figures import draw_figures
 from gammer_lightning.sweep.layout import NEGATIVE, Table, make_table
 from gammer_lightning.sweep.page import page
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import add_storage_argument, study_folder
+from gammer_lightning.sweep.storage import add_storage_argument, storage_errors, study_folder
 from gammer_lightning.sweep.study import Row, open_study
 
 LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
@@ -43,9 +46,14 @@ def main(arguments: argparse.Namespace) -> None:
     Raises:
         GammerError: If a study does not exist or has no rows, or a search is not alone.
     """
-    opened = [open_study(name, arguments.storage) for name in dict.fromkeys(arguments.studies)]
-    out = arguments.out or study_folder(arguments.studies[0]) / "table"
-    print(write_table([(study.sweep, study.rows()) for study in opened], out))
+    first = arguments.studies[0]
+    with storage_errors(first):
+        opened = [open_study(name, arguments.storage) for name in dict.fromkeys(arguments.studies)]
+        studies = [(study.sweep, study.rows()) for study in opened]
+    out = arguments.out or study_folder(first) / "table"
+    with disk_errors(out):
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+        print(write_table(studies, out))
     print(f"\nwritten: {out}/index.html, table.md, table.csv, table.tex and figures/")
 
 
@@ -67,13 +75,13 @@ def write_table(studies: Sequence[tuple[Sweep, Sequence[Row]]], out: Path) -> st
     table, pictures = make_table(entries), draw_figures(entries)
     text = markdown(table)
     texts = {
-        "table.md": f"# {table.title}\n\n{text}\n",
+        "table.md": f"# {markdown_cell(table.title)}\n\n{text}\n",
         "table.csv": csv(entries),
         "table.tex": latex(table),
         "index.html": page(table, pictures),
     }
     contents = {f"figures/{picture.name}.png": picture.png for picture in pictures}
-    contents |= {name: content.encode() for name, content in texts.items()}
+    contents |= {name: content.encode(errors="backslashreplace") for name, content in texts.items()}
     for name, content in contents.items():
         with replacing(out / name) as temporary:
             temporary.write_bytes(content)
@@ -89,6 +97,13 @@ def _refuse(studies: Sequence[tuple[Sweep, Sequence[Row]]]) -> None:
         if sweep.search and len(studies) > 1:
             rule = "the rows of a search are its own, so it has a table by itself"
             raise GammerError(f"the search {sweep.study} beside others", rule, f"gammer sweep table {sweep.study}")
+        for row in rows:
+            if row.results is not None and not are_results(row.results):
+                raise GammerError(
+                    f"the results of the row {row.name!r} of {sweep.study} in the storage are damaged",
+                    "they are those of its results.json",
+                    f"gammer sweep resume {sweep.study} --again {shlex.quote(row.name)}",
+                )
 
 
 def markdown(table: Table) -> str:
@@ -98,12 +113,8 @@ def markdown(table: Table) -> str:
     headings = [f"{name}: {text}" if several else text for name, text in zip(names, table.headings, strict=True)]
     rows = [["row", *headings], ["---"] * (len(headings) + 1)]
     rows += [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
-    lines = ["| " + " | ".join(_one_line(text).replace("|", r"\|") for text in row) + " |" for row in rows]
-    return "\n".join([*lines, "", *(f"- {_one_line(note)}" for note in table.notes)])
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    lines = ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in rows]
+    return "\n".join([*lines, "", *(f"- {markdown_cell(note)}" for note in table.notes)])
 
 
 def latex(table: Table) -> str:
@@ -139,7 +150,8 @@ def _latex_row(texts: Sequence[str]) -> str:
 
 def _escaped(text: str) -> str:
     """Escape for LaTeX; a line must not begin with a bracket, which the line break before it would swallow."""
-    escaped = "".join(LATEX.get(character, character) for character in _one_line(text))
+    line = printable(" ".join(text.split()))
+    escaped = "".join(LATEX.get(character, character) for character in line)
     signed = NEGATIVE.sub("$-$", escaped)
     return f"{{}}{signed}" if signed.startswith(("[", "*")) else signed
 
@@ -147,7 +159,7 @@ def _escaped(text: str) -> str:
 def csv(studies: Sequence[Sequence[Entry]]) -> str:
     """Return a line for each row of each study, with every number in a column of its own."""
     lines = [_numbers(entry) for entries in studies for entry in ranked(entries)]
-    return pd.DataFrame(lines).to_csv(index=False)
+    return csv_table(pd.DataFrame(lines, dtype=object))  # object: a whole number stays one beside an empty cell
 
 
 def _numbers(entry: Entry) -> dict[str, Any]:
@@ -183,7 +195,8 @@ def _scores(entry: Entry) -> dict[str, Any]:
 
 def _values(entry: Entry) -> dict[str, Any]:
     settings = {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in entry.row.settings.items()
+        name: value if type(value) in (str, int, float) else json.dumps(value)
+        for name, value in entry.row.settings.items()
     }
     optimal = {"pareto": entry.is_optimal} if len(entry.sweep.metrics) == 2 else {}
     return settings | entry.row.values | optimal

@@ -19,6 +19,8 @@ from gammer_lightning.sweep.study import Row
 if TYPE_CHECKING:
     from wandb import Settings, Table
 
+NAME_LENGTH = 128
+"""W&B's server refuses a run with a longer name."""
 TAG_LENGTH = 64
 """W&B refuses a run with a longer tag."""
 SERVICE_VARIABLE = "WANDB_SERVICE"
@@ -33,10 +35,11 @@ def wandb_environment(sweep: Sweep, row: str, seeds: Sequence[int]) -> dict[str,
         row: Name of the row.
         seeds: Seeds that the run trains; empty where the base says them.
     """
+    text = _seeds_text(seeds)[:NAME_LENGTH]
     return {
         "WANDB_RUN_GROUP": sweep.study,
         "WANDB_JOB_TYPE": "search" if sweep.search else "row",
-        "WANDB_NAME": row + _seeds_text(seeds),
+        "WANDB_NAME": row[: NAME_LENGTH - len(text)] + text,
         "WANDB_TAGS": ",".join(tags(sweep)),
     }
 
