@@ -16,7 +16,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 docs: .venv/installed
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "the documentation is in site/index.html"
 
 .venv/installed: setup.cfg pyproject.toml constraints.txt
