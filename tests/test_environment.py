@@ -44,11 +44,15 @@ PYPI_ONLY = {"tensorrt-rtx"}
 CONDA_ONLY = {"python", "pip", "docstring-parser", "typeshed-client"}
 
 
+TOOLS = ("dev", "docs")
+"""The extras that `make` installs."""
+
+
 def wanted():
-    """Requirements of setup.cfg with those of the extra dev."""
+    """Requirements of setup.cfg with those of the extras that `make` installs."""
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    text = config["options"]["install_requires"] + config["options.extras_require"]["dev"]
+    text = "\n".join([config["options"]["install_requires"], *(config["options.extras_require"][t] for t in TOOLS)])
     lines = (line.strip() for line in text.splitlines())
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
@@ -116,5 +120,6 @@ def test_what_is_imported_is_required_and_the_other_way_round():
     used = {canonicalize_name(MODULES.get(name, name)) for name in imported()} | USED_BY_NAME
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    extras = {r.name for r in wanted() if r.name in config["options.extras_require"]["dev"]}
+    tools = " ".join(config["options.extras_require"][tool] for tool in TOOLS)
+    extras = {r.name for r in wanted() if r.name in tools}
     assert used == {canonicalize_name(requirement.name) for requirement in wanted()} - extras
