@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read as plain data only, kept by name in a run folder."""
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a Lightning checkpoint onto the CPU, plain data only: a pickle that carries code is refused.
 
     Raises:
-        GammerError: If the file is missing, corrupt, no checkpoint, or holds more than plain data.
+        GammerError: If the file is missing, corrupt, no checkpoint, holds more than plain data, or a weight that is not
+            finite.
     """
     checkpoint = _plain_data(Path(path))
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("state_dict"), dict):
@@ -29,25 +31,49 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             "a checkpoint is what `gammer ... fit` writes",
             "give RUN/checkpoints/last.ckpt of a run",
         )
+    check_finite(checkpoint["state_dict"], path)
     return checkpoint
+
+
+def check_finite(state_dict: Mapping[str, Any], path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite: whatever is computed from them is worth nothing.
+
+    Args:
+        state_dict: Tensors by name; other values are passed over.
+        path: Their file, for the message.
+
+    Raises:
+        GammerError: Naming the file and the first such tensor.
+    """
+    for name, value in state_dict.items():
+        if isinstance(value, torch.Tensor) and not value.isfinite().all():
+            bad = int(value.isfinite().logical_not().sum())
+            raise GammerError(
+                f"{path}: {bad} of the {value.numel()} values of {name} are NaN or infinite",
+                "weights are finite numbers",
+                "copy the file again, or use another checkpoint; a training that diverged needs a lower model.lr",
+            )
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     """Read weights by name from a safetensors file, or from a torch file, there also below ``state_dict`` or ``model``.
 
     Raises:
-        GammerError: If the file is missing, corrupt, or holds more than plain data.
+        GammerError: If the file is missing, corrupt, holds more than plain data, or a weight that is not finite.
     """
     path = Path(path)
     if path.suffix == ".safetensors" and path.is_file():
         try:
-            return load_file(path)
+            stored = load_file(path)
         except SafetensorError as error:
             raise _corrupt(path, str(error)) from error
-    stored = _plain_data(path)
-    for key in ("state_dict", "model"):
-        stored = stored.get(key, stored) if isinstance(stored, dict) else {}
-    return {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
+    else:
+        stored = _plain_data(path)
+        for key in ("state_dict", "model"):
+            stored = stored.get(key, stored) if isinstance(stored, dict) else {}
+    weights = {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
+    check_finite(weights, path)
+    return weights
 
 
 def _plain_data(path: Path) -> Any:
