@@ -111,8 +111,9 @@ def load_weights(module: torch.nn.Module, state: dict[str, torch.Tensor], where:
     """Load a state dict strictly.
 
     Raises:
-        GammerError: If names or shapes do not fit, which means that it is of another model.
+        GammerError: If a weight is not finite, or names or shapes do not fit, which means that it is of another model.
     """
+    check_finite(state, where)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
