@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from gammer_lightning.checkpoints import (
     load_checkpoint,
 )
 from gammer_lightning.errors import GammerError, OutOfMemoryError
-from gammer_lightning.files import check_name
+from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.loggers import check_wandb, finish_wandb, forget_metrics_after, loggers
 from gammer_lightning.processes import Terminated
 from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, refuse_used, wandb_default
@@ -38,6 +38,8 @@ from gammer_lightning.sweep.report import row_callbacks
 # Lightning starts the other processes of a node with a copy of this process's environment; so they learn
 # the folder, whose time stamp they could not guess.
 RUN_VARIABLE = "GAMMER_RUN_FOLDER"
+MAX_PATH = 4096
+"""Length of the longest path; what is longer after -c is YAML itself."""
 
 
 # Lightning warns about its own use of torch, and advertises packages, in every run.
@@ -121,6 +123,8 @@ class SettingsCLI(LightningCLI):
         Raises:
             GammerError: If a setting is unknown or has the wrong type.
         """
+        for path in _settings_files(args):
+            read_yaml(path)  # within bounds, where jsonargparse has none
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -199,6 +203,16 @@ class SettingsCLI(LightningCLI):
         config.name = self.run_name()
         del config["out"], config["resume"]
         return self.parser.dump(config, skip_none=False)
+
+
+def _settings_files(argv: Sequence[str]) -> Iterator[Path]:
+    """Yield the YAML files of a command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in (("-c", "--config"), ("--model",), ("--data",), ("--trainer",)):
+        parser.add_argument(*option, action="append", default=[], dest="files", nargs="?")
+    for name in filter(None, parser.parse_known_args(argv)[0].files):
+        if len(name) <= MAX_PATH and "\n" not in name and Path(name).exists():
+            yield Path(name)
 
 
 def refuse_settings(trainer: Any) -> None:

@@ -72,7 +72,7 @@ class Child:
     def _is_finished(self) -> bool:
         try:
             return self.run.facts["finished"]
-        except (FileNotFoundError, GammerError):  # a power cut can leave an empty file
+        except (FileNotFoundError, ValueError):  # a power cut can leave an empty file
             return False
 
     def _start(self, argv: list[str], environment: dict[str, str]) -> None:
