@@ -170,9 +170,19 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the checkpoint whole or not at all."""
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        """Write the checkpoint whole or not at all.
+
+        Raises:
+            OSError: If the disk is full or may not be written; torch itself has a RuntimeError that does not say so.
+        """
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+            file.flush()
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read with `load_checkpoint`, whatever the caller allows."""

@@ -3,10 +3,13 @@
 import csv
 import io
 import os
+import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import wandb
 from lightning_fabric.utilities.apply_func import convert_tensors_to_scalars
 from pydantic import ValidationError
@@ -18,6 +21,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_text, read_yaml, replacing
 from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder, stage_in
+
+WANDB_PATIENCE = 60
+"""How long W&B may take to end an offline run, s."""
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -185,5 +191,28 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
 
 
 def finish_wandb() -> None:
-    """End W&B's run."""
-    wandb.finish()
+    """End W&B's run; an offline one, which has nothing to upload, within `WANDB_PATIENCE`.
+
+    W&B's service can wait for ever, e.g. where the disk is full. What it did not write is named, and the run goes on.
+    """
+    if wandb.run is None:
+        return
+    patience = WANDB_PATIENCE if wandb.run.offline else None
+    failures: list[str] = []
+
+    def finish() -> None:
+        try:
+            wandb.finish()
+        except Exception as error:  # whatever W&B raises; the run folder has all of it
+            failures.append(str(error) or type(error).__name__)
+
+    thread = threading.Thread(target=finish, daemon=True)
+    thread.start()
+    thread.join(patience)
+    if thread.is_alive():
+        failures.append(f"its service did not end within {patience} s")
+        for process in psutil.Process().children():
+            if process.name().startswith("wandb"):
+                process.kill()
+    for failure in failures:
+        print(f"W&B's own copy of the run is not whole: {failure}; metrics.csv is", file=sys.stderr)

@@ -38,8 +38,6 @@ from gammer_lightning.sweep.report import row_callbacks
 # Lightning starts the other processes of a node with a copy of this process's environment; so they learn
 # the folder, whose time stamp they could not guess.
 RUN_VARIABLE = "GAMMER_RUN_FOLDER"
-MAX_PATH = 4096
-"""Length of the longest path; what is longer after -c is YAML itself."""
 
 
 # Lightning warns about its own use of torch, and advertises packages, in every run.
@@ -211,7 +209,7 @@ def _settings_files(argv: Sequence[str]) -> Iterator[Path]:
     for option in (("-c", "--config"), ("--model",), ("--data",), ("--trainer",)):
         parser.add_argument(*option, action="append", default=[], dest="files", nargs="?")
     for name in filter(None, parser.parse_known_args(argv)[0].files):
-        if len(name) <= MAX_PATH and "\n" not in name and Path(name).exists():
+        if os.path.exists(name):  # else it is YAML itself, or jsonargparse says what is missing
             yield Path(name)
 
 
