@@ -205,7 +205,11 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
             f"list yours with `ls -d runs/*/*/*`, or start one: gammer {task or 'magnify'} fit -c CONFIG",
         )
     facts = run.facts
-    check_config(read_yaml(run.config), run.config)
+    try:
+        config = read_yaml(run.config)
+    except GammerError as error:
+        raise _damaged(run.config, error.what) from error
+    check_config(config, run.config)
     if task and facts["task"] != task:
         raise GammerError(
             f"{path} is a run of `{facts['task']}`, not of `{task}`",
@@ -216,20 +220,20 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
 
 
 FACTS = {"task": str, "name": str, "seed": int | bool | None, "finished": bool, "wandb_id": str, "git": dict | None}
-"""Types of what env.json says and this package uses; ``task`` and ``finished`` are always there."""
+"""Types of what env.json says and this package uses; ``task`` is always there."""
 
 
 def check_facts(facts: Any, path: Path) -> dict[str, Any]:
     """Return what env.json says.
 
     Raises:
-        GammerError: If it is no dict, lacks ``task`` or ``finished``, or one of `FACTS` is of another type.
+        GammerError: If it is no dict, lacks ``task``, or one of `FACTS` is of another type.
     """
     if not isinstance(facts, dict):
         raise _damaged(path, "it holds no names")
+    if "task" not in facts:
+        raise _damaged(path, "it has no `task`")
     for name, kind in FACTS.items():
-        if name not in facts and name in ("task", "finished"):
-            raise _damaged(path, f"it has no `{name}`")
         if name in facts and not isinstance(facts[name], kind):
             raise _damaged(path, f"`{name}` is {str(facts[name])[:80]!r}")
     if facts["task"] not in TASKS:

@@ -268,7 +268,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(monkeypatch):
     io.save_checkpoint({"state_dict": {}}, path)
 
     def full(checkpoint, target):
-        Path(target).write_bytes(b"half")
+        target.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)

@@ -146,14 +146,14 @@ def write(path, text):
         ("env.json", "", "env.json is damaged"),
         ("env.json", "[" * 100_000, "env.json is damaged"),
         ("env.json", "[]", "it holds no names"),
-        ("env.json", '{"task": "magnify"}', "it has no `finished`"),
+        ("env.json", '{"finished": true}', "it has no `task`"),
         ("env.json", '{"task": ["x"], "finished": true}', "`task` is"),
         ("env.json", '{"task": "../x", "finished": true}', "`task` is '../x'"),
         ("env.json", '{"task": "magnify", "finished": "no"}', "`finished` is 'no'"),
         ("env.json", '{"task": "magnify", "finished": true, "wandb_id": 3}', "`wandb_id` is '3'"),
         ("config.yaml", "- 1", "it holds no settings"),
-        ("config.yaml", "a: [", "config.yaml cannot be read"),
-        ("config.yaml", "{a: " * 5000, "config.yaml"),
+        ("config.yaml", "a: [", "config.yaml is damaged"),
+        ("config.yaml", "{a: " * 5000, "config.yaml is damaged"),
     ],
 )
 def test_a_damaged_record_of_a_run_is_one_error(run, name, text, message, capsys):
