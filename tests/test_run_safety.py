@@ -67,25 +67,25 @@ def test_weights_that_are_not_finite_are_refused_by_file_and_tensor(run, capsys)
             read_weights(name)
 
 
-def hold(path, ready, end):
+def hold(path, ready):
     with RunFolder(Path(path)).locked():
         ready.set()
-        end.wait(100)
+        time.sleep(300)
 
 
 def test_a_run_folder_has_one_writer_which_the_message_names(run, capsys):
     run.save_facts(finished=False)
     context = multiprocessing.get_context("fork")
-    ready, end = context.Event(), context.Event()
-    holder = context.Process(target=hold, args=("run", ready, end))
+    ready = context.Event()
+    holder = context.Process(target=hold, args=("run", ready), daemon=True)
     holder.start()
     assert ready.wait(100)
     for argv in (["fit", "--resume", "run"], ["test", "run"]):
         error = refused(capsys, "magnify", *argv)
         assert f"run folder run: process {holder.pid} on " in error
     Path("new").mkdir()
-    second = context.Process(target=hold, args=("new", ready, end))
     ready.clear()
+    second = context.Process(target=hold, args=("new", ready), daemon=True)
     second.start()
     assert ready.wait(100)
     assert f"process {second.pid} on " in refused(capsys, "magnify", "fit", *FLAGS, "--out=new")
@@ -94,8 +94,7 @@ def test_a_run_folder_has_one_writer_which_the_message_names(run, capsys):
     assert (run.path / LOCK).exists() and (run.path / HOLDER).exists()  # it had no time to remove them
     assert cli.main(["magnify", "fit", "--resume", "run", "--trainer.max_epochs=3"]) == 0
     assert not (run.path / LOCK).exists() and not (run.path / HOLDER).exists()
-    end.set()
-    second.join()
+    second.kill()
 
 
 class Killed(TinyModule):
