@@ -119,6 +119,8 @@ class RecognizeTask(pl.LightningModule):
         ):
             check_range(f"model.{name}", hp[name], low, high)
         check_range("model.lr", hp.lr, 0, MAX_FACTOR, above=True)
+        if hp.member_chunk is not None:
+            check_range("model.member_chunk", hp.member_chunk, 1, MAX_COUNT)
         for seed in hp.seeds:
             check_seed("model.seeds", seed)
         GamMer(2, **{key: hp[key] for key in NETWORK_SETTINGS})
@@ -127,11 +129,6 @@ class RecognizeTask(pl.LightningModule):
         for holds, what, rule in (
             (distinct, f"model.seeds {list(hp.seeds)}", "one or more different seeds"),
             (hp.protocol in PROTOCOLS, f"model.protocol {hp.protocol!r}", f"one of {', '.join(PROTOCOLS)}"),
-            (
-                hp.member_chunk is None or hp.member_chunk > 0,
-                f"model.member_chunk {hp.member_chunk}",
-                "null, or 1 or more",
-            ),
         ):
             if not holds:
                 raise GammerError(what, rule, f"change {what.split()[0]}")
