@@ -21,9 +21,10 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import replacing
+from gammer_lightning.escapes import markdown_cell
+from gammer_lightning.files import replacing, write_text
 from gammer_lightning.protocol import LEAKY, scores
-from gammer_lightning.results import MICROFACES_NOTE, Predictions
+from gammer_lightning.results import MICROFACES_NOTE, Predictions, markdown_table
 from gammer_lightning.tasks.recognize import RecognizeTask
 from gammer_lightning.training import Task, fit
 
@@ -218,8 +219,7 @@ def write_audit(run: Path, summary: dict[str, Any]) -> str:
     """
     text = audit_text(summary)
     for name, content in (("audit.json", json.dumps(summary, indent=2) + "\n"), ("audit.md", text)):
-        with replacing(run / name) as temporary:
-            temporary.write_text(content)
+        write_text(run / name, content)
     with replacing(run / "figures/audit.png") as temporary:
         draw_audit(summary["ways"]).savefig(temporary, dpi=150)
     return text
@@ -227,10 +227,11 @@ def write_audit(run: Path, summary: dict[str, Any]) -> str:
 
 def audit_text(summary: dict[str, Any]) -> str:
     """Return a summary as Markdown; every line of a score that leaks says LEAKY."""
-    rows = [["", "UF1", "UAR", "accuracy", "UF1 without skill"], ["---"] * 5]
+    rows = []
     for way, found in summary["ways"].items():
         rows.append([way, *(_figure(found, score) for score in ("uf1", "uar", "accuracy")), _figure(found["no_skill"])])
-    head = f"{summary['clips']} clips in {summary['folds']} folds ({', '.join(summary['datasets'])}), "
+    datasets = markdown_cell(", ".join(summary["datasets"]))
+    head = f"{summary['clips']} clips in {summary['folds']} folds ({datasets}), "
     notes = [*NOTES, *([MICROFACES_NOTE] if "microfaces" in summary["datasets"] else [])]
     return "\n".join(
         [
@@ -238,7 +239,7 @@ def audit_text(summary: dict[str, Any]) -> str:
             "",
             f"{head}{summary['epochs']} epochs; {summary['protocol']}. ±: standard deviation over seeds.",
             "",
-            *("| " + " | ".join(row) + " |" for row in rows),
+            *markdown_table(["", "UF1", "UAR", "accuracy", "UF1 without skill"], rows),
             "",
             *(f"- {note}" for note in notes),
             "",

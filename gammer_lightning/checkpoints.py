@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
+from gammer_lightning.loggers import log_epoch
 from gammer_lightning.run_folder import RunFolder
 
 
@@ -53,6 +54,38 @@ def check_finite(state_dict: Mapping[str, Any], path: str | Path) -> None:
                 "weights are finite numbers",
                 "copy the file again, or use another checkpoint; a training that diverged needs a lower model.lr",
             )
+
+
+PROGRESS = {
+    "epoch": int,
+    "global_step": int,
+    "loops": dict,
+    "callbacks": dict,
+    "optimizer_states": list,
+    "lr_schedulers": list,
+}
+"""What a checkpoint holds beside the weights, which a run goes on with."""
+
+
+def check_progress(checkpoint: Mapping[str, Any], path: str | Path) -> int:
+    """Return how many batches a checkpoint has trained, as Lightning's loggers count steps.
+
+    Args:
+        checkpoint: From `load_checkpoint`.
+        path: Its file, for the message.
+
+    Raises:
+        GammerError: If it lacks what a run goes on with.
+    """
+    for name, kind in PROGRESS.items():
+        if not isinstance(checkpoint.get(name), kind):
+            raise _corrupt(Path(path), f"it holds no {name}")
+    batches = checkpoint["loops"]
+    for name in ("fit_loop", "epoch_loop.state_dict", "_batches_that_stepped"):
+        batches = batches.get(name) if isinstance(batches, dict) else None
+    if not isinstance(batches, int):
+        raise _corrupt(Path(path), "it does not say how many batches it has trained")
+    return batches
 
 
 def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
@@ -137,9 +170,19 @@ class WholeCheckpoints(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write the checkpoint whole or not at all."""
-        with replacing(path) as temporary:
-            torch.save(checkpoint, temporary)
+        """Write the checkpoint whole or not at all.
+
+        Raises:
+            OSError: If the disk is full or may not be written; torch itself has a RuntimeError that does not say so.
+        """
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
+            file.flush()
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Read with `load_checkpoint`, whatever the caller allows."""
@@ -148,6 +191,11 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 class MovableCheckpoints(ModelCheckpoint):
     """Knows its best score in a moved run folder too, where Lightning forgets it with the old path."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save after metrics.csv has the epoch's rows, or a process killed in between would lose them for ever."""
+        log_epoch(trainer)
+        super().on_train_epoch_end(trainer, pl_module)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the paths of the checkpoint's time to be in today's folder."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.launcher import check_launcher
 from gammer_lightning.memory import keep_freed_memory
 from gammer_lightning.processes import Terminated, sigterm_as_interrupt
 
@@ -153,6 +154,7 @@ def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
 
 def run_verb(name: str, argv: Sequence[str]) -> int | None:
     """Import the verb's module, parse its arguments and run it."""
+    check_launcher()
     verb = VERBS[name]
     module: Any = import_module(f"gammer_lightning.{verb.module}")
     if isinstance(verb, TaskVerb):

@@ -1,17 +1,29 @@
 """The loggers of a run: metrics.csv always, W&B beside it."""
 
 import csv
+import io
 import os
+import sys
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
+import psutil
+import wandb
+from lightning_fabric.utilities.apply_func import convert_tensors_to_scalars
+from pydantic import ValidationError
+from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from gammer_lightning.files import replacing
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import read_text, read_yaml, replacing
 from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder, stage_in
+
+WANDB_PATIENCE = 60
+"""How long W&B may take to end an offline run, s."""
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -27,6 +39,12 @@ class _AppendingWriter(ExperimentWriter):
     def _check_log_dir_exists(self) -> None:
         pass
 
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        metrics = Path(self.metrics_file_path)
+        with metrics.open(newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        _write_rows(metrics, fieldnames, rows)
+
     def log_hparams(self, params: dict[str, Any]) -> None:
         pass  # config.yaml has them
 
@@ -36,27 +54,101 @@ class MetricsFile(CSVLogger):
 
     def __init__(self, run: RunFolder):
         super().__init__(run.path, name=None, version="")
+        self.early: tuple[dict[str, float], int | None] | None = None
         if rank_zero_only.rank == 0:
             self._experiment = _AppendingWriter(self.log_dir)
 
+    def log_early(self, metrics: dict[str, float], step: int) -> None:
+        """Write a row that Lightning is going to log a little later, when it is not written again."""
+        if self.early != (metrics, step):
+            self.log_metrics(metrics, step)
+            self.save()
+            self.early = metrics, step
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Write a row, but not one that `log_early` has written."""
+        if self.early != (metrics, step):
+            super().log_metrics(metrics, step)
+
+
+def log_epoch(trainer: Trainer) -> None:
+    """Write the row of the epoch that ends into metrics.csv; Lightning logs it after the epoch's checkpoint is saved.
+
+    Args:
+        trainer: In its callbacks' ``on_train_epoch_end``.
+    """
+    metrics = convert_tensors_to_scalars(trainer._logger_connector.metrics["log"])  # in every process: it gathers them
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+    for logger in trainer.loggers:
+        if isinstance(logger, MetricsFile) and metrics:
+            logger.log_early({"epoch": trainer.current_epoch} | metrics, step)
+
 
 def forget_metrics_after(run: RunFolder, step: int) -> None:
-    """Drop the rows of metrics.csv that a resumed run is going to write again.
+    """Drop the rows of metrics.csv that a resumed run is going to write again, and a row that was cut off.
 
     Args:
         run: The run folder.
         step: Number of training batches that the checkpoint holds.
+
+    Raises:
+        GammerError: If it is no table of numbers.
     """
     metrics = run.path / "metrics.csv"
     if not metrics.exists():
         return
-    with metrics.open(newline="") as lines:
-        reader = csv.DictReader(lines)
-        kept = [row for row in reader if row["step"] and float(row["step"]) < step]
-    with replacing(metrics) as temporary, temporary.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, reader.fieldnames)
+    whole, end, _ = read_text(metrics).rpartition("\n")
+    reader = csv.DictReader(io.StringIO(whole + end, newline=""))
+    try:
+        rows = [row for row in reader if row["step"] and float(row["step"]) < step]
+        _write_rows(metrics, reader.fieldnames or ["step"], rows)
+    except (KeyError, ValueError, csv.Error) as error:
+        raise GammerError(
+            f"{metrics} is damaged: {error}",
+            "it has a column step and a number in each cell",
+            "copy it again, or delete it",
+        ) from error
+
+
+def _write_rows(path: Path, names: Sequence[str], rows: Sequence[dict[str, str]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, names)
         writer.writeheader()
-        writer.writerows(kept)
+        writer.writerows(rows)
+
+
+def check_wandb(mode: str) -> None:
+    """See, before anything is computed, that W&B takes its variables and, online, that it answers and knows the key.
+
+    Args:
+        mode: ``"online"``, ``"offline"`` or ``"disabled"``.
+
+    Raises:
+        GammerError: Naming the variable, or saying what the key lacks.
+    """
+    if mode == "disabled":
+        return
+    try:
+        wandb.Settings().update_from_env_vars(dict(os.environ))
+    except ValidationError as error:
+        (problem, *_) = error.errors()
+        name = str(problem["loc"][0]).removeprefix("run_")
+        raise GammerError(
+            f"the environment variable WANDB_{name.upper()} is refused by W&B: {problem['msg']}",
+            "W&B reads WANDB_*",
+            "correct or unset it, or add --wandb disabled",
+        ) from error
+    if mode == "online" and os.environ.get("WANDB_MODE", "online") == "online":
+        from gammer_lightning.sweep.sync import check_login
+
+        try:
+            check_login()
+        except GammerError as error:
+            raise GammerError(
+                error.what,
+                "an online run is uploaded while it trains",
+                f"{error.next_step}; or --wandb offline, and `wandb sync RUN/wandb/offline-run-*` later",
+            ) from error
 
 
 class WandbRun(WandbLogger):
@@ -92,7 +184,35 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
         project=WANDB_PROJECT,
         save_dir=folder,
         id=facts["wandb_id"],
-        config=yaml.safe_load(run.config.read_text()) | {key: facts[key] for key in ("task", "seed", "git")},
+        config=read_yaml(run.config) | {key: facts[key] for key in ("task", "seed", "git")},
         **online,
     )
     return [metrics, wandb_logger]
+
+
+def finish_wandb() -> None:
+    """End W&B's run; an offline one, which has nothing to upload, within `WANDB_PATIENCE`.
+
+    W&B's service can wait for ever, e.g. where the disk is full. What it did not write is named, and the run goes on.
+    """
+    if wandb.run is None:
+        return
+    patience = WANDB_PATIENCE if wandb.run.offline else None
+    failures: list[str] = []
+
+    def finish() -> None:
+        try:
+            wandb.finish()
+        except Exception as error:  # whatever W&B raises; the run folder has all of it
+            failures.append(str(error) or type(error).__name__)
+
+    thread = threading.Thread(target=finish, daemon=True)
+    thread.start()
+    thread.join(patience)
+    if thread.is_alive():
+        failures.append(f"its service did not end within {patience} s")
+        for process in psutil.Process().children():
+            if process.name().startswith("wandb"):
+                process.kill()
+    for failure in failures:
+        print(f"W&B's own copy of the run is not whole: {failure}; metrics.csv is", file=sys.stderr)

@@ -7,12 +7,13 @@ Source: Wu et al. 2024, Tables 1 and 2.
 """
 
 import argparse
-import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from gammer_lightning.data.class_sets import FIVE, THREE
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import markdown_cell
 
 DATASETS = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS"}
 # System: accuracy and F1 on CASME II, SAMM, SMIC-HS; None where the paper has N/A.
@@ -93,12 +94,40 @@ def _notes(classes: int) -> str:
 
 
 def _results(run: str) -> dict:
+    from gammer_lightning.files import read_json
     from gammer_lightning.run_folder import open_run
 
     path = open_run(run, "recognize").path / "results.json"
     if not path.is_file():
         raise GammerError(f"{run} has no results.json", "a fit that ended writes it", f"gammer recognize test {run}")
-    return json.loads(path.read_text())
+    return _checked(read_json(path), path)
+
+
+def _checked(results: Any, path: Path) -> dict:
+    """Return what results.json says.
+
+    Raises:
+        GammerError: If it lacks what the tables print.
+    """
+    try:
+        names = [*results["datasets"], *results["classes"], results["protocol"]]
+        means = [results["mean"][metric] for metric in ("accuracy", "uf1")]
+        spreads = [results["std"][metric] for metric in ("accuracy", "uf1")]
+        is_whole = (
+            bool(results["datasets"])
+            and all(isinstance(name, str) for name in names)
+            and all(isinstance(value, float | int) for value in means)
+            and all(isinstance(value, float | int | None) for value in spreads)
+        )
+    except (KeyError, TypeError, IndexError):
+        is_whole = False
+    if not is_whole:
+        raise GammerError(
+            f"{path} is damaged",
+            "it names datasets, classes and protocol, and mean and std of accuracy and uf1",
+            f"write it again: gammer recognize test {path.parent}",
+        )
+    return results
 
 
 def paper_figures(name: str, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -140,7 +169,7 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: d
             cells[at : at + 2] = [_spread(result, metric) for metric in ("accuracy", "uf1")]
             rows.append([f"{run} ({_protocol(result)})", *cells])
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
 
 
 def _column(result: dict) -> tuple[int, str] | None:

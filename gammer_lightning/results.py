@@ -16,8 +16,9 @@ from PIL import Image
 from pytorch_lightning.loggers import Logger
 
 from gammer_lightning.data.clips import Clip
+from gammer_lightning.escapes import csv_table, markdown_cell
 from gammer_lightning.facial_graph import draw_graph
-from gammer_lightning.files import replacing
+from gammer_lightning.files import replacing, write_text
 from gammer_lightning.protocol import class_scores, confusion, megc_log, scores
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
     Returns:
         What results.json says.
     """
-    clip_list = predictions.clip_table().to_csv(index=False)
+    clip_list = csv_table(predictions.clip_table())
     clip_hash = sha256(clip_list.encode()).hexdigest()
     summary = summarise(predictions, clip_hash)
     texts = {
-        "predictions.csv": predictions.table().to_csv(index=False),
+        "predictions.csv": csv_table(predictions.table()),
         "clips.csv": clip_list,
         "clips.csv.sha256": f"{clip_hash}  clips.csv\n",
         "results.json": json.dumps(summary, indent=2) + "\n",
@@ -123,8 +124,7 @@ def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
         log = megc_log(predictions.subjects, names, predictions.labels, predicted)
         texts[f"megc_log_seed{seed}.txt"] = log
     for name, text in texts.items():
-        with replacing(run / name) as temporary:
-            temporary.write_text(text)
+        write_text(run / name, text)
     return summary
 
 
@@ -166,7 +166,8 @@ def results_text(summary: dict[str, Any]) -> str:
     notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
     if set(summary["apexes"]) != {"annotated"}:
         notes += [f"Apexes: {', '.join(f'{count} {origin}' for origin, count in summary['apexes'].items())}.", ""]
-    head = f"{summary['clips']} clips of {summary['subjects']} subjects ({', '.join(summary['datasets'])})"
+    datasets = markdown_cell(", ".join(summary["datasets"]))
+    head = f"{summary['clips']} clips of {summary['subjects']} subjects ({datasets})"
     return "\n".join(
         [
             "# Recognition results",
@@ -174,11 +175,11 @@ def results_text(summary: dict[str, Any]) -> str:
             f"{head}; {summary['protocol']}. Clip list: SHA-256 {summary['clips_sha256']}.",
             "",
             *notes,
-            *_markdown(["", "UF1", "UAR", "accuracy"], rows),
+            *markdown_table(["", "UF1", "UAR", "accuracy"], rows),
             "",
             "Per class, over all seeds:",
             "",
-            *_markdown(["class", "F1", "recall", "precision", "clips"], by_class),
+            *markdown_table(["class", "F1", "recall", "precision", "clips"], by_class),
             "",
         ]
     )
@@ -188,8 +189,9 @@ def _digits(values: Iterable[float | None]) -> list[str]:
     return ["-" if value is None else f"{value:.3f}" for value in values]
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> list[str]:
-    return ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table in Markdown, its texts escaped."""
+    return ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in [head, ["---"] * len(head), *rows]]
 
 
 def write_figures(
@@ -247,8 +249,8 @@ def draw_shares(axes: Axes, shares: np.ndarray, values: np.ndarray, style: str, 
     for (row, column), value in np.ndenumerate(values):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, format(value, style), ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(class_names)), class_names, rotation=30)
-    axes.set_yticks(range(len(class_names)), class_names)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=30, parse_math=False)
+    axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
 
 
 def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
@@ -257,8 +259,8 @@ def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
     for axes, (name, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
         axes.imshow(image)
         axes.set_axis_off()
-        axes.set_title(name, fontsize=10)
-    figure.suptitle(title, fontsize=10)
+        axes.set_title(name, fontsize=10, parse_math=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     return figure
 
 

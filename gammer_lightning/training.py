@@ -3,24 +3,35 @@
 import argparse
 import logging
 import os
+import sys
+import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pytorch_lightning as pl
 import torch
-import wandb
 from jsonargparse import ArgumentError
 from pytorch_lightning.cli import LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from gammer_lightning.checkpoints import WholeCheckpoints, another_model, checkpoint_callbacks, load_checkpoint
+from gammer_lightning.checkpoints import (
+    WholeCheckpoints,
+    another_model,
+    check_progress,
+    checkpoint_callbacks,
+    load_checkpoint,
+)
 from gammer_lightning.errors import GammerError, OutOfMemoryError
-from gammer_lightning.loggers import forget_metrics_after, loggers
-from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.files import check_name, read_yaml
+from gammer_lightning.loggers import check_wandb, finish_wandb, forget_metrics_after, loggers
+from gammer_lightning.processes import Terminated
+from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, refuse_used, wandb_default
+from gammer_lightning.settings import check_seed, check_trainer
 from gammer_lightning.sweep.child import CHUNK_ADVICE
 from gammer_lightning.sweep.report import row_callbacks
 
@@ -110,6 +121,8 @@ class SettingsCLI(LightningCLI):
         Raises:
             GammerError: If a setting is unknown or has the wrong type.
         """
+        for path in _settings_files(args):
+            read_yaml(path)  # within bounds, where jsonargparse has none
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
@@ -118,10 +131,27 @@ class SettingsCLI(LightningCLI):
                 "settings are trainer.*, model.*, data.* and a few options",
                 f"{parser.prog} --help",
             ) from None
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Refuse a seed out of range, a name that is no name, and --resume in a YAML, where nothing would read it."""
+        seed, name, resume = (self.config.get(key) for key in ("seed_everything", "name", "resume"))
+        if not isinstance(seed, bool | None):
+            check_seed("seed_everything", seed)
+        if name is not None:
+            check_name(name, "--name")
+        if resume is not None:
+            raise GammerError(
+                f"resume: {resume} in a YAML file",
+                "a run to go on with is named on the command line",
+                f"gammer {self.task.name} {self.task.verb} --resume {resume}",
+            )
 
     def before_instantiate_classes(self):
         """Refuse what cannot be right before anything is built."""
         refuse_settings(self.config.trainer)
+        if check := getattr(self.task.module, "check_trainer", None):
+            check(self.config.trainer)
 
     def instantiate_classes(self):
         """Build module and data, and see whether they suit each other."""
@@ -137,11 +167,26 @@ class SettingsCLI(LightningCLI):
         self.trainer_defaults = {"callbacks": callbacks}
         try:
             trainer = super().instantiate_trainer(**settings)
-        except (MisconfigurationException, ValueError) as error:
-            rule = "trainer.* are the settings of Lightning's Trainer"
-            raise GammerError(str(error), rule, f"{self.parser.prog} --help") from error
+        except GammerError:
+            raise
+        except Exception as error:  # whatever Lightning, a strategy or a callback makes of these settings
+            raise self.refused(error) from error
         trainer.strategy.checkpoint_io = WholeCheckpoints()
         return trainer
+
+    def refused(self, error: Exception) -> GammerError:
+        """Return the error of settings that Lightning refuses."""
+        message = " ".join(str(error).split()) or type(error).__name__
+        return GammerError(
+            message,
+            "trainer.* are the settings of Lightning's Trainer; it also reads SLURM_* and torchrun's variables",
+            f"{self.parser.prog} --help",
+        )
+
+    @property
+    def wandb_mode(self) -> str:
+        """``"online"``, ``"offline"`` or ``"disabled"``."""
+        return self.config.wandb or wandb_default()
 
     def run_name(self) -> str:
         """Return --name, or the stem of the YAML, or the task, marked with the verb where that is not fit."""
@@ -158,19 +203,23 @@ class SettingsCLI(LightningCLI):
         return self.parser.dump(config, skip_none=False)
 
 
+def _settings_files(argv: Sequence[str]) -> Iterator[Path]:
+    """Yield the YAML files of a command line."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for option in (("-c", "--config"), ("--model",), ("--data",), ("--trainer",)):
+        parser.add_argument(*option, action="append", default=[], dest="files", nargs="?")
+    for name in filter(None, parser.parse_known_args(argv)[0].files):
+        if os.path.exists(name):  # else it is YAML itself, or jsonargparse says what is missing
+            yield Path(name)
+
+
 def refuse_settings(trainer: Any) -> None:
-    """Refuse a test metric as monitor, and settings that the run folder decides.
+    """Refuse a test metric as monitor, and settings of the Trainer that a run cannot honour.
 
     Raises:
         GammerError: Naming the setting.
     """
-    for key in ("logger", "default_root_dir"):
-        if trainer[key] is not None:
-            raise GammerError(
-                f"trainer.{key} is set",
-                "the run folder decides where things are written",
-                "use --out and --wandb",
-            )
+    check_trainer(trainer)
     callbacks = trainer.callbacks or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         monitor = str(callback.get("init_args", {}).get("monitor") or "")
@@ -186,22 +235,52 @@ def fit(task: Task, argv: Sequence[str]) -> int:
     """Train into a new run folder, or go on in the one named by ``--resume``.
 
     Returns:
-        The exit code: 0, or 130 where the user stopped the run.
+        The exit code: 0, or where the run was stopped 130 (Ctrl-C) or 143 (SIGTERM).
 
     Raises:
-        GammerError: On a bad setting, run folder or checkpoint.
+        GammerError: On a bad setting, run folder or checkpoint, or where another process writes into the run folder.
     """
-    resume, rest = _split_resume(argv)
-    old = _unfinished(task, resume, rest) if resume else None
-    cli = SettingsCLI(task, task.verb, ["--config", str(old.config), *rest] if old else rest)
-    run = old or RunFolder(_shared_folder(cli))
+    resume, rest = _split_resume(task, argv)
+    if resume is not None:
+        run = open_run(resume, task.name)
+        with _locked(run):
+            _check_resumable(task, run, rest)
+            return _train(_fit_settings(task, ["--config", str(run.config), *rest]), run, argv)
+    cli = _fit_settings(task, rest)
+    run = RunFolder(_shared_folder(cli))
+    with _locked(run):
+        if rank_zero_only.rank == 0:
+            refuse_used(task.name, run.path)
+        return _train(cli, run, argv)
+
+
+def _fit_settings(task: Task, argv: Sequence[str]) -> SettingsCLI:
+    cli = SettingsCLI(task, task.verb, argv)
+    if rank_zero_only.rank == 0:
+        check_wandb(cli.wandb_mode)
+    return cli
+
+
+def _locked(run: RunFolder) -> AbstractContextManager[None]:
+    """Return the lock of a run folder, which the first of a run's processes holds for all of them."""
+    return run.locked() if rank_zero_only.rank == 0 else nullcontext()
+
+
+def _train(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> int:
+    task, is_resumed = cli.task, run.last.is_file()
     try:
         trainer = _trainer_of(cli, run, argv)
-        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=run.last if old else None)
+        trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=run.last if is_resumed else None)
+        if not trainer.global_step:
+            raise GammerError(
+                "no batch was trained",
+                "a run trains on one batch at least",
+                "see that data.* leaves training samples, and that data.batch_size is no larger than their number",
+            )
         if task.test_after_fit:
             trainer.test(cli.model, datamodule=cli.datamodule)
-    except SystemExit:
-        return _report_stop(task, run)
+    except SystemExit as stop:
+        return _report_stop(task, run, stop)
     except BaseException as error:
         _remove_if_nothing_began(run)
         if _is_want_of_memory(error):
@@ -211,13 +290,24 @@ def fit(task: Task, argv: Sequence[str]) -> int:
                 "lower model.member_chunk (recognize; the result is the same) or data.batch_size"
                 + _smaller_chunk(cli.model),
             ) from error
+        if is_of_settings(error):
+            raise cli.refused(error) from error
         raise
     finally:
-        wandb.finish()
+        finish_wandb()
     if trainer.is_global_zero:
         run.save_facts(finished=True)
         print(f"run folder: {run.path}\nnext: gammer {task.name} test {run.path}")
     return 0
+
+
+def is_of_settings(error: BaseException) -> bool:
+    """Return whether Lightning refused a setting while it ran, e.g. because the data are too few for it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    in_lightning = bool(frames) and any(
+        part in frames[-1].filename for part in ("pytorch_lightning", "lightning_fabric")
+    )
+    return isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and in_lightning)
 
 
 def _is_want_of_memory(error: BaseException) -> bool:
@@ -234,15 +324,26 @@ def _smaller_chunk(model: pl.LightningModule) -> str:
     return f", {CHUNK_ADVICE.format(fewer)}" if fewer else ""
 
 
-def _split_resume(argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--resume")
-    known, rest = parser.parse_known_args(argv)
-    return known.resume, rest
+def _split_resume(task: Task, argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    parser = OptionParser(f"gammer {task.name} {task.verb}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", metavar="RUN")
+    options, rest = parser.parse_known_args(argv)
+    return options.resume, rest
 
 
-def _unfinished(task: Task, resume: str, rest: Sequence[str]) -> RunFolder:
-    run = open_run(resume, task.name)
+class OptionParser(argparse.ArgumentParser):
+    """A parser of the options that are read before all others; its errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what is wrong.
+
+        Raises:
+            GammerError: Always.
+        """
+        raise GammerError(message, self.format_usage().strip(), f"{self.prog} --help")
+
+
+def _check_resumable(task: Task, run: RunFolder, rest: Sequence[str]) -> None:
     other = [word for word in rest if word.startswith("-") and not word.startswith(("--trainer.", "--wandb"))]
     if other:
         raise GammerError(
@@ -250,26 +351,28 @@ def _unfinished(task: Task, resume: str, rest: Sequence[str]) -> RunFolder:
             "a resumed run keeps its settings; only --trainer.* and --wandb may be given",
             f"start a new run: gammer {task.name} {task.verb} -c {run.config} {other[0]} ...",
         )
-    if run.facts["finished"]:
+    if run.facts.get("finished"):
         raise GammerError(
-            f"the run {resume} is finished",
+            f"the run {run.path} is finished",
             "only an interrupted run can be resumed",
-            f"gammer {task.name} test {resume}, or a new run: gammer {task.name} {task.verb} -c {run.config}",
+            f"gammer {task.name} test {run.path}, or a new run: gammer {task.name} {task.verb} -c {run.config}",
         )
     if not run.last.is_file():
         raise GammerError(
-            f"the run {resume} has no checkpoints/last.ckpt",
+            f"the run {run.path} has no checkpoints/last.ckpt",
             "it stopped before its first epoch was done",
             f"start again: gammer {task.name} {task.verb} -c {run.config}",
         )
-    return run
+    check_progress(load_checkpoint(run.last), run.last)  # before data are read
 
 
 def _shared_folder(cli: SettingsCLI) -> Path:
     """Make the run folder in the first process; in the others return the same one."""
     out = cli.config.out
+    if out == "":
+        raise GammerError("--out is empty", "it names the run folder", "leave it out for runs/TASK/NAME/TIME")
     if rank_zero_only.rank == 0:
-        folder = new_run_folder(cli.task.name, cli.run_name(), out and Path(out))
+        folder = new_run_folder(cli.task.name, cli.run_name(), None if out is None else Path(out))
         os.environ[RUN_VARIABLE] = str(folder)
         return folder
     folder = out or os.environ.get(RUN_VARIABLE)
@@ -285,19 +388,14 @@ def _shared_folder(cli: SettingsCLI) -> Path:
 def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Trainer:
     if rank_zero_only.rank == 0:
         if run.last.is_file():
-            forget_metrics_after(run, _steps_done(run))
+            forget_metrics_after(run, check_progress(load_checkpoint(run.last), run.last))
         facts = {"task": cli.task.name, "name": cli.run_name(), "seed": cli.config.seed_everything}
         run.save_start(cli.saved_config(), [cli.task.name, cli.task.verb, *argv], **facts)
     return cli.instantiate_trainer(
-        logger=loggers(run, cli.config.wandb or wandb_default()),
+        logger=loggers(run, cli.wandb_mode),
         default_root_dir=run.path,
         callbacks=[*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run), *row_callbacks()],
     )
-
-
-def _steps_done(run: RunFolder) -> int:
-    """Return the step that Lightning's loggers count: batches, where global_step counts optimiser steps."""
-    return load_checkpoint(run.last)["loops"]["fit_loop"]["epoch_loop.state_dict"]["_batches_that_stepped"]
 
 
 def _checkpoint_callbacks(task: Task, run: RunFolder) -> list[pl.Callback]:
@@ -307,22 +405,30 @@ def _checkpoint_callbacks(task: Task, run: RunFolder) -> list[pl.Callback]:
 def _remove_if_nothing_began(run: RunFolder) -> None:
     began = run.last.is_file() or (run.path / "metrics.csv").is_file()
     if rank_zero_only.rank == 0 and not began:
-        wandb.finish()
+        finish_wandb()
         run.clear()
 
 
-def _report_stop(task: Task, run: RunFolder) -> int:
+def _report_stop(task: Task, run: RunFolder, stop: SystemExit) -> int:
     if rank_zero_only.rank == 0:
         resumable = f"resume: gammer {task.name} {task.verb} --resume {run.path}"
         print(f"stopped; run folder: {run.path}\n{resumable if run.last.is_file() else 'no epoch was done'}")
-    return 130
+    return _exit_code(stop)
+
+
+def _exit_code(stop: SystemExit) -> int:
+    """Return 143 after SIGTERM, else 130: Lightning leaves by SystemExit where a signal stops it."""
+    return 143 if isinstance(stop, SIGTERMException) or isinstance(stop.__context__, Terminated) else 130
 
 
 def test(task: Task, argv: Sequence[str]) -> int:
     """Test the best checkpoint of a run (``RUN [--setting VALUE ...]``), the last where none is best.
 
+    Returns:
+        The exit code, as `fit` does.
+
     Raises:
-        GammerError: If RUN is no run of this task or its checkpoint does not fit.
+        GammerError: If RUN is no run of this task, its checkpoint does not fit, or another process writes into it.
     """
     if list(argv[:1]) in (["-h"], ["--help"]):
         SettingsCLI(task, "test RUN", ["--help"])
@@ -333,16 +439,31 @@ def test(task: Task, argv: Sequence[str]) -> int:
             f"list runs with `ls -d runs/{task.name}/*/*`; settings: gammer {task.name} test --help",
         )
     run = open_run(argv[0], task.name)
+    for word in argv[1:]:
+        if word.partition("=")[0] in ("--name", "--out", "--wandb", "--resume"):
+            raise GammerError(f"{word} of a test", "a test writes into the run folder", "leave it out")
+    with _locked(run):
+        return _test(task, run, argv[1:])
+
+
+def _test(task: Task, run: RunFolder, settings: Sequence[str]) -> int:
     load_checkpoint(run.best)
-    cli = SettingsCLI(task, "test", ["--config", str(run.config), *argv[1:]])
+    cli = SettingsCLI(task, "test", ["--config", str(run.config), *settings])
     trainer = cli.instantiate_trainer(
         logger=False, default_root_dir=run.path, callbacks=_checkpoint_callbacks(task, run)
     )
     print(f"checkpoint: {run.best}")
     try:
         trainer.test(cli.model, datamodule=cli.datamodule, ckpt_path=run.best)
+    except SystemExit as stop:
+        print("stopped", file=sys.stderr)
+        return _exit_code(stop)
     except RuntimeError as error:
         if "loading state_dict" in str(error):
             raise another_model(run.best, error) from None
+        raise
+    except (MisconfigurationException, ValueError) as error:
+        if is_of_settings(error):
+            raise cli.refused(error) from error
         raise
     return 0

@@ -11,12 +11,21 @@ import pandas as pd
 import pytest
 import wandb
 from fake_clips import FakeClips
+from made_runs import LABELS
+from made_runs import predictions as made_predictions
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from wandb.proto import wandb_internal_pb2
 
 from gammer_lightning.facial_graph import PAPER_REGIONS
-from gammer_lightning.results import MICROFACES_NOTE, Predictions, log_results, write_figures, write_results
+from gammer_lightning.results import (
+    MICROFACES_NOTE,
+    Predictions,
+    draw_confusion,
+    log_results,
+    write_figures,
+    write_results,
+)
 
 
 @pytest.fixture
@@ -160,3 +169,17 @@ def read_records(content):
         if kind in (1, 4):  # a whole record, or its last part
             yield record
             record = b""
+
+
+def test_names_are_escaped_for_the_reader_of_each_format(tmp_path):
+    made = made_predictions([LABELS], class_names=("=HYPERLINK(1)", "a|b", "<b>$x"))
+    clips = [replace(made.clips[0], name="@x", emotion="+1"), *made.clips[1:]]
+    write_results(tmp_path, replace(made, clips=clips))
+    text = (tmp_path / "results.md").read_text()
+    assert "| a\\|b |" in text and "&lt;b&gt;$x" in text and "<b>" not in text
+    for name in ("predictions.csv", "clips.csv"):
+        cells = [cell for line in (tmp_path / name).read_text().splitlines() for cell in line.split(",")]
+        assert (
+            "'=HYPERLINK(1)" in cells and "'@x" in cells and not any(cell.startswith(("=", "@", "+")) for cell in cells)
+        )
+    draw_confusion(np.eye(3, dtype=int), ("a$\\frac", "b", "c"), 1).savefig(tmp_path / "c.png")

@@ -27,18 +27,17 @@ from gammer_lightning.data.image_sources import ImageSources
 from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
 from gammer_lightning.data.oh2018 import PublishedPairs, RandomCrops, ShuffledFiles
 from gammer_lightning.errors import GammerError
+from gammer_lightning.settings import MAX_COUNT, MAX_FACTOR, MAX_WORKERS, check_range, check_seed
 
 SUPERSAMPLING = 2
 MAX_INPUT_MOTION = 10.0  # px, onset to apex
 MAX_MAGNIFIED_MOTION = 30.0  # px, onset to magnified frame
+MAX_SIDE, MAX_OBJECTS, MAX_NOISE = 2048, 100, 255  # px, of a frame; of a scene, whose memory they bound; grey levels
 KINDS = {"normal": 0.6, "blurred background": 0.15, "background only": 0.15, "static": 0.1}
 
 
 class Scene(dict):
     """The random choices of one sample, as tensors that batch by stacking (see `draw_scene`)."""
-
-
-MOST_SIZE, MOST_OBJECTS = 2048, 100  # a scene of more would not fit into memory
 
 
 def check_scene_settings(
@@ -49,15 +48,17 @@ def check_scene_settings(
     Raises:
         GammerError: One is out of range.
     """
-    if not 32 <= size <= MOST_SIZE or size % 2:
-        raise GammerError(f"frames of {size} px", f"an even number from 32 to {MOST_SIZE}", "choose another size")
-    if not 0 <= objects[0] <= objects[1] <= MOST_OBJECTS:
+    if not 32 <= size <= MAX_SIDE or size % 2:
+        raise GammerError(f"frames of {size} px", f"an even number, 32 to {MAX_SIDE}", "choose another size")
+    if not 0 <= objects[0] <= objects[1] <= MAX_OBJECTS:
         raise GammerError(
-            f"objects {objects}", f"fewest and most, 0 <= fewest <= most <= {MOST_OBJECTS}", "choose others"
+            f"objects {objects}", f"fewest and most, 0 <= fewest <= most <= {MAX_OBJECTS}", "choose others"
         )
-    if not (1 <= max_alpha < math.inf and 0.1 <= max_noise < math.inf):
+    if not (1 <= max_alpha <= MAX_FACTOR and 0.1 <= max_noise <= MAX_NOISE):
         raise GammerError(
-            f"max_alpha {max_alpha}, max_noise {max_noise}", "max_alpha >= 1, max_noise >= 0.1", "choose others"
+            f"max_alpha {max_alpha}, max_noise {max_noise}",
+            f"max_alpha from 1 to {MAX_FACTOR:g}, max_noise from 0.1 to {MAX_NOISE}",
+            "choose others",
         )
 
 
@@ -399,6 +400,15 @@ class MotionPairs(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        for name, low, high in (
+            ("batch_size", 1, MAX_COUNT),
+            ("samples", 1, MAX_COUNT),
+            ("val_samples", 1, MAX_COUNT),
+            ("test_scenes", 1, MAX_COUNT),
+            ("num_workers", 0, MAX_WORKERS),
+        ):
+            check_range(f"data.{name}", self.hparams[name], low, high)
+        check_seed("data.seed", seed)
         check_scene_settings(size, objects, max_alpha, max_noise)
         check_scene_settings(test_size)
 

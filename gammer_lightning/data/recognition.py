@@ -26,9 +26,14 @@ from gammer_lightning.data.premagnify import RAW, Entry, premagnify
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
+from gammer_lightning.settings import MAX_COUNT, MAX_WORKERS, check_range, check_seed
 
 CHANNELS = {"apex": 3, "difference": 3, "both": 6}
 """What landmark patches show, and their number of channels."""
+CROP = 256
+"""Side of the crop that patches are cut from, px."""
+MAX_SIZE = 1024
+"""Side of the largest face that a network is shown, px."""
 DIFFERENCE_SCALE = 4.0
 """A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
 
@@ -125,9 +130,14 @@ class MagnifiedClips(pl.LightningDataModule):
         _check_choice("data.input", self.hparams.input, [*CHANNELS, *INPUTS])
         _check_choice("data.apex", self.hparams.apex, METHODS)
         check_class_set(self.hparams.class_set)
-        for name in ("patch_size", "size", "batch_size"):
-            if (value := self.hparams[name]) < 1:
-                raise GammerError(f"data.{name} is {value}", "it is 1 or more", f"raise data.{name}")
+        for name, low, high in (
+            ("patch_size", 1, CROP),
+            ("size", 1, MAX_SIZE),
+            ("batch_size", 1, MAX_COUNT),
+            ("num_workers", 0, MAX_WORKERS),
+        ):
+            check_range(f"data.{name}", self.hparams[name], low, high)
+        check_seed("data.seed", self.hparams.seed)
         absent = set(self._used_alphas()) - {*self.alphas, RAW}
         if absent:
             raise GammerError(

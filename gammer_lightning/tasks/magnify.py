@@ -16,6 +16,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers.trained import as_magnifier, build_network, load_trained
 from gammer_lightning.magnify_results import protocol_row, quality, score_microfaces, write_protocol
 from gammer_lightning.models.magnet import MagNet
+from gammer_lightning.settings import MAX_FACTOR, check_range
 
 
 class MagnifyTask(pl.LightningModule):
@@ -35,7 +36,7 @@ class MagnifyTask(pl.LightningModule):
         start_from: Weights to start from, for fine-tuning: a name or path as in `load_trained`; None starts at random.
 
     Raises:
-        GammerError: The preset is unknown, or MagNet has a displacement_weight.
+        GammerError: The preset is unknown, a number is out of range, or MagNet has a displacement_weight.
 
     Source: paper Sec. 2.1 and 3.3; Oh et al., Learning-based Video Motion Magnification, ECCV 2018, Sec. 3.2 and 3.3.
     """
@@ -57,6 +58,10 @@ class MagnifyTask(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        check_range("model.lr", lr, 0, MAX_FACTOR, above=True)
+        check_range("model.warmup", warmup, 0, 1)
+        for name in ("edge_weight", "regulariser_weight", "displacement_weight"):
+            check_range(f"model.{name}", self.hparams[name], 0, MAX_FACTOR)
         self.network = build_network(preset)
         if isinstance(self.network, MagNet) and displacement_weight:
             raise GammerError(

@@ -40,7 +40,9 @@ from gammer_lightning.protocol import (
     training_masks,
 )
 from gammer_lightning.results import Predictions, log_results, write_figures, write_results
+from gammer_lightning.settings import MAX_COUNT, MAX_FACTOR, check_range, check_seed
 
+MAX_WIDTH = 4096
 NETWORK_SETTINGS = ("regions", "graph", "layer", "depth", "heads", "width", "dropout")
 """Settings of GAM-MER; the other networks have none."""
 
@@ -106,19 +108,27 @@ class RecognizeTask(pl.LightningModule):
     def _check_settings(self) -> None:
         hp = self.hparams
         self.kind = network_class(hp.network)
+        for name, low, high in (
+            ("depth", 1, 4),
+            ("heads", 1, MAX_WIDTH),
+            ("width", 1, MAX_WIDTH),
+            ("dropout", 0, 1),
+            ("weight_decay", 0, MAX_FACTOR),
+            ("num_folds", 2, MAX_COUNT),
+            ("outer_fold", 1, MAX_COUNT),
+        ):
+            check_range(f"model.{name}", hp[name], low, high)
+        check_range("model.lr", hp.lr, 0, MAX_FACTOR, above=True)
+        if hp.member_chunk is not None:
+            check_range("model.member_chunk", hp.member_chunk, 1, MAX_COUNT)
+        for seed in hp.seeds:
+            check_seed("model.seeds", seed)
         GamMer(2, **{key: hp[key] for key in NETWORK_SETTINGS})
         self._refuse_settings_of_gam_mer()
         distinct = len(hp.seeds) > 0 and len(set(hp.seeds)) == len(hp.seeds)
         for holds, what, rule in (
             (distinct, f"model.seeds {list(hp.seeds)}", "one or more different seeds"),
-            (hp.lr > 0, f"model.lr {hp.lr}", "a learning rate above 0"),
             (hp.protocol in PROTOCOLS, f"model.protocol {hp.protocol!r}", f"one of {', '.join(PROTOCOLS)}"),
-            (hp.weight_decay >= 0, f"model.weight_decay {hp.weight_decay}", "0 or more"),
-            (
-                hp.member_chunk is None or hp.member_chunk > 0,
-                f"model.member_chunk {hp.member_chunk}",
-                "null, or 1 or more",
-            ),
         ):
             if not holds:
                 raise GammerError(what, rule, f"change {what.split()[0]}")
@@ -131,6 +141,31 @@ class RecognizeTask(pl.LightningModule):
                 f"model.{changed[0]} {self.hparams[changed[0]]} with model.network {self.hparams.network}",
                 f"model.{', model.'.join(NETWORK_SETTINGS)} are settings of gam_mer",
                 "leave it out",
+            )
+
+    @staticmethod
+    def check_trainer(trainer: Any) -> None:
+        """Refuse settings of the Trainer that are not those of one optimiser step a batch over a number of epochs.
+
+        Args:
+            trainer: The parsed settings ``trainer.*``, by name.
+
+        Raises:
+            GammerError: Naming the setting.
+        """
+        if trainer["accumulate_grad_batches"] != 1:
+            raise GammerError(
+                f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}",
+                "the members take a step with every batch",
+                "leave it out, and raise data.batch_size",
+            )
+        if trainer["gradient_clip_val"]:
+            raise _clipped(trainer["gradient_clip_val"])
+        if trainer["max_epochs"] == -1 or (trainer["max_epochs"] is None and trainer["max_steps"] != -1):
+            raise GammerError(
+                f"trainer.max_epochs is {trainer['max_epochs']}",
+                "the learning rate falls to 0 along the epochs",
+                "set trainer.max_epochs; trainer.max_steps may end it earlier",
             )
 
     def check_data(self, data: pl.LightningDataModule) -> None:
@@ -146,7 +181,9 @@ class RecognizeTask(pl.LightningModule):
                 f"{name} is shown {' or '.join(self.kind.inputs)}",
                 f"add -c experiments/baselines/{name}.yaml" if self.kind is not GamMer else "set data.input to apex",
             )
-        if self.kind is not GamMer:
+        if self.kind is GamMer:
+            GamMer(2, **self._gam_mer_settings(data))
+        else:
             build_without_memory(name, 2, data.input_shape)
         if self.kind.needs_action_units:
             data.refuse_without_action_units(name)
@@ -212,8 +249,11 @@ class RecognizeTask(pl.LightningModule):
         settings = {"num_classes": len(data.class_names)}
         if self.kind is not GamMer:
             return settings | {"input_shape": list(data.input_shape)}
-        settings |= {key: self.hparams[key] for key in NETWORK_SETTINGS}
+        return settings | self._gam_mer_settings(data)
+
+    def _gam_mer_settings(self, data) -> dict[str, Any]:
         _, channels, patch_size, _ = data.input_shape
+        settings = {key: self.hparams[key] for key in NETWORK_SETTINGS}
         return settings | dict(channels=channels, patch_size=patch_size, regions=list(self.hparams.regions))
 
     def _begin_weights(self, data, masks: dict[str, np.ndarray]) -> None:
@@ -270,6 +310,7 @@ class RecognizeTask(pl.LightningModule):
         """
         facts = _facts(checkpoint, "the checkpoint")
         if not hasattr(self, "members"):
+            _network(facts, "the checkpoint")
             self._build(**facts)
         elif facts["clip_hash"] != self.recognition["clip_hash"]:
             raise GammerError(
@@ -624,7 +665,7 @@ def deployed_model(checkpoint: str | Path) -> Recogniser:
     """
     state = load_checkpoint(checkpoint)
     facts = _facts(state, checkpoint)
-    network = network_class(facts.get("name", "gam_mer"))(**facts["network"])
+    network = _network(facts, checkpoint)
     index = facts["folds"].index(NOBODY)
     weights = {name.removeprefix("members."): stacked[index] for name, stacked in state["state_dict"].items()}
     load_weights(network, weights, checkpoint)
@@ -642,11 +683,7 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
         GammerError: On gradient clipping, several devices, or a monitor that is no training metric.
     """
     if trainer.gradient_clip_val:
-        raise GammerError(
-            f"trainer.gradient_clip_val is {trainer.gradient_clip_val}",
-            "a gradient norm over all members would let folds act on each other",
-            "leave it unset, and lower model.lr if training is unstable",
-        )
+        raise _clipped(trainer.gradient_clip_val)
     if trainer.world_size > 1:
         raise GammerError(
             f"{trainer.world_size} devices",
@@ -663,6 +700,14 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
             )
 
 
+def _clipped(value: float) -> GammerError:
+    return GammerError(
+        f"trainer.gradient_clip_val is {value}",
+        "a gradient norm over all members would let folds act on each other",
+        "leave it unset, and lower model.lr if training is unstable",
+    )
+
+
 def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Recogniser:
     network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})  # replaced below
     for name, weight in parameters.items():
@@ -673,11 +718,50 @@ def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Reco
     return network
 
 
+FACTS = {"network": dict, "folds": list, "class_names": list, "clip_hash": str, "split": str, "name": str}
+"""What a checkpoint says of its members, and of which type."""
+
+
 def _facts(checkpoint: dict[str, Any], where: str | Path) -> dict[str, Any]:
+    """Return what rebuilds the members.
+
+    Raises:
+        GammerError: If the checkpoint says nothing of them, or what it says is damaged.
+    """
     if "recognition" not in checkpoint:
         raise GammerError(
             f"{where} is not of a recognition run",
             "it must come from `gammer recognize fit`",
             "check the run folder",
         )
-    return checkpoint["recognition"]
+    facts = checkpoint["recognition"]
+    if isinstance(facts, dict):
+        facts = {"name": "gam_mer"} | facts
+    names = [facts["folds"], facts["class_names"]] if _are_typed(facts) else [[None]]
+    if not all(isinstance(name, str) for each in names for name in each) or NOBODY not in names[0]:
+        raise _damaged_facts(where, str(facts))
+    return facts
+
+
+def _are_typed(facts: Any) -> bool:
+    return (
+        isinstance(facts, dict)
+        and facts.keys() == FACTS.keys()
+        and all(map(isinstance, facts.values(), map(FACTS.get, facts)))
+    )
+
+
+def _damaged_facts(where: str | Path, details: str) -> GammerError:
+    return GammerError(
+        f"what {where} says of its networks is damaged: {details[:200]}",
+        "it names network, folds and classes, as `gammer recognize fit` writes them",
+        "copy it again, or use another checkpoint",
+    )
+
+
+def _network(facts: dict[str, Any], where: str | Path) -> Recogniser:
+    """Build a checkpoint's network with new weights."""
+    try:
+        return network_class(facts["name"])(**facts["network"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _damaged_facts(where, str(error)) from error
