@@ -1,10 +1,12 @@
 """Files: written whole or not at all, read strictly and within bounds, contents hashed."""
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,8 +92,36 @@ def remove_stale(path: str | Path) -> None:
         stale.unlink(missing_ok=True)
 
 
+SAME_AGAIN = "then run the same command again: it goes on from here"
+ADVICE = {
+    errno.ENOSPC: f"free some space, {SAME_AGAIN}",
+    errno.EDQUOT: f"free some of your quota, {SAME_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (`ulimit -f`), {SAME_AGAIN}",
+    errno.EMFILE: f"raise the limit on open files (`ulimit -n`), {SAME_AGAIN}",
+    errno.EACCES: "choose a folder that you may write to, or mend its permissions",
+    errno.EPERM: "choose a folder that you may write to, or mend its permissions",
+    errno.EROFS: "choose a folder of a disk that is not mounted read-only",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EEXIST: "choose another path: a file is there where a folder is needed, or the reverse",
+    errno.ENOTDIR: "choose another path: a file is there where a folder is needed",
+    errno.EISDIR: "choose another path: a folder is there where a file is needed",
+    errno.ENOTEMPTY: "choose another path: a folder is there where a file is needed",
+    errno.EIO: f"check the disk (`dmesg`), {SAME_AGAIN}",
+}
+"""What to do where writing failed with an errno."""
+
+
+def write_error(path: str | Path, error: OSError) -> GammerError:
+    """Return the error of a path that could not be written, with the advice that suits its errno."""
+    return GammerError(
+        f"cannot write to {path}: {error.strerror or error}",
+        "every file and clip is written whole or not at all",
+        ADVICE.get(error.errno, "choose a folder in which files can be made"),
+    )
+
+
 @contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
+def disk_errors(out: str | Path) -> Iterator[None]:
     """Say what to do where writing below ``out`` fails.
 
     Raises:
@@ -100,11 +130,19 @@ def disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GammerError(
-            f"cannot write to {out}: {error.strerror or error}",
-            "every file and clip is written whole or not at all",
-            "free some space or mend the permissions, then run the same command again: it goes on from here",
-        ) from error
+        raise write_error(out, error) from error
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make a folder and see that a file can be written there, before something long is computed for it.
+
+    Raises:
+        GammerError: If it cannot.
+    """
+    with disk_errors(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
 
 
 def check_name(name: str, owner: str) -> str:

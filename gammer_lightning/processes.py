@@ -1,12 +1,14 @@
 """Processes: how Python children are started, how they end with their parent, and what a signal does."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
@@ -38,10 +40,39 @@ def end_with_parent() -> Callable[[], None] | None:
     return ask_kernel
 
 
-def end_with_my_parent() -> None:
-    """Make Linux kill this process when its parent dies; the initializer of a pool's workers."""
+def end_with_my_parent(worker: int = 0) -> None:
+    """Let this process, which multiprocessing or a launcher started, be killed when its parent dies.
+
+    Linux does it at once; elsewhere, and where the parent died before this call, a thread sees it.
+
+    Args:
+        worker: Number that torch's DataLoader gives a ``worker_init_fn``; without effect.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back from processes that are started meanwhile, for good, and from this one until the block ends.
+
+    The terminal sends it to all of them; this process ends its workers once they have written what they are at.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -31,8 +31,6 @@ def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
 
 def premagnify_command(arguments: argparse.Namespace) -> None:
     """Run ``gammer premagnify``."""
-    from pytorch_lightning.utilities import rank_zero_only
-
     from gammer_lightning.data.apex import with_apexes
     from gammer_lightning.data.datasets import read_datasets
     from gammer_lightning.data.premagnify import premagnify
@@ -47,7 +45,7 @@ def premagnify_command(arguments: argparse.Namespace) -> None:
         devices=arguments.devices,
         workers=arguments.workers,
     )
-    rank_zero_only(print)("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
+    print("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:

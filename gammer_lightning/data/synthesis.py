@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
+from gammer_lightning.processes import end_with_my_parent, interrupts_held
 
 
 def claim(path: Path, manifest: dict) -> None:
@@ -40,17 +41,31 @@ def claim(path: Path, manifest: dict) -> None:
 
 @contextmanager
 def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Callable]:
-    """Yield a ``map`` that works in this process, or in several, each of which calls ``initializer`` first."""
+    """Yield a ``map`` that works in this process, or in several, each of which calls ``initializer`` first.
+
+    Where the block fails or is stopped, it ends once the workers have written what they are at; where this process is
+    killed, they are killed, too.
+    """
     if workers <= 1:
         yield map
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch and OpenCV
-    with ProcessPoolExecutor(workers, context, initializer) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker, (initializer,)) as pool:
+
+        def run(function: Callable, items: Iterable) -> Iterator:
+            with interrupts_held():
+                return pool.map(function, items)
+
         try:
-            yield pool.map
+            yield run
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
+
+
+def _start_worker(initializer: Callable[[], None]) -> None:
+    end_with_my_parent()
+    initializer()
 
 
 def finish(results: Iterable, total: int, what: str) -> None:
