@@ -93,13 +93,13 @@ def remove_stale(path: str | Path) -> None:
 
 
 SAME_AGAIN = "then run the same command again: it goes on from here"
-ADVICE = {
+WRITE_ADVICE = {
     errno.ENOSPC: f"free some space, {SAME_AGAIN}",
     errno.EDQUOT: f"free some of your quota, {SAME_AGAIN}",
     errno.EFBIG: f"raise the limit on the size of files (`ulimit -f`), {SAME_AGAIN}",
     errno.EMFILE: f"raise the limit on open files (`ulimit -n`), {SAME_AGAIN}",
-    errno.EACCES: "choose a folder that you may write to, or mend its permissions",
-    errno.EPERM: "choose a folder that you may write to, or mend its permissions",
+    errno.EACCES: "mend the permissions, or choose another path",
+    errno.EPERM: "mend the permissions, or choose another path",
     errno.EROFS: "choose a folder of a disk that is not mounted read-only",
     errno.ENAMETOOLONG: "choose a shorter path",
     errno.EEXIST: "choose another path: a file is there where a folder is needed, or the reverse",
@@ -111,12 +111,26 @@ ADVICE = {
 """What to do where writing failed with an errno."""
 
 
+FULL = ("No space left on device", "disk is full", "file write failed", "disk I/O error")
+"""How libraries (torch, SQLite, zip) say that a disk is full, where no OSError of Python tells."""
+
+
+def disk_cause(error: BaseException | None) -> OSError | None:
+    """Return the OSError that an error is, or that it was raised for; None where there is none."""
+    if error is None or isinstance(error, OSError):
+        return error
+    if any(sign in str(error) for sign in FULL):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    cause = disk_cause(error.__cause__ or error.__context__)
+    return cause if cause is not None and cause.errno in WRITE_ADVICE else None
+
+
 def write_error(path: str | Path, error: OSError) -> GammerError:
     """Return the error of a path that could not be written, with the advice that suits its errno."""
     return GammerError(
         f"cannot write to {path}: {error.strerror or error}",
         "every file and clip is written whole or not at all",
-        ADVICE.get(error.errno, "choose a folder in which files can be made"),
+        WRITE_ADVICE.get(error.errno, "choose a folder in which files can be made"),
     )
 
 
