@@ -4,10 +4,11 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from gammer_lightning.processes import python_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -196,8 +197,8 @@ def _in_turn(folds: int, patches, labels) -> Callable[[], None]:
 def startup(arguments: argparse.Namespace) -> list[dict]:
     """`gammer --help` and the import of the package, as whole processes."""
     commands = {
-        "gammer --help": [sys.executable, "-m", "gammer_lightning.cli", "--help"],
-        "import gammer_lightning": [sys.executable, "-c", "import gammer_lightning"],
+        "gammer --help": python_command("-m", "gammer_lightning.cli", "--help"),
+        "import gammer_lightning": python_command("-c", "import gammer_lightning"),
     }
     run = {
         name: lambda c=command: subprocess.run(c, check=True, capture_output=True) for name, command in commands.items()

@@ -176,9 +176,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        with sigterm_as_interrupt():
+        with sigterm_as_interrupt() as terminations:
             try:
                 code = _run(argv)
+                code = 143 if code == 130 and terminations else code
             except Exception as error:
                 if _is_unread(error):
                     raise

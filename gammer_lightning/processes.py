@@ -3,6 +3,7 @@
 import ctypes
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -54,6 +55,16 @@ def end_with_my_parent(worker: int = 0) -> None:
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
 
 
+def start_worker(initializer: bytes) -> None:
+    """Initialise a worker of a pool: it ends with its parent, even while it imports what ``initializer`` needs.
+
+    Args:
+        initializer: Pickled function without arguments.
+    """
+    end_with_my_parent()
+    pickle.loads(initializer)()
+
+
 def _exit_after(sentinel: int) -> None:
     wait([sentinel])
     os._exit(1)
@@ -76,17 +87,23 @@ def interrupts_held() -> Iterator[None]:
 
 
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise `Terminated` when SIGTERM arrives, so that what Ctrl-C cleans up is cleaned up; in the main thread only."""
+def sigterm_as_interrupt() -> Iterator[list[int]]:
+    """Raise `Terminated` when SIGTERM arrives, so that what Ctrl-C cleans up is cleaned up; in the main thread only.
+
+    Yields:
+        The signals that arrived, where the block handles them and goes on.
+    """
+    arrived: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield arrived
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        yield arrived
     finally:
         signal.signal(signal.SIGTERM, before)

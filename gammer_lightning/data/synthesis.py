@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import pickle
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
-from gammer_lightning.processes import end_with_my_parent, interrupts_held
+from gammer_lightning.processes import interrupts_held, start_worker
 
 
 def claim(path: Path, manifest: dict) -> None:
@@ -50,7 +51,7 @@ def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Calla
         yield map
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch and OpenCV
-    with ProcessPoolExecutor(workers, context, _start_worker, (initializer,)) as pool:
+    with ProcessPoolExecutor(workers, context, start_worker, (pickle.dumps(initializer),)) as pool:
 
         def run(function: Callable, items: Iterable) -> Iterator:
             with interrupts_held():
@@ -61,11 +62,6 @@ def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Calla
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _start_worker(initializer: Callable[[], None]) -> None:
-    end_with_my_parent()
-    initializer()
 
 
 def finish(results: Iterable, total: int, what: str) -> None:

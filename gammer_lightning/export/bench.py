@@ -24,6 +24,7 @@ from tqdm import tqdm
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import disk_errors, replacing
+from gammer_lightning.processes import end_with_parent, python_command
 from gammer_lightning.run_folder import cpu_name
 
 PUBLISHED = {
@@ -133,12 +134,13 @@ class Child:
         spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
         threads = {f"{library}_NUM_THREADS": str(place.threads) for library in ("OMP", "MKL")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gammer_lightning.export.bench_rows", spec],
+            python_command("-m", "gammer_lightning.export.bench_rows", spec),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            preexec_fn=end_with_parent(),
         )
         stack.callback(self._end)
 
