@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from gammer_lightning.processes import end_with_my_parent, end_with_parent
+
 MODULES = (
     "torch",
     "pytorch_lightning",
@@ -45,7 +47,7 @@ class Process:
         """What it has printed so far, both streams."""
         return (self.folder / "output").read_text(errors="replace")
 
-    def wait_for(self, ready, seconds: float = 60) -> None:
+    def wait_for(self, ready, seconds: float = 120) -> None:
         """Wait until ``ready(self)``, which must be before it ends."""
         limit = time.monotonic() + seconds
         while not ready(self):
@@ -69,7 +71,7 @@ class Process:
         """Send SIGKILL to it alone."""
         os.kill(self.pid, signal.SIGKILL)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 120) -> int:
         """Return its exit code, negative where a signal killed it."""
         gone = time.monotonic() + seconds
         while psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE:
@@ -84,7 +86,11 @@ class Server:
 
     def __init__(self):
         self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=end_with_parent(),
         )
         self.started: list[Process] = []
 
@@ -125,6 +131,7 @@ def _serve() -> list[str]:
 
 
 def _become(folder: Path) -> None:
+    end_with_my_parent()
     os.setsid()
     (temporary := folder / "tmp").mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)

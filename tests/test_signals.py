@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -172,8 +173,10 @@ def test_a_signal_during_imports_is_one_word(verb, tmp_path):
     name = list(SIGNALS)[list(cli.VERBS).index(verb) % 2]
     command = [sys.executable, "-m", "gammer_lightning.cli", *verb.split(), "x"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while "multiarray" not in (maps := open(f"/proc/{process.pid}/maps").read()) and maps:
+    maps = Path(f"/proc/{process.pid}/maps")
+    while "multiarray" not in (loaded := maps.read_text()) and process.poll() is None:
         time.sleep(0.005)
+    assert loaded, process.communicate()
     process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (SIGNALS[name], "stopped\n")

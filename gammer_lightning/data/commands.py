@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.options import MOST_SEED, number, whole, workers
+
+MOST_SIDE, LEAST_ALPHA, MOST_ALPHA = 4096, 0, 1000
 
 
 def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,13 +22,19 @@ def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
         "--magnifier", default="st-memm-small", help="name, run folder or checkpoint (default: %(default)s)"
     )
     parser.add_argument(
-        "--alphas", type=float, nargs="+", default=(5, 8, 10, 12, 15, 20), help="default: 5 8 10 12 15 20"
+        "--alphas",
+        type=number(LEAST_ALPHA, MOST_ALPHA),
+        nargs="+",
+        default=(5, 8, 10, 12, 15, 20),
+        help="default: 5 8 10 12 15 20",
     )
     parser.add_argument("--cache", default="cache/premagnified", help="folder (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or gpu (default: %(default)s)")
+    parser.add_argument(
+        "--device", default="auto", choices=("auto", "cpu", "gpu"), help="auto, cpu or gpu (default: %(default)s)"
+    )
     parser.add_argument("--devices", type=int, default=1, help="how many share the clips (default: 1)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that find faces ahead, per device (default: 0)"
+        "--workers", type=workers, default=0, help="processes that find faces ahead, per device (default: 0)"
     )
 
 
@@ -78,18 +87,22 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="microfaces, casme2, samm or smic")
     parser.add_argument("--root", help="its folder (default: its environment variable, see data list)")
     parser.add_argument("--out", default="check", help="folder of the JSON and the pictures (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 
 def check_command(arguments: argparse.Namespace) -> int:
     """Run ``gammer data check``; returns 1 where something would change a result."""
     from gammer_lightning.data.check import check, failed, report_text, write_report
     from gammer_lightning.data.datasets import find_root
+    from gammer_lightning.files import check_writable, disk_errors
 
     name, out, start = arguments.dataset, Path(arguments.out), time.perf_counter()
     pictures, record = out / f"{name}-no-face.png", out / f"{name}.json"
-    report = check(name, find_root(name, arguments.root), pictures, arguments.workers)
-    write_report(report, record)
+    root = find_root(name, arguments.root)
+    check_writable(out)
+    report = check(name, root, pictures, arguments.workers)
+    with disk_errors(out):
+        write_report(report, record)
     print(report_text(report))
     rate = report.clips / (time.perf_counter() - start)
     drawn = f", {pictures}" if report.problems["no usable face"] else ""
@@ -125,17 +138,18 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
     parser.add_argument("--portraits", help="folder of frontal photographs (default: two embedded portraits)")
-    parser.add_argument("--subjects", type=int, default=12, help="default: %(default)s")
-    parser.add_argument("--clips-per-class", type=int, default=3, help="per subject (default: %(default)s)")
+    parser.add_argument("--subjects", type=whole(1, 1000), default=12, help="default: %(default)s")
+    parser.add_argument("--clips-per-class", type=whole(1, 1000), default=3, help="per subject (default: %(default)s)")
     parser.add_argument("--size", default="280x340", help="WIDTHxHEIGHT in px (default: %(default)s)")
-    parser.add_argument("--fps", type=int, default=200, help="frames a second (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--fps", type=whole(20, 2000), default=200, help="frames a second (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 
 def synthesize_command(arguments: argparse.Namespace) -> None:
     """Run ``gammer data synthesize``."""
     from gammer_lightning.data.microfaces import MicrofacesSpec, contact_sheet, synthesize
+    from gammer_lightning.files import disk_errors
 
     width, height = parse_size(arguments.size)
     spec = MicrofacesSpec(
@@ -150,7 +164,8 @@ def synthesize_command(arguments: argparse.Namespace) -> None:
     out, start = Path(arguments.out), time.perf_counter()
     clips = synthesize(out, spec, arguments.workers)
     seconds = time.perf_counter() - start
-    contact_sheet(out, out / "contact_sheet.png")
+    with disk_errors(out):
+        contact_sheet(out, out / "contact_sheet.png")
     frames = sum(len(clip.frames) for clip in clips)
     print(f"{len(clips)} clips of {spec.subjects} subjects, {frames} frames in {out}")
     print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
@@ -159,8 +174,10 @@ def synthesize_command(arguments: argparse.Namespace) -> None:
 def add_synthesize_motion_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize-motion``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
-    parser.add_argument("--samples", type=int, required=True, help="Oh et al. have 100000")
-    parser.add_argument("--size", type=int, default=384, help="side of a frame in px (default: %(default)s)")
+    parser.add_argument("--samples", type=whole(1, 10_000_000), required=True, help="Oh et al. have 100000")
+    parser.add_argument(
+        "--size", type=whole(1, MOST_SIDE), default=384, help="side of a frame in px (default: %(default)s)"
+    )
     parser.add_argument(
         "--sources",
         nargs="+",
@@ -169,15 +186,17 @@ def add_synthesize_motion_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--objects",
-        type=int,
+        type=whole(0, 100),
         nargs=2,
         default=(7, 15),
         metavar=("FEWEST", "MOST"),
         help="foreground objects of a scene (default: 7 15)",
     )
-    parser.add_argument("--max-alpha", type=float, default=100.0, help="largest factor (default: %(default)g)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument(
+        "--max-alpha", type=number(LEAST_ALPHA, MOST_ALPHA), default=100.0, help="largest factor (default: %(default)g)"
+    )
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 
 def synthesize_motion_command(arguments: argparse.Namespace) -> None:
@@ -198,7 +217,10 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         GammerError: If the text has another form.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-        raise GammerError(f"size is {text!r}", "it is WIDTHxHEIGHT in px", "--size 280x340")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    sides = [int(side) for side in match.groups()] if match else []
+    if not sides or max(sides) > MOST_SIDE:
+        raise GammerError(
+            f"size is {text[:40]!r}", f"it is WIDTHxHEIGHT in px, each at most {MOST_SIDE}", "--size 280x340"
+        )
+    return sides[0], sides[1]
