@@ -29,7 +29,7 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
 
     from gammer_lightning.errors import GammerError
-    from gammer_lightning.files import check_writable, disk_errors, write_json
+    from gammer_lightning.files import check_is_file, check_writable, disk_errors, write_json
     from gammer_lightning.run_folder import cpu_name
 
     if unknown := set(arguments.parts) - set(PARTS):
@@ -39,9 +39,10 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise GammerError("device cuda", "torch can use no NVIDIA GPU here", "--device cpu, or see `gammer doctor`")
     if arguments.json:  # now, not after the minutes of measuring
-        if Path(arguments.json).is_dir():
-            raise GammerError(f"--json {arguments.json} is a folder", "it is a file", f"{arguments.json}/bench.json")
-        check_writable(Path(arguments.json).parent)
+        with disk_errors(arguments.json):
+            if Path(arguments.json).exists():
+                check_is_file(Path(arguments.json))
+            check_writable(Path(arguments.json).parent)
     torch.set_num_threads(arguments.threads)
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name()
     print(f"{where}, {arguments.threads} threads, torch {torch.__version__}, {arguments.repeats} rounds")

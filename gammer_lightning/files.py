@@ -42,8 +42,13 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         path: The file to write; its folder is made if it is missing.
         sync: Whether the content is on the disk before it takes its name, so that a power cut leaves the old file or
             the new one; False for one of many files whose content is checked by a hash when it is read.
+
+    Raises:
+        GammerError: If ``path`` is a pipe, socket or device.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # root would make /dev/null a file
+        raise GammerError(f"{path} is a pipe, socket or device", "a regular file is written", "choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}.tmp{path.suffix}")
     try:

@@ -32,7 +32,7 @@ def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", choices=("auto", "cpu", "gpu"), help="auto, cpu or gpu (default: %(default)s)"
     )
-    parser.add_argument("--devices", type=int, default=1, help="how many share the clips (default: 1)")
+    parser.add_argument("--devices", type=whole(1, 1024), default=1, help="how many share the clips (default: 1)")
     parser.add_argument(
         "--workers", type=workers, default=0, help="processes that find faces ahead, per device (default: 0)"
     )
@@ -94,13 +94,11 @@ def check_command(arguments: argparse.Namespace) -> int:
     """Run ``gammer data check``; returns 1 where something would change a result."""
     from gammer_lightning.data.check import check, failed, report_text, write_report
     from gammer_lightning.data.datasets import find_root
-    from gammer_lightning.files import check_writable, disk_errors
+    from gammer_lightning.files import disk_errors
 
     name, out, start = arguments.dataset, Path(arguments.out), time.perf_counter()
     pictures, record = out / f"{name}-no-face.png", out / f"{name}.json"
-    root = find_root(name, arguments.root)
-    check_writable(out)
-    report = check(name, root, pictures, arguments.workers)
+    report = check(name, find_root(name, arguments.root), pictures, arguments.workers)
     with disk_errors(out):
         write_report(report, record)
     print(report_text(report))
