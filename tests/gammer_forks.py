@@ -132,6 +132,7 @@ def _serve() -> list[str]:
 
 def _become(folder: Path) -> None:
     end_with_my_parent()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.setsid()
     (temporary := folder / "tmp").mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)
