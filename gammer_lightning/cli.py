@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.memory import keep_freed_memory
-from gammer_lightning.processes import Terminated, sigterm_as_interrupt
+from gammer_lightning.processes import Terminated, stop_signals
 
 
 class Verb(NamedTuple):
@@ -176,10 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     try:
-        with sigterm_as_interrupt() as terminations:
+        with stop_signals() as stops:
             try:
                 code = _run(argv)
-                code = 143 if code == 130 and terminations else code
+                code = 143 if code == 130 and signal.SIGTERM in stops else code
             except Exception as error:
                 if _is_unread(error):
                     raise

@@ -86,9 +86,15 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+RETRY = 0.1
+"""Seconds after which a stop that arrived during an import is tried again."""
+
+
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[list[int]]:
-    """Raise `Terminated` when SIGTERM arrives, so that what Ctrl-C cleans up is cleaned up; in the main thread only.
+def stop_signals() -> Iterator[list[int]]:
+    """Raise `Terminated` when SIGTERM arrives and KeyboardInterrupt at Ctrl-C; in the main thread only.
+
+    During an import it is raised after it: NumPy and torch swallow what is raised while they load, or fail for good.
 
     Yields:
         The signals that arrived, where the block handles them and goes on.
@@ -99,11 +105,26 @@ def sigterm_as_interrupt() -> Iterator[list[int]]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if _is_import(frame):
+            again = threading.Timer(RETRY, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
         arrived.append(number)
-        raise Terminated
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell's background job ignores it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield arrived
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_import(frame: FrameType | None) -> bool:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
