@@ -104,8 +104,10 @@ def stop_signals() -> Iterator[list[int]]:
         yield arrived
         return
 
+    around = _imports(sys._getframe())
+
     def stop(number: int, frame: FrameType | None) -> None:
-        if _is_import(frame):
+        if _imports(frame) > around:
             again = threading.Timer(RETRY, os.kill, (os.getpid(), number))
             again.daemon = True
             again.start()
@@ -124,7 +126,10 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _is_import(frame: FrameType | None) -> bool:
-    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+def _imports(frame: FrameType | None) -> int:
+    """Return how many of the frames from this one outwards are of the import system."""
+    count = 0
+    while frame:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
         frame = frame.f_back
-    return frame is not None
+    return count

@@ -19,6 +19,7 @@ MODULES = (
     "pandas",
     "cv2",
     "av",
+    "gammer_lightning.cli",
     "gammer_lightning.training",
     "gammer_lightning.audit",
     "gammer_lightning.magnify_compare",
