@@ -86,7 +86,7 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-RETRY = 0.1
+RETRY = 0.02
 """Seconds after which a stop that arrived during an import is tried again."""
 
 
