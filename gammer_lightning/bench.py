@@ -1,20 +1,22 @@
 """``gammer bench``: speed and memory of the parts, as medians and as ratios within one run."""
 
 import argparse
-import json
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gammer_lightning.options import whole
+from gammer_lightning.processes import python_command
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer bench``."""
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"any of {', '.join(PARTS)} (default: all)")
-    parser.add_argument("--threads", type=int, default=2, help="torch's threads (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=15, help="timed rounds (default: %(default)s)")
+    parser.add_argument("--threads", type=whole(1, 1024), default=2, help="torch's threads (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="cpu or cuda (default: %(default)s)")
+    parser.add_argument("--repeats", type=whole(1, 1_000_000), default=15, help="timed rounds (default: %(default)s)")
     parser.add_argument("--json", help="also write the rows to this file")
 
 
@@ -27,13 +29,20 @@ def main(arguments: argparse.Namespace) -> None:
     import torch
 
     from gammer_lightning.errors import GammerError
-    from gammer_lightning.files import replacing
+    from gammer_lightning.files import check_is_file, check_writable, disk_errors, write_json
     from gammer_lightning.run_folder import cpu_name
 
     if unknown := set(arguments.parts) - set(PARTS):
         raise GammerError(
             f"unknown part {', '.join(unknown)}", f"parts are {', '.join(PARTS)}", "gammer bench magnifier"
         )
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise GammerError("device cuda", "torch can use no NVIDIA GPU here", "--device cpu, or see `gammer doctor`")
+    if arguments.json:  # now, not after the minutes of measuring
+        with disk_errors(arguments.json):
+            if Path(arguments.json).exists():
+                check_is_file(Path(arguments.json))
+            check_writable(Path(arguments.json).parent)
     torch.set_num_threads(arguments.threads)
     where = torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name()
     print(f"{where}, {arguments.threads} threads, torch {torch.__version__}, {arguments.repeats} rounds")
@@ -48,8 +57,8 @@ def main(arguments: argparse.Namespace) -> None:
             )
         )
     if arguments.json:
-        with replacing(Path(arguments.json)) as temporary:
-            temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        with disk_errors(arguments.json):
+            write_json(arguments.json, rows)
 
 
 def interleaved(steps: dict[str, Callable[[], object]], repeats: int, device: str = "cpu") -> list[dict]:
@@ -194,8 +203,6 @@ def _in_turn(folds: int, patches, labels) -> Callable[[], None]:
 
 def startup(arguments: argparse.Namespace) -> list[dict]:
     """`gammer --help` and the import of the package, as whole processes."""
-    from gammer_lightning.processes import python_command
-
     commands = {
         "gammer --help": python_command("-m", "gammer_lightning.cli", "--help"),
         "import gammer_lightning": python_command("-c", "import gammer_lightning"),

@@ -2,17 +2,21 @@
 
 import argparse
 import difflib
+import os
+import select
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 from gammer_lightning import __version__
-from gammer_lightning.errors import GammerError
+from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.launcher import check_launcher
 from gammer_lightning.memory import keep_freed_memory
-from gammer_lightning.processes import Terminated, sigterm_as_interrupt
+from gammer_lightning.processes import Terminated, stop_signals
 
 
 class Verb(NamedTuple):
@@ -170,10 +174,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``gammer``.
 
     Returns:
-        The exit code: 0; 2 on a mistake the user can mend, 3 where memory is short, 130 if stopped by the user, 143 by
-        SIGTERM.
+        The exit code: 0; 1 where a check failed, or on a fault of gammer-lightning; 2 on a mistake the user can mend; 3
+        where memory is short; 130 if stopped by the user, 143 by SIGTERM; 141 where nobody reads the output any more.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        with stop_signals() as stops:
+            try:
+                code = _run(argv)
+                code = 143 if code == 130 and signal.SIGTERM in stops else code
+            except Exception as error:
+                if _is_unread(error):
+                    raise
+                code = _report(error)
+            for stream in filter(None, (sys.stdout, sys.stderr)):
+                stream.flush()
+            return code
+    except OSError as error:  # of stdout: `gammer ... | head`, or a file on a full disk
+        is_unread = _is_unread(error)
+        _discard_output()
+        return 141 if is_unread else _report(error)
+    except KeyboardInterrupt as stop:
+        return _report_stop(stop)
+    except SystemExit as end:
+        stop = end.__context__  # Lightning's Trainer exits so, with code 1
+        if isinstance(stop, KeyboardInterrupt):
+            return _report_stop(stop)
+        raise
+
+
+def _run(argv: list[str]) -> int:
     *words, last = argv or ["--help"]
     if last in ("-h", "--help", "help") and words in ([], *GROUPS):
         print(overview(*words))
@@ -182,31 +212,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"gammer-lightning {__version__}")
         return 0
     keep_freed_memory()
-    try:
-        with sigterm_as_interrupt():
-            return run_verb(*find_verb(argv)) or 0
-    except GammerError as error:
-        return _report(error)
-    except OSError as error:
-        return _report(_disk_error(error))
-    except KeyboardInterrupt as stop:
-        print("stopped", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+    return run_verb(*find_verb(argv)) or 0
 
 
-def _report(error: GammerError) -> int:
-    print(printable(without_passwords(f"error: {error}")), file=sys.stderr)
-    return error.exit_code
+def _report_stop(stop: KeyboardInterrupt) -> int:
+    print("stopped", file=sys.stderr)
+    return 143 if isinstance(stop, Terminated) else 130
 
 
-def _disk_error(error: OSError) -> GammerError:
-    """Return the error of a file or folder that nothing nearer to it has explained."""
-    names = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
-    return GammerError(
-        f"{names or 'the operating system'}: {error.strerror or error}",
-        "files and folders can be read, written and made where this command needs them",
-        "see that the path is meant, the disk has space and you may write there; then run the same command again",
-    )
+def _is_unread(error: Exception) -> bool:
+    """Return whether the error is that nobody reads the output any more, not another pipe's."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    poll = select.poll()
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        poll.register(stream.fileno(), 0)
+    return bool(poll.poll(0))
+
+
+def _discard_output() -> None:
+    """Send what cannot be written nowhere, or Python would complain about it at its end."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _report(error: Exception) -> int:
+    """Print an error and return its exit code; of an unforeseen one, the traceback, too."""
+    if known := _explained(error):
+        print(_for_terminal(f"error: {known}"), file=sys.stderr)
+        return known.exit_code
+    print(_for_terminal("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    print(f"error: this is a fault of gammer-lightning {__version__}", file=sys.stderr)
+    print("  next: report it with the command, the lines above and what `gammer doctor` prints", file=sys.stderr)
+    return 1
+
+
+def _explained(error: Exception) -> GammerError | None:
+    """Return the error of what the user can mend but nothing nearer to it has explained; None for any other."""
+    from gammer_lightning.files import WRITE_ADVICE, disk_cause
+    from gammer_lightning.memory import is_want_of_memory
+
+    if isinstance(error, GammerError):
+        return error
+    if is_want_of_memory(error):
+        what = str(error).partition("\n")[0] or "out of memory"
+        return OutOfMemoryError(what, "the memory holds what is worked at", "use smaller settings or fewer workers")
+    if isinstance(error, RecursionError):
+        return GammerError(str(error), "files and settings are nested less deeply", "look at those that were given")
+    if disk := disk_cause(error):
+        names = " and ".join(str(name) for name in (disk.filename, disk.filename2) if name is not None)
+        return GammerError(
+            f"{names or 'a file'}: {disk.strerror or disk}",
+            "files and folders can be read, written and made where this command needs them",
+            WRITE_ADVICE.get(disk.errno, "check the path, then run the same command again"),
+        )
+    return None
+
+
+def _for_terminal(text: str) -> str:
+    return printable(without_passwords(text))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.options import whole
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"
 CONDITIONS = {
@@ -19,10 +20,12 @@ CONDITIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer demo``."""
     parser.add_argument("--out", default="demo", help="folder of its data, cache and runs (default: %(default)s)")
-    parser.add_argument("--subjects", type=int, default=12, help="pseudo-subjects (default: %(default)s)")
-    parser.add_argument("--clips-per-class", type=int, default=2, help="per subject (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=30, help="of recognition (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=30, help="of magnifier training (default: %(default)s)")
+    parser.add_argument("--subjects", type=whole(2, 1000), default=12, help="pseudo-subjects (default: %(default)s)")
+    parser.add_argument("--clips-per-class", type=whole(1, 1000), default=2, help="per subject (default: %(default)s)")
+    parser.add_argument("--epochs", type=whole(1, 1_000_000), default=30, help="of recognition (default: %(default)s)")
+    parser.add_argument(
+        "--steps", type=whole(1, 1_000_000), default=30, help="of magnifier training (default: %(default)s)"
+    )
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -35,7 +38,10 @@ def main(arguments: argparse.Namespace) -> None:
         raise GammerError(
             f"no folder {EXPERIMENTS}", "the demo runs the experiments of a checkout", "clone the project"
         )
+    from gammer_lightning.files import check_writable
+
     started, out = time.monotonic(), Path(arguments.out)
+    check_writable(out)
     runs = out / "runs" / time.strftime("%Y%m%d-%H%M%S")
     _step("1/4 microfaces: clips of known motion, in CASME II's layout")
     _synthesize(out / "microfaces", arguments)

@@ -1,5 +1,6 @@
 """Files: written whole or not at all, read strictly and within bounds, contents hashed."""
 
+import errno
 import glob
 import hashlib
 import json
@@ -8,6 +9,7 @@ import os
 import re
 import shutil
 import struct
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -61,8 +63,13 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         path: The file to write; its folder is made if it is missing.
         sync: Whether the content is on the disk before it takes its name, so that a power cut leaves the old file or
             the new one; False for one of many files whose content is checked by a hash when it is read.
+
+    Raises:
+        GammerError: If ``path`` is a pipe, socket or device.
     """
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():  # root would make /dev/null a file
+        raise GammerError(f"{path} is a pipe, socket or device", "a regular file is written", "choose another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}.tmp{path.suffix}")
     try:
@@ -111,8 +118,50 @@ def remove_stale(path: str | Path) -> None:
         stale.unlink(missing_ok=True)
 
 
+SAME_AGAIN = "then run the same command again: it goes on from here"
+WRITE_ADVICE = {
+    errno.ENOSPC: f"free some space, {SAME_AGAIN}",
+    errno.EDQUOT: f"free some of your quota, {SAME_AGAIN}",
+    errno.EFBIG: f"raise the limit on the size of files (`ulimit -f`), {SAME_AGAIN}",
+    errno.EMFILE: f"raise the limit on open files (`ulimit -n`), {SAME_AGAIN}",
+    errno.EACCES: "mend the permissions, or choose another path",
+    errno.EPERM: "mend the permissions, or choose another path",
+    errno.EROFS: "choose a folder of a disk that is not mounted read-only",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.EEXIST: "choose another path: a file is there where a folder is needed, or the reverse",
+    errno.ENOTDIR: "choose another path: a file is there where a folder is needed",
+    errno.EISDIR: "choose another path: a folder is there where a file is needed",
+    errno.ENOTEMPTY: "choose another path: a folder is there where a file is needed",
+    errno.EIO: f"check the disk (`dmesg`), {SAME_AGAIN}",
+}
+"""What to do where writing failed with an errno."""
+
+
+FULL = ("No space left on device", "disk is full", "file write failed", "disk I/O error")
+"""How libraries (torch, SQLite, zip) say that a disk is full, where no OSError of Python tells."""
+
+
+def disk_cause(error: BaseException | None) -> OSError | None:
+    """Return the OSError that an error is, or that it was raised for; None where there is none."""
+    if error is None or isinstance(error, OSError):
+        return error
+    if any(sign in str(error) for sign in FULL):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    cause = disk_cause(error.__cause__ or error.__context__)
+    return cause if cause is not None and cause.errno in WRITE_ADVICE else None
+
+
+def write_error(path: str | Path, error: OSError) -> GammerError:
+    """Return the error of a path that could not be written, with the advice that suits its errno."""
+    return GammerError(
+        f"cannot write to {path}: {error.strerror or error}",
+        "every file and clip is written whole or not at all",
+        WRITE_ADVICE.get(error.errno, "choose a folder in which files can be made"),
+    )
+
+
 @contextmanager
-def disk_errors(out: Path) -> Iterator[None]:
+def disk_errors(out: str | Path) -> Iterator[None]:
     """Say what to do where writing below ``out`` fails.
 
     Raises:
@@ -121,11 +170,19 @@ def disk_errors(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise GammerError(
-            f"cannot write to {out}: {error.strerror or error}",
-            "every file and clip is written whole or not at all",
-            "free some space or mend the permissions, then run the same command again: it goes on from here",
-        ) from error
+        raise write_error(out, error) from error
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make a folder and see that a file can be written there, before something long is computed for it.
+
+    Raises:
+        GammerError: If it cannot.
+    """
+    with disk_errors(folder):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"\0")
 
 
 def check_name(name: str, owner: str) -> str:

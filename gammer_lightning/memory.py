@@ -1,6 +1,7 @@
-"""What this process does with the memory that it frees."""
+"""What this process does with the memory that it frees, and how want of memory shows."""
 
 import ctypes
+import errno
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
@@ -19,3 +20,15 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):
         mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
         mallopt(M_MMAP_THRESHOLD, BLOCK_BYTES)
+
+
+def is_want_of_memory(error: BaseException) -> bool:
+    """Return whether memory ran out: Python's, OpenCV's, the GPU's, or torch's on the CPU, which is a RuntimeError."""
+    signs = ("DefaultCPUAllocator", "allocate memory", "Insufficient memory")
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or any(sign in str(error) for sign in signs)
+    )

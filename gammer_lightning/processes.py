@@ -1,12 +1,15 @@
 """Processes: how Python children are started, how they end with their parent, and what a signal does."""
 
 import ctypes
+import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1
@@ -50,24 +53,95 @@ def end_with_parent() -> Callable[[], None] | None:
     return ask_kernel
 
 
-def end_with_my_parent() -> None:
-    """Make Linux kill this process when its parent dies; the initializer of a pool's workers."""
+def end_with_my_parent(worker: int = 0) -> None:
+    """Let this process, which multiprocessing or a launcher started, be killed when its parent dies.
+
+    Linux does it at once; elsewhere, and where the parent died before this call, a thread sees it.
+
+    Args:
+        worker: Number that torch's DataLoader gives a ``worker_init_fn``; without effect.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def start_worker(initializer: bytes) -> None:
+    """Initialise a worker of a pool: it ends with its parent, even while it imports what ``initializer`` needs.
+
+    Args:
+        initializer: Pickled function without arguments.
+    """
+    end_with_my_parent()
+    pickle.loads(initializer)()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 @contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Raise `Terminated` when SIGTERM arrives, so that what Ctrl-C cleans up is cleaned up; in the main thread only."""
-    if threading.current_thread() is not threading.main_thread():
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back from processes that are started meanwhile, for good, and from this one until the block ends.
+
+    The terminal sends it to all of them; this process ends its workers once they have written what they are at.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+RETRY = 0.02
+"""Seconds after which a stop that arrived during an import is tried again."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Raise `Terminated` when SIGTERM arrives and KeyboardInterrupt at Ctrl-C; in the main thread only.
+
+    During an import it is raised after it: NumPy and torch swallow what is raised while they load, or fail for good.
+
+    Yields:
+        The signals that arrived, where the block handles them and goes on.
+    """
+    arrived: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+
+    around = _imports(sys._getframe())
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if _imports(frame) > around:
+            again = threading.Timer(RETRY, os.kill, (os.getpid(), number))
+            again.daemon = True
+            again.start()
+            return
+        arrived.append(number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell's background job ignores it
+        numbers.append(signal.SIGINT)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield arrived
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> int:
+    """Return how many of the frames from this one outwards are of the import system."""
+    count = 0
+    while frame:
+        count += frame.f_code.co_filename.startswith("<frozen importlib")
+        frame = frame.f_back
+    return count

@@ -1,7 +1,9 @@
 """The `gammer` command: quick, and clear about mistakes."""
 
+import errno
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 
@@ -82,13 +84,66 @@ def test_wrong_arguments_are_one_block_too(capsys):
     assert error.endswith("\n  next: gammer predict --help says what each option takes\n") and error.count("\n") == 3
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch):
+def test_a_fault_keeps_its_traceback_and_says_what_to_send(monkeypatch, capsys):
     def fail(name, argv):
-        raise ZeroDivisionError
+        return {}["postgresql://u:SECRET@h/db\x1b[31m"]
 
     monkeypatch.setattr(cli, "run_verb", fail)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["doctor"])
+    assert cli.main(["doctor"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Traceback") and "KeyError" in error
+    assert "this is a fault of gammer-lightning" in error and "gammer doctor" in error
+    assert "SECRET" not in error and "\x1b" not in error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 3, "out of memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 3, "fewer workers"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory\nmore"), 3, "fewer workers"),
+        (RecursionError("maximum recursion depth exceeded"), 2, "nested less deeply"),
+        (OSError(errno.ENOSPC, "No space left on device", "runs/x"), 2, "runs/x: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", "runs/x"), 2, "mend the permissions"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "runs/x"), 2, "a file is there where a folder"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "x"), 2, "check the path"),
+        (sqlite3.OperationalError("database or disk is full"), 2, "free some space"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed"), 2, "free some space"),
+    ],
+)
+def test_what_nothing_nearer_explains_is_one_block(error, code, words, monkeypatch, capsys):
+    def fail(name, argv):
+        raise error
+
+    monkeypatch.setattr(cli, "run_verb", fail)
+    assert cli.main(["doctor"]) == code
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ") and words in printed and "Traceback" not in printed
+    assert printed.count("\n") == 3
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_ends_early_ends_gammer_quietly(unbuffered):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gammer_lightning.cli", "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+    )
+    process.stdout.close()
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_output_into_a_full_disk_is_one_block_and_closed_output_none():
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "gammer_lightning.cli", "--help"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 3
+    closed = subprocess.run(["bash", "-c", f"{sys.executable} -m gammer_lightning.cli --version >&- 2>&-"])
+    assert closed.returncode == 0
 
 
 @pytest.mark.parametrize("name", [name for name, verb in cli.VERBS.items() if isinstance(verb, cli.Verb)])

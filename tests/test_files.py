@@ -1,6 +1,8 @@
 """Files: written whole or not at all, images read strictly, hashes that keep parts apart."""
 
+import errno
 import os
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import pytest
 from odd_images import png_of
 from PIL import ExifTags, Image
 
+from gammer_lightning import files
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash, image_files, read_image, remove_stale, replacing
 
@@ -216,3 +219,57 @@ def test_a_hash_tells_apart_where_parts_begin_their_type_and_shape():
     ]
     assert len({content_hash(*parts) for parts in variants}) == len(variants)
     assert content_hash("ab", array) == content_hash("ab", array.copy())
+
+
+@pytest.mark.parametrize(
+    ("place", "advice"),
+    [
+        ("/proc/nothing", "choose a folder in which files can be made"),
+        ("/dev/null", "a file is there where a folder is needed"),
+        ("/dev/null/x", "a file is there where a folder is needed"),
+        ("x" * 300, "choose a shorter path"),
+    ],
+)
+def test_the_advice_follows_what_keeps_a_file_from_being_written(place, advice, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GammerError, match=advice) as refused:
+        files.check_writable(place)
+    assert "space" not in str(refused.value)
+
+
+FULL = """
+import resource, sys
+from gammer_lightning.files import disk_errors, replacing
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+with disk_errors(sys.argv[1]), replacing(sys.argv[1]) as temporary:
+    temporary.write_bytes(bytes(5000))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of POSIX")
+def test_what_exceeds_a_limit_is_told_so_and_leaves_nothing(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path / "x")], capture_output=True, text=True)
+    assert "raise the limit on the size of files" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pipes among files")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(GammerError, match="is a pipe, socket or device"), files.replacing(tmp_path / "pipe"):
+        pytest.fail("written")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_libraries_that_hide_a_full_disk_are_seen_through():
+    try:
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+        except OSError as error:
+            raise RuntimeError("saving failed") from error
+    except RuntimeError as error:
+        assert files.disk_cause(error).filename == "x"
+    assert files.disk_cause(sqlite3.OperationalError("database or disk is full")).errno == errno.ENOSPC
+    assert files.disk_cause(RuntimeError("another")) is None
+    assert files.disk_cause(ZeroDivisionError()) is None

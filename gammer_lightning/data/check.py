@@ -18,7 +18,7 @@ from gammer_lightning.data.datasets import DATASETS, frame_note
 from gammer_lightning.data.faces import find_face
 from gammer_lightning.data.synthesis import process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, is_junk, read_image, replacing, write_json
+from gammer_lightning.files import check_writable, content_hash, is_junk, read_image, replacing, write_json
 
 SHOWN = 10  # lines of one kind on the terminal; the JSON has all
 THUMBNAIL = 240  # px
@@ -86,6 +86,8 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     """
     errors: list[GammerError] = []
     clips = DATASETS[name].read(root, problems=errors)
+    if pictures:
+        check_writable(pictures.parent)
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
         found = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
     subjects = {clip.subject: Counter() for clip in clips}

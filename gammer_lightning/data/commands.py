@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.options import MOST_SEED, number, whole, workers
+
+MOST_SIDE, LEAST_ALPHA, MOST_ALPHA = 4096, 0, 1000
 
 
 def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,20 +22,24 @@ def add_premagnify_arguments(parser: argparse.ArgumentParser) -> None:
         "--magnifier", default="st-memm-small", help="name, run folder or checkpoint (default: %(default)s)"
     )
     parser.add_argument(
-        "--alphas", type=float, nargs="+", default=(5, 8, 10, 12, 15, 20), help="default: 5 8 10 12 15 20"
+        "--alphas",
+        type=number(LEAST_ALPHA, MOST_ALPHA),
+        nargs="+",
+        default=(5, 8, 10, 12, 15, 20),
+        help="default: 5 8 10 12 15 20",
     )
     parser.add_argument("--cache", default="cache/premagnified", help="folder (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or gpu (default: %(default)s)")
-    parser.add_argument("--devices", type=int, default=1, help="how many share the clips (default: 1)")
     parser.add_argument(
-        "--workers", type=int, default=0, help="processes that find faces ahead, per device (default: 0)"
+        "--device", default="auto", choices=("auto", "cpu", "gpu"), help="auto, cpu or gpu (default: %(default)s)"
+    )
+    parser.add_argument("--devices", type=whole(1, 1024), default=1, help="how many share the clips (default: 1)")
+    parser.add_argument(
+        "--workers", type=workers, default=0, help="processes that find faces ahead, per device (default: 0)"
     )
 
 
 def premagnify_command(arguments: argparse.Namespace) -> None:
     """Run ``gammer premagnify``."""
-    from pytorch_lightning.utilities import rank_zero_only
-
     from gammer_lightning.data.apex import with_apexes
     from gammer_lightning.data.datasets import read_datasets
     from gammer_lightning.data.premagnify import premagnify
@@ -47,7 +54,7 @@ def premagnify_command(arguments: argparse.Namespace) -> None:
         devices=arguments.devices,
         workers=arguments.workers,
     )
-    rank_zero_only(print)("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
+    print("\n".join([*(note for clip in clips for note in clip.notes), str(report)]))
 
 
 def add_list_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,18 +87,20 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", help="microfaces, casme2, samm or smic")
     parser.add_argument("--root", help="its folder (default: its environment variable, see data list)")
     parser.add_argument("--out", default="check", help="folder of the JSON and the pictures (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 
 def check_command(arguments: argparse.Namespace) -> int:
     """Run ``gammer data check``; returns 1 where something would change a result."""
     from gammer_lightning.data.check import check, failed, report_text, write_report
     from gammer_lightning.data.datasets import find_root
+    from gammer_lightning.files import disk_errors
 
     name, out, start = arguments.dataset, Path(arguments.out), time.perf_counter()
     pictures, record = out / f"{name}-no-face.png", out / f"{name}.json"
     report = check(name, find_root(name, arguments.root), pictures, arguments.workers)
-    write_report(report, record)
+    with disk_errors(out):
+        write_report(report, record)
     print(report_text(report))
     rate = report.clips / (time.perf_counter() - start)
     drawn = f", {pictures}" if report.problems["no usable face"] else ""
@@ -128,17 +137,18 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
     parser.add_argument("--portraits", help="folder of frontal photographs (default: two embedded portraits)")
-    parser.add_argument("--subjects", type=int, default=12, help="default: %(default)s")
-    parser.add_argument("--clips-per-class", type=int, default=3, help="per subject (default: %(default)s)")
+    parser.add_argument("--subjects", type=whole(1, 1000), default=12, help="default: %(default)s")
+    parser.add_argument("--clips-per-class", type=whole(1, 1000), default=3, help="per subject (default: %(default)s)")
     parser.add_argument("--size", default="280x340", help="WIDTHxHEIGHT in px (default: %(default)s)")
-    parser.add_argument("--fps", type=int, default=200, help="frames a second (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--fps", type=whole(20, 2000), default=200, help="frames a second (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 
 def synthesize_command(arguments: argparse.Namespace) -> None:
     """Run ``gammer data synthesize``."""
     from gammer_lightning.data.microfaces import MicrofacesSpec, contact_sheet, synthesize
+    from gammer_lightning.files import disk_errors
 
     width, height = parse_size(arguments.size)
     spec = MicrofacesSpec(
@@ -153,7 +163,8 @@ def synthesize_command(arguments: argparse.Namespace) -> None:
     out, start = Path(arguments.out), time.perf_counter()
     clips = synthesize(out, spec, arguments.workers)
     seconds = time.perf_counter() - start
-    contact_sheet(out, out / "contact_sheet.png")
+    with disk_errors(out):
+        contact_sheet(out, out / "contact_sheet.png")
     frames = sum(len(clip.frames) for clip in clips)
     print(f"{len(clips)} clips of {spec.subjects} subjects, {frames} frames in {out}")
     print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
@@ -162,8 +173,10 @@ def synthesize_command(arguments: argparse.Namespace) -> None:
 def add_synthesize_motion_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize-motion``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
-    parser.add_argument("--samples", type=int, required=True, help="Oh et al. have 100000")
-    parser.add_argument("--size", type=int, default=384, help="side of a frame in px (default: %(default)s)")
+    parser.add_argument("--samples", type=whole(1, 10_000_000), required=True, help="Oh et al. have 100000")
+    parser.add_argument(
+        "--size", type=whole(1, MOST_SIDE), default=384, help="side of a frame in px (default: %(default)s)"
+    )
     parser.add_argument(
         "--sources",
         nargs="+",
@@ -172,15 +185,17 @@ def add_synthesize_motion_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--objects",
-        type=int,
+        type=whole(0, 100),
         nargs=2,
         default=(7, 15),
         metavar=("FEWEST", "MOST"),
         help="foreground objects of a scene (default: 7 15)",
     )
-    parser.add_argument("--max-alpha", type=float, default=100.0, help="largest factor (default: %(default)g)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument(
+        "--max-alpha", type=number(LEAST_ALPHA, MOST_ALPHA), default=100.0, help="largest factor (default: %(default)g)"
+    )
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 
 def synthesize_motion_command(arguments: argparse.Namespace) -> None:
@@ -201,7 +216,10 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         GammerError: If the text has another form.
     """
-    match = re.fullmatch(r"(\d+)x(\d+)", text)
-    if not match:
-        raise GammerError(f"size is {text!r}", "it is WIDTHxHEIGHT in px", "--size 280x340")
-    return int(match[1]), int(match[2])
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    sides = [int(side) for side in match.groups()] if match else []
+    if not sides or max(sides) > MOST_SIDE:
+        raise GammerError(
+            f"size is {text[:40]!r}", f"it is WIDTHxHEIGHT in px, each at most {MOST_SIDE}", "--size 280x340"
+        )
+    return sides[0], sides[1]

@@ -27,6 +27,7 @@ from gammer_lightning.data.image_sources import ImageSources
 from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
 from gammer_lightning.data.oh2018 import PublishedPairs, RandomCrops, ShuffledFiles
 from gammer_lightning.errors import GammerError
+from gammer_lightning.processes import end_with_my_parent
 from gammer_lightning.settings import MAX_COUNT, MAX_FACTOR, MAX_WORKERS, check_range, check_seed
 
 SUPERSAMPLING = 2
@@ -472,4 +473,4 @@ class MotionPairs(pl.LightningDataModule):
 
     def _loader(self, scenes: Dataset, **kwargs) -> DataLoader:
         kwargs = {"batch_size": self.hparams.batch_size, **kwargs}
-        return DataLoader(scenes, num_workers=self.hparams.num_workers, **kwargs)
+        return DataLoader(scenes, num_workers=self.hparams.num_workers, worker_init_fn=end_with_my_parent, **kwargs)

@@ -8,23 +8,23 @@ once it is recorded there; whatever is missing, half-written or altered is done 
 lets several processes fill one cache together.
 """
 
+import copy
 import json
-import logging
+import os
+import threading
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
-from torch.utils.data import DataLoader
+from torch import nn
+from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from gammer_lightning.data.clips import Clip
@@ -32,13 +32,16 @@ from gammer_lightning.data.faces import GEOMETRY, Face, crop, find_face
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import (
     check_is_file,
+    check_writable,
     content_hash,
+    disk_errors,
     is_finite_array,
     read_cached_json,
     read_image,
     replacing,
 )
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
+from gammer_lightning.processes import end_with_my_parent
 
 VERSION = "premagnify 1"
 """Raise it when a change of this file changes the pixels."""
@@ -126,7 +129,7 @@ class Entry:
 
     def _write_png(self, name: str, image: np.ndarray) -> str:
         data = cv2.imencode(".png", image[:, :, ::-1], PNG_SETTINGS)[1].tobytes()
-        with replacing(self.folder / name) as path:
+        with replacing(self.folder / name, sync=False) as path:  # the record has its hash
             path.write_bytes(data)
         return sha256(data).hexdigest()
 
@@ -227,37 +230,64 @@ def premagnify(
         alphas: Magnification factors.
         magnifier_name: As in `load_magnifier`.
         cache: Root of the cache.
-        device: Lightning's accelerator: ``"auto"``, ``"cpu"``, ``"gpu"``.
+        device: ``"auto"``, ``"cpu"`` or ``"gpu"``.
         devices: Number of devices, each with its share of the clips.
-        workers: Processes per device that read frames and find faces ahead; 0: none.
+        workers: Processes per device that read frames and find faces ahead; 0: none, and one where there are several
+            devices.
         progress: Whether to draw a progress bar.
 
     Raises:
-        GammerError: If a frame, face, alpha or magnifier is not usable, or the disk is full. Clips that
-            cannot be used are named together at the end, after all others are done.
+        GammerError: If a frame, face, alpha, magnifier or device is not usable, or the cache cannot be written. Clips
+            that cannot be used are named together at the end, after all others are done.
     """
     started = time.monotonic()
+    places = find_devices(device, devices)
     alphas = check_alphas(alphas)
     magnifier = load_magnifier(magnifier_name)
     pairs = _Pairs(clips, magnifier.fingerprint, cache, alphas)
-    todo = sum(pairs.is_incomplete(index) for index in range(len(clips)))
+    todo = [index for index in range(len(clips)) if pairs.is_incomplete(index)]
     assumed, still = [], []
-    if todo or devices > 1:  # with several devices each process must come here, whatever the others filled
-        module = _Premagnifier(magnifier, alphas, progress)
-        with _quiet_lightning():
-            trainer = pl.Trainer(
-                accelerator=device,
-                devices=devices,
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            loader = DataLoader(pairs, batch_size=None, num_workers=workers)
-            trainer.predict(module, loader, return_predictions=False)
-        _raise_together(module.errors, len(clips))
-        assumed, still = module.assumed, module.still
-    return PremagnifyReport(len(clips), todo, time.monotonic() - started, Path(cache), tuple(assumed), tuple(still))
+    if todo:
+        check_writable(Path(cache))
+        loader = DataLoader(
+            Subset(pairs, todo),
+            batch_size=None,
+            num_workers=max(workers, len(places) > 1) * len(places),
+            worker_init_fn=end_with_my_parent,
+        )
+        complete = len(clips) - len(todo)
+        bar = tqdm(total=len(clips), initial=complete, desc="pre-magnify", unit="clip", disable=not progress)
+        with bar:
+            work = _Work(loader, alphas, bar)
+            work.run([copy.deepcopy(magnifier).to(place).eval() for place in places], places)
+        _raise_together(work.errors, len(clips))
+        assumed, still = work.assumed, work.still
+    seconds = time.monotonic() - started
+    return PremagnifyReport(len(clips), len(todo), seconds, Path(cache), tuple(assumed), tuple(still))
+
+
+def find_devices(kind: str, count: int) -> list[torch.device]:
+    """Return the devices to magnify on.
+
+    Args:
+        kind: ``"cpu"``, ``"gpu"``, or ``"auto"`` for a GPU where there is one.
+        count: How many.
+
+    Raises:
+        GammerError: If this machine has no such device, or fewer.
+    """
+    if kind not in ("auto", "cpu", "gpu"):
+        raise GammerError(f"device {kind!r}", "it is auto, cpu or gpu", "choose one of them")
+    gpu = torch.accelerator.current_accelerator(check_available=True) if kind != "cpu" else None
+    if kind == "gpu" and gpu is None:
+        raise GammerError(
+            "device gpu", "this machine has no GPU that torch can use", "choose cpu, or see `gammer doctor`"
+        )
+    there = torch.accelerator.device_count() if gpu else os.cpu_count() or 1
+    if not 1 <= count <= there:
+        have = f"{there} {'GPUs' if gpu else 'CPU cores'}"
+        raise GammerError(f"{count} devices", f"1 or more, and this machine has {have}", f"at most {there}")
+    return [torch.device(gpu.type, index) if gpu else torch.device("cpu") for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -271,10 +301,7 @@ class _Pair:
 
 
 class _Pairs(torch.utils.data.Dataset):
-    """Clips as crops; a complete clip as None, an unusable one as its error.
-
-    All clips are listed, complete or not, so that several devices agree on who does which.
-    """
+    """Clips as crops; a clip that is complete as None, an unusable one as its error."""
 
     def __init__(self, clips: Sequence[Clip], fingerprint: str, cache: str | Path, alphas: Sequence[float]):
         self.clips, self.fingerprint, self.cache, self.alphas = clips, fingerprint, cache, alphas
@@ -312,69 +339,86 @@ def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
         )
 
 
-class _Premagnifier(pl.LightningModule):
-    """Magnifies one clip a step and writes it; clips another process is working at are left for the end."""
+_END = object()
 
-    def __init__(self, magnifier, alphas: Sequence[float], progress: bool):
-        super().__init__()
-        self.magnifier, self.alphas, self.progress = magnifier, alphas, progress
+
+class _Work:
+    """Incomplete clips, magnified and written by a thread a device; what another process is at is left for the end."""
+
+    def __init__(self, items: Iterable[_Pair | GammerError | None], alphas: Sequence[float], bar: tqdm):
+        self.items, self.alphas, self.bar = iter(items), alphas, bar
+        self.lock, self.is_stopped = threading.Lock(), False
         self.errors: list[GammerError] = []
-        self.busy: list[_Pair] = []
         self.assumed: list[str] = []
         self.still: list[str] = []
 
-    def on_predict_start(self) -> None:
-        hidden = not self.progress or self.global_rank != 0
-        total = int(self.trainer.num_predict_batches[0])
-        self.bar = tqdm(total=total, desc="pre-magnify", unit="clip", disable=hidden)
+    def run(self, magnifiers: Sequence[nn.Module], places: Sequence[torch.device]) -> None:
+        """Do all clips; where one device fails or the user stops it, the others end the clip they are at."""
+        if len(places) == 1:
+            self._share(magnifiers[0], places[0])
+            return
+        with ThreadPoolExecutor(len(places)) as pool:
+            try:
+                shares = [pool.submit(self._share, *pair) for pair in zip(magnifiers, places, strict=True)]
+                wait(shares, return_when=FIRST_EXCEPTION)
+            finally:
+                self.is_stopped = True
+        for share in shares:
+            share.result()
 
-    def transfer_batch_to_device(self, batch, device, dataloader_idx):
-        return batch  # crops travel to the device as floats, in `_magnify`
+    @torch.inference_mode()
+    def _share(self, magnifier: nn.Module, place: torch.device) -> None:
+        busy = []
+        for item in self._take():
+            if isinstance(item, GammerError):
+                self.errors.append(item)
+            elif item is not None and not self._fill(item, magnifier, place, timeout=0):
+                busy.append(item)
+        for pair in busy:
+            self._fill(pair, magnifier, place, timeout=-1)
 
-    def predict_step(self, item: _Pair | GammerError | None, index: int) -> bool:
-        if isinstance(item, GammerError):
-            self.errors.append(item)
-        elif item is not None and not self._fill(item, timeout=0):
-            self.busy.append(item)
-        self.bar.update()
-        return True
+    def _take(self) -> Iterator[_Pair | GammerError | None]:
+        """Yield the clips that no other thread took, and count each once it is done."""
+        while True:
+            with self.lock:
+                item = _END if self.is_stopped else next(self.items, _END)
+            if item is _END:
+                return
+            yield item
+            with self.lock:
+                self.bar.update()
 
-    def on_predict_end(self) -> None:
-        for pair in self.busy:
-            self._fill(pair, timeout=-1)
-        self.bar.close()
-        self.trainer.strategy.barrier()
-
-    def _fill(self, pair: _Pair, timeout: float) -> bool:
+    def _fill(self, pair: _Pair, magnifier: nn.Module, place: torch.device, timeout: float) -> bool:
         """Complete an entry; return False if another process holds its lock for over ``timeout`` s."""
         folder = pair.entry.folder
-        try:
+        with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(folder / ".lock", timeout=timeout):
-                if missing := pair.entry.missing(self.alphas):
-                    self.assumed += [] if pair.face.detected else [pair.entry.clip.key]
-                    self.still += [pair.entry.clip.key] if np.array_equal(pair.onset, pair.apex) else []
-                    images = self._magnify(pair)
-                    pair.entry.write(pair.face, {name: images[name] for name in missing})
-        except Timeout:
-            return False
-        except OSError as error:
-            raise GammerError(
-                f"cannot write to {folder}: {error.strerror or error}",
-                "the cache needs about 1 MB for each clip",
-                "free some space or set another --cache, then run the same command again: it takes up there",
-            ) from error
+            try:
+                with FileLock(folder / ".lock", timeout=timeout):
+                    self._complete(pair, magnifier, place)
+            except Timeout:
+                return False
         return True
 
-    def _magnify(self, pair: _Pair) -> dict[str, np.ndarray]:
+    def _complete(self, pair: _Pair, magnifier: nn.Module, place: torch.device) -> None:
+        if missing := pair.entry.missing(self.alphas):
+            self.assumed += [] if pair.face.detected else [pair.entry.clip.key]
+            self.still += [pair.entry.clip.key] if np.array_equal(pair.onset, pair.apex) else []
+            images = self._magnify(pair, magnifier, place)
+            pair.entry.write(pair.face, {name: images[name] for name in missing})
+
+    def _magnify(self, pair: _Pair, magnifier: nn.Module, place: torch.device) -> dict[str, np.ndarray]:
         """Return all images of the entry by name, uint8 ``(256, 256, 3)``."""
-        onset, apex = (_to_float(image).to(self.device) for image in (pair.onset, pair.apex))
-        magnified = self.magnifier(onset, apex, self.alphas)[:, 0]
-        if not magnified.isfinite().all():
+        onset, apex = (_to_float(image).to(place) for image in (pair.onset, pair.apex))
+        magnified = magnifier(onset, apex, self.alphas)[:, 0]
+        are_finite = magnified.isfinite().flatten(1).all(1).tolist()
+        if not all(are_finite):
+            alphas = [alpha for alpha, is_finite in zip(self.alphas, are_finite, strict=True) if not is_finite]
             raise GammerError(
-                f"the magnifier returned NaN or infinity for {pair.entry.clip.key}",
-                "images are finite",
-                "train it again, or choose another magnifier",
+                f"the magnifier returned NaN or infinity for {pair.entry.clip.key} at alpha "
+                + ", ".join(f"{alpha:g}" for alpha in alphas),
+                "images are finite; motion is magnified at most some 100 times",
+                "choose smaller alphas; where it happens at those, train the magnifier again, or choose another",
             )
         pixels = (magnified.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
         names = map(image_name, self.alphas)
@@ -393,18 +437,3 @@ def _raise_together(errors: list[GammerError], clips: int) -> None:
         more = f"\n    and {len(errors) - 10} more" if len(errors) > 10 else ""
         what = f"{len(errors)} of {clips} clips cannot be used:{shown}{more}"
         raise GammerError(what, errors[0].rule, errors[0].next_step)
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silence Lightning's greeting and its advice on workers, which concern training."""
-    logger = logging.getLogger("pytorch_lightning")
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for advice in ("does not have many workers", "treespec, LeafSpec"):
-                warnings.filterwarnings("ignore", message=f".*{advice}.*")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -15,6 +16,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_cached_json, read_text, write_text
+from gammer_lightning.processes import interrupts_held, start_worker
 
 PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
 """Last bytes of a whole image file."""
@@ -88,16 +90,25 @@ def _is_ours(path: Path, manifest: dict, contents: Collection[str]) -> bool:
 
 @contextmanager
 def process_map(workers: int, initializer: Callable[[], None]) -> Iterator[Callable]:
-    """Yield a ``map`` that works in this process, or in several, each of which calls ``initializer`` first."""
+    """Yield a ``map`` that works in this process, or in several, each of which calls ``initializer`` first.
+
+    Where the block fails or is stopped, it ends once the workers have written what they are at; where this process is
+    killed, they are killed, too.
+    """
     if workers <= 1:
         yield map
         return
     context = multiprocessing.get_context("spawn")  # a fork would inherit the locks of torch and OpenCV
-    with ProcessPoolExecutor(workers, context, initializer) as pool:
+    with ProcessPoolExecutor(workers, context, start_worker, (pickle.dumps(initializer),)) as pool:
+
+        def run(function: Callable, items: Iterable) -> Iterator:
+            with interrupts_held():
+                return pool.map(function, items)
+
         try:
-            yield pool.map
+            yield run
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
             raise
 
 

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.bench_rows import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import disk_errors, replacing
-from gammer_lightning.processes import python_command
+from gammer_lightning.processes import end_with_parent, python_command
 from gammer_lightning.run_folder import cpu_name
 
 PUBLISHED = {
@@ -142,6 +142,7 @@ class Child:
             stderr=self._log,
             text=True,
             env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            preexec_fn=end_with_parent(),
         )
         stack.callback(self._end)
 

@@ -101,7 +101,8 @@ def _supervise(study, slots: list, storage: str | None) -> int:
         supervisor = Supervisor(study, slots, storage, view.say)
         view.say(f"{study.name}: {len(study.planned)} rows; {', '.join(slot.name for slot in slots)}")
         ended = supervisor.run(view.show)
-    return _report(study, ended, " --storage URL" if storage else "")
+    code = _report(study, ended, " --storage URL" if storage else "")
+    return 143 if not ended and supervisor.is_terminated else code
 
 
 def _report(study, ended: bool, storage: str) -> int:

@@ -59,6 +59,7 @@ class Supervisor:
         self.study, self.slots, self.storage, self.say = study, list(slots), storage, say
         self.children: dict[str, tuple[Claim, Child]] = {}
         self.stops = 0
+        self.is_terminated = False
         self.problem: str | None = None
         self._is_over = self._ending = False
         self._looked = self._beat = 0.0
@@ -103,6 +104,7 @@ class Supervisor:
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.stops += 1 if number == signal.SIGINT else 2  # printing here could meet printing that it interrupts
+        self.is_terminated |= number == signal.SIGTERM
 
     def _on_suspend(self, number: int, frame: object) -> None:
         """Stop the rows with this process (Ctrl-Z), since they have sessions of their own; both go on with `fg`."""
