@@ -120,6 +120,8 @@ def _write_rows(path: Path, names: Sequence[str], rows: Sequence[dict[str, str]]
 def check_wandb(mode: str) -> None:
     """See, before anything is computed, that W&B takes its variables and, online, that it answers and knows the key.
 
+    The row of a sweep does not ask W&B's server.
+
     Args:
         mode: ``"online"``, ``"offline"`` or ``"disabled"``.
 
@@ -139,8 +141,11 @@ def check_wandb(mode: str) -> None:
             "correct or unset it, or add --wandb disabled",
         ) from error
     if mode == "online" and os.environ.get("WANDB_MODE", "online") == "online":
+        from gammer_lightning.sweep.child import TRIAL_VARIABLE
         from gammer_lightning.sweep.sync import check_login
 
+        if os.environ.get(TRIAL_VARIABLE):
+            return  # an outage must not count as a mistake in a sweep's row, which would not be tried again
         try:
             check_login()
         except GammerError as error:
