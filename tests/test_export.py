@@ -440,7 +440,7 @@ def test_onnx_of_another_model_is_refused(copied, tmp_path):
     del foreign.metadata_props[:]
     assert "not of this project" in with_file("gam_mer.onnx", foreign.SerializeToString())
     (folder / "gam_mer.onnx").write_bytes(original)
-    change(folder, files=files, classes=["other", "names"])
+    change(folder, files=files, classes=[f"other {name}" for name in bundles.read_facts(folder)["classes"]])
     with pytest.raises(GammerError, match="another run's"):
         open_backend(load_bundle(folder), "onnx")
 

@@ -74,7 +74,7 @@ def _is_file_entry(value: Any) -> bool:
         value.get("batch") in (None, "dynamic") or is_count(value["batch"], 1),
         is_count(value.get("bytes")),
         is_sha256(value.get("sha256")),
-        "onnx_sha256" not in value or is_sha256(value["onnx_sha256"]),
+        is_text(value.get("onnx_sha256", "")),
     ) if isinstance(value, dict) else (False,)  # fmt: skip
     return all(rules)
 
