@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import pytorch_lightning as pl
-import torch
 from jsonargparse import ArgumentError
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -29,6 +28,7 @@ from gammer_lightning.checkpoints import (
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.loggers import check_wandb, finish_wandb, forget_metrics_after, loggers
+from gammer_lightning.memory import is_want_of_memory, slow_bf16
 from gammer_lightning.processes import Terminated
 from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, refuse_used, wandb_default
 from gammer_lightning.settings import check_seed, check_trainer
@@ -283,7 +283,7 @@ def _train(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> int:
         return _report_stop(task, run, stop)
     except BaseException as error:
         _remove_if_nothing_began(run)
-        if _is_want_of_memory(error):
+        if is_want_of_memory(error):
             raise OutOfMemoryError(
                 str(error).partition("\n")[0] or "out of memory",
                 "the memory holds what trains at once",
@@ -308,13 +308,6 @@ def is_of_settings(error: BaseException) -> bool:
         part in frames[-1].filename for part in ("pytorch_lightning", "lightning_fabric")
     )
     return isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and in_lightning)
-
-
-def _is_want_of_memory(error: BaseException) -> bool:
-    """Return whether memory ran out, on a GPU or on the CPU, for which torch has no exception of its own."""
-    signs = ("DefaultCPUAllocator", "allocate memory")
-    on_cpu = isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
-    return on_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def _smaller_chunk(model: pl.LightningModule) -> str:
@@ -386,16 +379,18 @@ def _shared_folder(cli: SettingsCLI) -> Path:
 
 
 def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Trainer:
+    callbacks = [*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run), *row_callbacks()]
     if rank_zero_only.rank == 0:
         if run.last.is_file():
             forget_metrics_after(run, check_progress(load_checkpoint(run.last), run.last))
         facts = {"task": cli.task.name, "name": cli.run_name(), "seed": cli.config.seed_everything}
         run.save_start(cli.saved_config(), [cli.task.name, cli.task.verb, *argv], **facts)
-    return cli.instantiate_trainer(
-        logger=loggers(run, cli.wandb_mode),
-        default_root_dir=run.path,
-        callbacks=[*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run), *row_callbacks()],
+    trainer = cli.instantiate_trainer(
+        logger=loggers(run, cli.wandb_mode), default_root_dir=run.path, callbacks=callbacks
     )
+    if note := slow_bf16(str(trainer.precision), trainer.strategy.root_device.type):
+        rank_zero_only(print)(f"warning: {note}", file=sys.stderr)
+    return trainer
 
 
 def _checkpoint_callbacks(task: Task, run: RunFolder) -> list[pl.Callback]:

@@ -23,19 +23,6 @@ Run = Callable[..., Tensor]
 """A graph that can be run: inputs by name, float32, on its device; returns its output."""
 
 
-def slow_bf16(precision: str, device: str, cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return a note where bf16 is slower than fp32: on a CPU that has no arithmetic for it; else nothing.
-
-    Args:
-        precision: e.g. ``"bf16"``, or Lightning's ``"bf16-mixed"``.
-        device: ``"cpu"`` or ``"cuda"``.
-        cpuinfo: Where Linux says what the processor can; elsewhere nothing is known and nothing said.
-    """
-    if not precision.startswith(BF16) or device != "cpu" or not cpuinfo.is_file() or BF16 in cpuinfo.read_text():
-        return ""  # avx512_bf16, amx_bf16, bf16 on ARM
-    return "this CPU has no bf16 arithmetic (AMX or AVX-512 BF16): it takes up to nine times as long as fp32"
-
-
 class Encoded(NamedTuple):
     """A frame with its features, ``(B, 3, 256, 256)`` and ``(B, C, h, w)``."""
 

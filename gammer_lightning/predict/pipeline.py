@@ -142,7 +142,8 @@ def predict(
         GammerError: A setting or the input is not usable, the input shows no face or several faces, or the output
             cannot be written.
     """
-    from gammer_lightning.export.backends import one_thread, open_backend, slow_bf16
+    from gammer_lightning.export.backends import one_thread, open_backend
+    from gammer_lightning.memory import slow_bf16
 
     alpha = bundle.alpha if alpha is None else alpha
     hop = window / 2 if hop is None else hop
