@@ -99,7 +99,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 RETRY = 0.02
-"""Seconds after which a stop that arrived during an import is tried again."""
+"""Seconds after which a stop that could not be raised is tried again."""
 
 
 @contextmanager
@@ -107,6 +107,7 @@ def stop_signals() -> Iterator[list[int]]:
     """Raise `Terminated` when SIGTERM arrives and KeyboardInterrupt at Ctrl-C; in the main thread only.
 
     During an import it is raised after it: NumPy and torch swallow what is raised while they load, or fail for good.
+    Where Python ignores what is raised (in finalizers, around a fork), it is raised once more.
 
     Yields:
         The signals that arrived, where the block handles them and goes on.
@@ -120,9 +121,7 @@ def stop_signals() -> Iterator[list[int]]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if _imports(frame) > around:
-            again = threading.Timer(RETRY, os.kill, (os.getpid(), number))
-            again.daemon = True
-            again.start()
+            _send_again(number)
             return
         arrived.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
@@ -130,12 +129,27 @@ def stop_signals() -> Iterator[list[int]]:
     numbers = [signal.SIGTERM]
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where a shell's background job ignores it
         numbers.append(signal.SIGINT)
+
+    def unraisable(ignored: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            hook(ignored)
+        elif arrived:
+            _send_again(arrived.pop())
+
     before = {number: signal.signal(number, stop) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
         yield arrived
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _send_again(number: int) -> None:
+    timer = threading.Timer(RETRY, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
 
 
 def _imports(frame: FrameType | None) -> int:

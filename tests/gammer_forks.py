@@ -102,6 +102,7 @@ class Server:
 
     def start(self, folder: Path, *words) -> Process:
         """Start `gammer` with these words in a folder."""
+        (folder / "output").write_text("")
         pid = self.ask(folder=str(folder), words=[str(word) for word in words])
         self.started.append(Process(self, pid, folder))
         return self.started[-1]
@@ -138,7 +139,7 @@ def _become(folder: Path) -> None:
     (temporary := folder / "tmp").mkdir(exist_ok=True)
     os.environ["TMPDIR"] = str(temporary)
     os.chdir(folder)
-    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    nothing, output = os.open(os.devnull, os.O_RDONLY), os.open("output", os.O_WRONLY | os.O_APPEND)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
 

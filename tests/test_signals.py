@@ -206,3 +206,28 @@ def test_workers_end_with_a_parent_that_is_killed(verb, server, data, tmp_path):
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
+SWALLOWED = """
+import os, signal, sys, time
+from gammer_lightning import cli
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIG{name})
+        time.sleep(0)
+
+def run(name, argv):
+    Finalized()
+    time.sleep(30)
+
+cli.run_verb = run
+sys.exit(cli.main(["doctor"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_stop_that_python_ignores_is_raised_once_more(name):
+    command = [sys.executable, "-c", SWALLOWED.format(name=name)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=heed_interrupts, timeout=25)
+    assert (done.returncode, done.stderr) == (SIGNALS[f"SIG{name}"], "stopped\n")
