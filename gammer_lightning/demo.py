@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gammer_lightning.errors import GammerError
+from gammer_lightning.shipped import ROOT
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 CONDITIONS = {
     "raw": (1.0, [1]),
     "alpha 5": (5.0, [8, 10, 12, 15]),
@@ -26,15 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the demo and print its table.
-
-    Raises:
-        GammerError: The experiments are not beside the package.
-    """
-    if not EXPERIMENTS.is_dir():
-        raise GammerError(
-            f"no folder {EXPERIMENTS}", "the demo runs the experiments of a checkout", "clone the project"
-        )
+    """Run the demo and print its table."""
     started, out = time.monotonic(), Path(arguments.out)
     runs = out / "runs" / time.strftime("%Y%m%d-%H%M%S")
     _step("1/4 microfaces: clips of known motion, in CASME II's layout")

@@ -21,6 +21,7 @@ from gammer_lightning.checkpoints import WholeCheckpoints, another_model, checkp
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.loggers import forget_metrics_after, loggers
 from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.shipped import with_paths_of_configs
 from gammer_lightning.sweep.child import CHUNK_ADVICE
 from gammer_lightning.sweep.report import row_callbacks
 
@@ -88,7 +89,7 @@ class SettingsCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=list(argv),
+            args=with_paths_of_configs(argv),
             run=False,
             auto_configure_optimizers=False,
         )

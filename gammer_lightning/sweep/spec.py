@@ -23,6 +23,7 @@ import yaml
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.paper_tables import TABLE_CLASSES, TEXTS, paper_figures
+from gammer_lightning.shipped import find_yaml
 
 TASKS = ("recognize", "magnify")
 SAMPLERS = ("tpe", "random")
@@ -320,8 +321,9 @@ def read_sweep(path: str | Path) -> Sweep:
     Raises:
         GammerError: If it cannot be read, has an unknown or no necessary key, or a value of another kind.
     """
+    path = find_yaml(path, "sweeps")
     try:
-        content = yaml.load(Path(path).read_text(), _UniqueKeys)  # a SafeLoader
+        content = yaml.load(path.read_text(), _UniqueKeys)  # a SafeLoader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise GammerError(f"the sweep {path} cannot be read: {error}", "it is a YAML file", "see sweeps/") from error
     return _from_keys(Sweep, content, f"the sweep {path}")

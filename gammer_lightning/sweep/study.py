@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.shipped import look_up_yaml
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.storage import open_storage, storage_name, study_folder
 
@@ -361,7 +362,8 @@ def _following(trials: list[FrozenTrial], failed_too: bool) -> dict[str, Any] | 
 
 def text_of_files(sweep: Sweep) -> str:
     """Return the YAMLs that a sweep's rows are made of as one text; of one that is gone, nothing."""
-    return "\n".join(Path(file).read_text() if Path(file).is_file() else "" for file in sweep.files)
+    paths = (look_up_yaml(file, "experiments") for file in sweep.files)
+    return "\n".join(path.read_text() if path else "" for path in paths)
 
 
 def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
