@@ -6,6 +6,7 @@ its regions are read from Sec. 2.2, the edges here are our choice.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -22,7 +23,8 @@ REGIONS = {
     "mouth": tuple(range(48, 68)),
 }
 PAPER_REGIONS = ("brows", "nose_tip", "mouth")
-GRAPHS = ("raw", "optimised")
+GraphName = Literal["raw", "optimised"]
+GRAPHS = get_args(GraphName)
 NEIGHBOURS = 3
 
 # Consecutive landmarks of a chain are linked; a chain that ends where it begins is closed.
@@ -91,7 +93,7 @@ def nodes_of(regions: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted({node for name in names for node in REGIONS[name]}))
 
 
-def adjacency(regions: Sequence[str], kind: str) -> np.ndarray:
+def adjacency(regions: Sequence[str], kind: GraphName) -> np.ndarray:
     """Return the graph over the named regions' nodes as a 0/1 matrix ``(N, N)``, float32, symmetric, with self loops.
 
     ``raw`` links the landmark chains and each node's nearest neighbours on a mean face. ``optimised`` adds

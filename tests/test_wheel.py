@@ -55,9 +55,7 @@ def gammer(python, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        return subprocess.run(
-            [python.with_name("gammer"), *arguments], check=True, capture_output=True, text=True, timeout=120
-        )
+        return subprocess.run([python.with_name("gammer"), *arguments], check=True, capture_output=True, text=True)
 
     return run
 
@@ -82,7 +80,8 @@ def test_the_wheel_holds_the_shipped_files_and_no_tests(dist):
     assert {"setup.py", "constraints.txt", "Makefile", "tests/test_wheel.py", *SHIPPED} <= sources
 
 
-def test_help_and_shipped_sweeps(gammer):
+@pytest.mark.timeout(600)  # three commands that import torch, beside other tests
+def test_a_sweep_and_a_fit_run_by_the_names_of_shipped_files(gammer):
     assert "recognize fit" in gammer("--help").stdout
     gammer("data", "synthesize", "--out", "data/microfaces", "--subjects", "2", "--clips-per-class", "1")
     planned = gammer("sweep", "run", "table4_alpha", "--dry-run")
@@ -94,7 +93,6 @@ def test_help_and_shipped_sweeps(gammer):
     )
     assert "run folder: run" in fit.stdout
     assert Path("run/results.json").is_file()
-    assert "checkpoint: run" in gammer("recognize", "test", "run").stdout
 
 
 def test_init_writes_what_a_sweep_can_run_from(gammer):

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gammer_lightning.magnifiers.base import Magnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.models.st_memm import warp
 
@@ -15,7 +16,7 @@ SMALLEST = 16  # px a side: the flow's patches need them
 LUMA = (0.299, 0.587, 0.114)
 
 
-class Lagrangian(nn.Module):
+class Lagrangian(Magnifier):
     """Moves every pixel of the onset by alpha times its flow towards the apex; alpha 0 is the onset, exactly.
 
     Flow is DIS, down to full resolution, refined variationally on the frames before they are rounded to 8 bits. Each

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gammer_lightning.magnifiers.base import TemporalMagnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.magnifiers.steerable_pyramid import SteerablePyramid, steerable_pyramid
 from gammer_lightning.magnifiers.temporal import BandPass
@@ -16,7 +17,7 @@ ORIENTATIONS = 8
 SMOOTHING = 2.0  # standard deviation, in coefficients of each scale
 
 
-class Phase(nn.Module):
+class Phase(TemporalMagnifier):
     """Multiplies by alpha the phase by which each coefficient of the apex differs from the onset's.
 
     Phases are smoothed, weighted by amplitude, since they are noise where there is no texture. Up to alpha 1 the
