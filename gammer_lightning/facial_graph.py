@@ -137,15 +137,18 @@ def draw_graph(
     axes = figure.add_subplot()
     axes.imshow(image)
     axes.set_axis_off()
-    segments, title = np.stack([points[rows], points[columns]], 1), f"{kind} graph, {len(points)} nodes"
+    segments = list(np.stack([points[rows], points[columns]], 1))
+    title = f"{kind} graph, {len(points)} nodes"
     if attention is None:
         lines = LineCollection(segments, linewidths=1.0, colors="cyan")
     else:
         weight = np.maximum(attention, np.asarray(attention).T)[rows, columns]
-        lines = LineCollection(segments, linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma")
+        lines = LineCollection(
+            list(segments), linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma"
+        )
         figure.colorbar(lines, ax=axes, shrink=0.5, label="attention")
     axes.add_collection(lines)
-    axes.scatter(*points.T, s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
+    axes.scatter(points[:, 0], points[:, 1], s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
     axes.set_title(f"{title}, {len(rows)} edges", fontsize=10)
     return figure
 

@@ -26,6 +26,7 @@ class Eulerian(TemporalMagnifier):
     Source: Wu et al., Eulerian Video Magnification, SIGGRAPH 2012, Eq. 14; a pair has no temporal filter.
     """
 
+    kernel: Tensor
     name = "eulerian"
 
     def __init__(self, motion: float = 0.5, levels: int = 5) -> None:

@@ -90,6 +90,8 @@ class GamMer(Recogniser):
     Source: paper Sec. 2.2, Eqs. 7 to 9. Node embedding, residual layers and readout are our choice.
     """
 
+    nodes: Tensor
+    adjacency: Tensor
     inputs = ("apex", "difference", "both")
     cpu_chunk = 8
 
