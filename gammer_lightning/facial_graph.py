@@ -118,7 +118,7 @@ def draw_graph(
     image: np.ndarray,
     landmarks: np.ndarray,
     regions: Sequence[str],
-    kind: str,
+    kind: GraphName,
     attention: np.ndarray | None = None,
 ) -> Figure:
     """Draw the graph on a face.
