@@ -147,4 +147,4 @@ def test_a_sweep_that_is_none_is_refused(write, content, message):
 
 def test_a_missing_file_is_refused(capsys):
     assert cli.main(["sweep", "run", "--dry-run", "gone.yaml"]) == 2
-    assert "gone.yaml cannot be read" in capsys.readouterr().err
+    assert "no sweep gone.yaml" in capsys.readouterr().err
