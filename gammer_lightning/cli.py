@@ -48,6 +48,9 @@ class TaskVerb(NamedTuple):
 
 VERBS: dict[str, Verb | TaskVerb] = {
     "demo": Verb("the whole pipeline on the embedded benchmark", "demo", "add_arguments", "main"),
+    "init": Verb(
+        "write the package's experiments, sweeps and notebooks into a folder", "commands.init", "add_arguments", "main"
+    ),
     "doctor": Verb("what is installed, what is missing, what to do", "doctor", "add_arguments", "main"),
     "data list": Verb(
         "where the data sets are looked for, how to get them", "data.commands", "add_list_arguments", "list_command"

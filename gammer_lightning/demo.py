@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gammer_lightning.errors import GammerError
 from gammer_lightning.options import whole
+from gammer_lightning.shipped import ROOT
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+EXPERIMENTS = ROOT / "experiments"
 CONDITIONS = {
     "raw": (1.0, [1]),
     "alpha 5": (5.0, [8, 10, 12, 15]),
@@ -29,15 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    """Run the demo and print its table.
-
-    Raises:
-        GammerError: The experiments are not beside the package.
-    """
-    if not EXPERIMENTS.is_dir():
-        raise GammerError(
-            f"no folder {EXPERIMENTS}", "the demo runs the experiments of a checkout", "clone the project"
-        )
+    """Run the demo and print its table."""
     from gammer_lightning.files import check_writable
 
     started, out = time.monotonic(), Path(arguments.out)

@@ -6,6 +6,7 @@ its regions are read from Sec. 2.2, the edges here are our choice.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, get_args
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -22,7 +23,8 @@ REGIONS = {
     "mouth": tuple(range(48, 68)),
 }
 PAPER_REGIONS = ("brows", "nose_tip", "mouth")
-GRAPHS = ("raw", "optimised")
+GraphName = Literal["raw", "optimised"]
+GRAPHS = get_args(GraphName)
 NEIGHBOURS = 3
 
 # Consecutive landmarks of a chain are linked; a chain that ends where it begins is closed.
@@ -91,7 +93,7 @@ def nodes_of(regions: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted({node for name in names for node in REGIONS[name]}))
 
 
-def adjacency(regions: Sequence[str], kind: str) -> np.ndarray:
+def adjacency(regions: Sequence[str], kind: GraphName) -> np.ndarray:
     """Return the graph over the named regions' nodes as a 0/1 matrix ``(N, N)``, float32, symmetric, with self loops.
 
     ``raw`` links the landmark chains and each node's nearest neighbours on a mean face. ``optimised`` adds
@@ -116,7 +118,7 @@ def draw_graph(
     image: np.ndarray,
     landmarks: np.ndarray,
     regions: Sequence[str],
-    kind: str,
+    kind: GraphName,
     attention: np.ndarray | None = None,
 ) -> Figure:
     """Draw the graph on a face.
@@ -135,15 +137,18 @@ def draw_graph(
     axes = figure.add_subplot()
     axes.imshow(image)
     axes.set_axis_off()
-    segments, title = np.stack([points[rows], points[columns]], 1), f"{kind} graph, {len(points)} nodes"
+    segments = list(np.stack([points[rows], points[columns]], 1))
+    title = f"{kind} graph, {len(points)} nodes"
     if attention is None:
         lines = LineCollection(segments, linewidths=1.0, colors="cyan")
     else:
         weight = np.maximum(attention, np.asarray(attention).T)[rows, columns]
-        lines = LineCollection(segments, linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma")
+        lines = LineCollection(
+            list(segments), linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma"
+        )
         figure.colorbar(lines, ax=axes, shrink=0.5, label="attention")
     axes.add_collection(lines)
-    axes.scatter(*points.T, s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
+    axes.scatter(points[:, 0], points[:, 1], s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
     axes.set_title(f"{title}, {len(rows)} edges", fontsize=10)
     return figure
 

@@ -140,7 +140,9 @@ def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequ
     return counts.sum() / (len(counts) * counts)
 
 
-def confusion(labels: Sequence[int], predictions: Sequence[int], num_classes: int) -> np.ndarray:
+def confusion(
+    labels: Sequence[int] | np.ndarray, predictions: Sequence[int] | np.ndarray, num_classes: int
+) -> np.ndarray:
     """Count clips by true class (row) and predicted class (column), int ``(K, K)``."""
     counts = np.zeros((num_classes, num_classes), int)
     np.add.at(counts, (np.asarray(labels), np.asarray(predictions)), 1)

@@ -32,6 +32,7 @@ from gammer_lightning.memory import is_want_of_memory, slow_bf16
 from gammer_lightning.processes import Terminated
 from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, refuse_used, wandb_default
 from gammer_lightning.settings import check_seed, check_trainer
+from gammer_lightning.shipped import with_paths_of_configs
 from gammer_lightning.sweep.child import CHUNK_ADVICE
 from gammer_lightning.sweep.report import row_callbacks
 
@@ -99,7 +100,7 @@ class SettingsCLI(LightningCLI):
                 "exit_on_error": False,
                 "allow_abbrev": False,
             },
-            args=list(argv),
+            args=with_paths_of_configs(argv),
             run=False,
             auto_configure_optimizers=False,
         )

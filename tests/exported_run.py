@@ -10,7 +10,7 @@ from gammer_lightning import cli
 from gammer_lightning.magnifiers.trained import save_st_memm
 from gammer_lightning.models import st_memm
 
-TINY = dict(dim=16, head_dim=8, encoder_depths=(1,), decoder_depths=(2,), mlp_ratio=1.0, stride=4)
+TINY = st_memm.Preset(dim=16, head_dim=8, encoder_depths=(1,), decoder_depths=(2,), mlp_ratio=1.0, stride=4)
 
 
 def add_preset(monkeypatch) -> None:

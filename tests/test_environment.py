@@ -19,6 +19,7 @@ CONDA_NAMES = {
     "dlib-bin": "dlib",
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
+    "build": "python-build",
 }
 MODULES = {
     "cv2": "opencv-python-headless",

@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import cv2
@@ -81,8 +82,8 @@ def folder(tmp_path_factory):
 
 def quick_flow():
     """Let TV-L1 stop early: a tenth of a second for a clip."""
-    create = partial(cv2.optflow.DualTVL1OpticalFlow_create, warps=1, outerIterations=2)
-    return mock.patch.object(cv2.optflow, "DualTVL1OpticalFlow_create", create)
+    create = partial(cv2.optflow.DualTVL1OpticalFlow.create, warps=1, outerIterations=2)
+    return mock.patch.object(cv2.optflow, "DualTVL1OpticalFlow", SimpleNamespace(create=create))
 
 
 def make(folder, **settings):

@@ -193,7 +193,7 @@ def test_a_sweep_that_is_none_is_refused(write, content, message):
 
 def test_a_missing_file_is_refused(capsys):
     assert cli.main(["sweep", "run", "--dry-run", "gone.yaml"]) == 2
-    assert "gone.yaml does not exist" in capsys.readouterr().err
+    assert "no sweep gone.yaml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -134,7 +135,7 @@ def _motions(rng: np.random.Generator, layers: int, alpha: float, size: int) -> 
 
 
 def _augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    image = np.rot90(image, rng.integers(4))
+    image = np.rot90(image, int(rng.integers(4)))
     image = image[:, ::-1] if rng.random() < 0.5 else image
     colour, mask = image[..., :3], image[..., 3:]
     colour = np.clip(colour * rng.uniform(0.6, 1.2) + rng.uniform(-20, 30, 3), 0, 255).astype(np.uint8)
@@ -142,7 +143,7 @@ def _augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _background(sources: ImageSources, rng: np.random.Generator, size: int, blurred: bool) -> np.ndarray:
-    photo = sources.photographs[rng.integers(len(sources.photographs))]
+    photo = sources.photographs[int(rng.integers(len(sources.photographs)))]
     side = size * SUPERSAMPLING
     window = int(min(*photo.shape[:2], side * rng.uniform(0.6, 1.6)))
     top, left = (int(rng.integers(n - window + 1)) for n in photo.shape[:2])
@@ -156,7 +157,7 @@ def _background(sources: ImageSources, rng: np.random.Generator, size: int, blur
 def _object(sources: ImageSources, rng: np.random.Generator, size: int) -> np.ndarray:
     side = size * SUPERSAMPLING
     take = bool(sources.cutouts) and rng.random() < 0.7
-    cutout = sources.cutouts[rng.integers(len(sources.cutouts))] if take else _polygon(sources, rng)
+    cutout = sources.cutouts[int(rng.integers(len(sources.cutouts)))] if take else _polygon(sources, rng)
     scale = side * rng.uniform(0.2, 0.8) / max(cutout.shape[:2])
     height, width = (max(4, min(side, round(n * scale))) for n in cutout.shape[:2])
     cutout = cv2.resize(cutout, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -167,7 +168,7 @@ def _object(sources: ImageSources, rng: np.random.Generator, size: int) -> np.nd
 
 
 def _polygon(sources: ImageSources, rng: np.random.Generator, side: int = 192) -> np.ndarray:
-    photo = sources.photographs[rng.integers(len(sources.photographs))]
+    photo = sources.photographs[int(rng.integers(len(sources.photographs)))]
     side = min(side, *photo.shape[:2])
     top, left = (int(rng.integers(n - side + 1)) for n in photo.shape[:2])
     angles = np.sort(rng.uniform(0, 2 * math.pi, rng.integers(3, 9)))
@@ -235,7 +236,7 @@ def _layer(texture: Tensor, pose: Tensor, motion: Tensor, times: Tensor, bend: T
     """One layer: colour times mask, all times below each other, ``(B, 3, T * S, S)``, mask, last displacement in px."""
     side, size = texture.shape[-1], texture.shape[-1] // SUPERSAMPLING
     to_texture = _affine(pose[:, None] + times.T[..., None] * motion[:, None], size)  # (B, T, 2, 3)
-    grid = F.affine_grid(to_texture.flatten(0, 1), (times.numel(), 1, side, side), align_corners=False)
+    grid = F.affine_grid(to_texture.flatten(0, 1), [times.numel(), 1, side, side], align_corners=False)
     grid = grid.view(len(pose), -1, side, 2)
     moved = _displacement(pose, to_texture[:, -1], size)
     if bend is not None:
@@ -261,7 +262,7 @@ def _displacement(pose: Tensor, to_texture: Tensor, size: int) -> Tensor:
     centre = (pose[:, :2] * 2 / size - 1)[..., None]
     came_from = back @ to_texture + torch.cat([torch.zeros_like(back), centre], -1)
     still = torch.eye(2, 3, device=pose.device).expand_as(came_from)
-    grid = F.affine_grid(still - came_from, (len(pose), 1, size, size), align_corners=False)
+    grid = F.affine_grid(still - came_from, [len(pose), 1, size, size], align_corners=False)
     return grid.permute(0, 3, 1, 2) * (size / 2)
 
 
@@ -350,6 +351,8 @@ class Scenes(Dataset):
 class FreshSamples(DistributedSampler):
     """Indices that no epoch and no device has used before, so no sample is ever seen twice."""
 
+    dataset: Scenes
+
     def __iter__(self) -> Iterator[int]:
         length = len(self.dataset)
         return iter(range(self.epoch * length + self.rank, (self.epoch + 1) * length, self.num_replicas))
@@ -380,6 +383,9 @@ class MotionPairs(pl.LightningDataModule):
     Raises:
         GammerError: A setting is out of range, or a source cannot be read.
     """
+
+    hparams: Any  # the settings below as attributes; Lightning declares a mapping
+    trainer: pl.Trainer  # set before any loader is asked for
 
     def __init__(
         self,
@@ -422,13 +428,13 @@ class MotionPairs(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Scenes that no epoch repeats, or the published files, each once in an epoch."""
-        h, share = self.hparams, dict(num_replicas=self.trainer.world_size, rank=self.trainer.global_rank)
+        h = self.hparams
+        processes, rank = self.trainer.world_size, self.trainer.global_rank
         if h.published:
-            return self._loader(
-                self.published, sampler=ShuffledFiles(self.published, seed=h.seed, drop_last=True, **share)
-            )
+            files = ShuffledFiles(self.published, processes, rank, seed=h.seed, drop_last=True)
+            return self._loader(self.published, sampler=files)
         scenes = Scenes(self._training_scene, h.seed, h.samples)
-        return self._loader(scenes, sampler=FreshSamples(scenes, drop_last=True, **share))
+        return self._loader(scenes, sampler=FreshSamples(scenes, processes, rank, drop_last=True))
 
     def val_dataloader(self) -> DataLoader:
         """The same scenes each time, at the validation alphas in turn."""

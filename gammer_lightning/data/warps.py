@@ -46,4 +46,6 @@ def upsample(field: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Look an image ``(h, w, 3)`` up at places ``(H, W, 2)`` (x and y in px), bilinearly."""
-    return cv2.remap(image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.remap(  # type: ignore[call-overload] # OpenCV's stub demands a second map, which one of pairs has not
+        image, places, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )

@@ -38,8 +38,8 @@ def shapes_of(preset: str, network: dict[str, Any]) -> dict[str, tuple[int, ...]
         preset: ST-MEMM's.
         network: Settings of GAM-MER.
     """
-    frame, side = (3, CROP, CROP), CROP // PRESETS[preset]["stride"]
-    mix, patch = (PRESETS[preset]["dim"], side, side), network["patch_size"]
+    frame, side = (3, CROP, CROP), CROP // PRESETS[preset].stride
+    mix, patch = (PRESETS[preset].dim, side, side), network["patch_size"]
     return {
         **dict.fromkeys(("onset", "apex", "frame"), frame),
         **dict.fromkeys(("mix", "onset_mix", "apex_mix"), mix),

@@ -4,43 +4,27 @@
 the result is ``(A, B, 3, H, W)`` in [0, 1]. alpha 0 is the onset, 1 the apex, above 1 magnified.
 
 `magnify_clip` magnifies whole clips, against their first frame or, where the magnifier has a temporal filter
-(`TEMPORAL`), only what moves in a band of frequencies.
+(`TemporalMagnifier`), only what moves in a band of frequencies.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.magnifiers.base import Magnifier, TemporalMagnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.magnifiers.eulerian import Eulerian
 from gammer_lightning.magnifiers.lagrangian import Lagrangian
 from gammer_lightning.magnifiers.phase import Phase
 from gammer_lightning.magnifiers.trained import SHIPPED, load_trained
 
-__all__ = ["Magnifier", "check_alphas", "load_magnifier", "magnify_band", "magnify_clip"]
+__all__ = ["Magnifier", "TemporalMagnifier", "check_alphas", "load_magnifier", "magnify_band", "magnify_clip"]
 
 
-class Magnifier(Protocol):
-    """What `load_magnifier` returns: a module that magnifies pairs of frames.
-
-    Attributes:
-        name: What it was loaded as.
-        fingerprint: SHA-256 (hex) or text of all that decides its pixels; names its entries in caches.
-    """
-
-    name: str
-    fingerprint: str
-
-    def __call__(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
-        """Magnify pairs; see the head of this file."""
-        ...
-
-
-class Unmagnified(nn.Module):
+class Unmagnified(Magnifier):
     """The apex itself at every alpha: what recognition does without magnification."""
 
     name, fingerprint = "none", "none 1"
@@ -51,9 +35,8 @@ class Unmagnified(nn.Module):
         return apex.expand(len(check_alphas(alphas)), *apex.shape).clone()
 
 
-UNTRAINED = {module.name: module for module in (Eulerian, Phase, Lagrangian, Unmagnified)}
-TEMPORAL = (Eulerian, Phase)
-"""Those with a ``stream`` of their own, which filters in time."""
+UNTRAINED: dict[str, type[Magnifier]] = {module.name: module for module in (Eulerian, Phase, Lagrangian, Unmagnified)}
+"""The magnifiers without trained weights by their names."""
 
 
 def load_magnifier(name_or_path: str) -> Magnifier:
@@ -84,7 +67,7 @@ def magnify_band(
     """Magnify what moves in a band of frequencies, frame for frame, in memory that does not grow.
 
     Args:
-        magnifier: One of `TEMPORAL`.
+        magnifier: A `TemporalMagnifier`.
         frames: Frames ``(B, 3, H, W)`` in [0, 1].
         alpha: Magnification factor: 0 takes the motion of the band away, 1 changes nothing.
         fps: Frames a second.
@@ -97,10 +80,11 @@ def magnify_band(
         GammerError: The magnifier has no temporal filter, or the band or alpha is out of range.
     """
     (alpha,) = check_alphas([alpha])
-    if not isinstance(magnifier, TEMPORAL):
+    if not isinstance(magnifier, TemporalMagnifier):
+        temporal = [name for name, module in UNTRAINED.items() if issubclass(module, TemporalMagnifier)]
         raise GammerError(
             f"the magnifier {magnifier.name} has no temporal filter",
-            f"a band of frequencies is magnified by {' and '.join(module.name for module in TEMPORAL)}",
+            f"a band of frequencies is magnified by {' and '.join(temporal)}",
             "leave the band out, or choose one of these",
         )
     return magnifier.stream(frames, alpha, fps, band)

@@ -5,13 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gammer_lightning.magnifiers.base import TemporalMagnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.magnifiers.temporal import BandPass
 
 
-class Eulerian(nn.Module):
+class Eulerian(TemporalMagnifier):
     """onset + alpha * (apex - onset) per level of a Laplacian pyramid, alpha lowered at fine levels.
 
     A linear change of intensity shows motion only while alpha * displacement (in the paper's convention (1 + alpha) *
@@ -25,6 +26,7 @@ class Eulerian(nn.Module):
     Source: Wu et al., Eulerian Video Magnification, SIGGRAPH 2012, Eq. 14; a pair has no temporal filter.
     """
 
+    kernel: Tensor
     name = "eulerian"
 
     def __init__(self, motion: float = 0.5, levels: int = 5) -> None:

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gammer_lightning.magnifiers.base import Magnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.models.st_memm import warp
 
@@ -15,7 +16,7 @@ SMALLEST = 16  # px a side: the flow's patches need them
 LUMA = (0.299, 0.587, 0.114)
 
 
-class Lagrangian(nn.Module):
+class Lagrangian(Magnifier):
     """Moves every pixel of the onset by alpha times its flow towards the apex; alpha 0 is the onset, exactly.
 
     Flow is DIS, down to full resolution, refined variationally on the frames before they are rounded to 8 bits. Each
@@ -50,10 +51,12 @@ def dense_flow(onset: Tensor, apex: Tensor) -> Tensor:
         ``(2, H, W)``, x and y in px: what the onset shows at p the apex shows at p + flow(p).
     """
     first, second = (np.tensordot(LUMA, frame.cpu().numpy() * 255, 1).astype(np.float32) for frame in (onset, apex))
-    rough = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    rough = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     rough.setFinestScale(0)
-    flow = rough.calc(*(frame.round().clip(0, 255).astype(np.uint8) for frame in (first, second)), None)
-    flow = cv2.VariationalRefinement_create().calc(first, second, flow)
+    first_bytes, second_bytes = (frame.round().clip(0, 255).astype(np.uint8) for frame in (first, second))
+    # OpenCV's stub demands a flow to begin with, which its code does not
+    flow = rough.calc(first_bytes, second_bytes, None)  # type: ignore[call-overload]
+    flow = cv2.VariationalRefinement.create().calc(first, second, flow)
     return torch.from_numpy(flow).permute(2, 0, 1).to(onset)
 
 

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import cv2
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from gammer_lightning.magnifiers.base import TemporalMagnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.magnifiers.steerable_pyramid import SteerablePyramid, steerable_pyramid
 from gammer_lightning.magnifiers.temporal import BandPass
@@ -16,7 +17,7 @@ ORIENTATIONS = 8
 SMOOTHING = 2.0  # standard deviation, in coefficients of each scale
 
 
-class Phase(nn.Module):
+class Phase(TemporalMagnifier):
     """Multiplies by alpha the phase by which each coefficient of the apex differs from the onset's.
 
     Phases are smoothed, weighted by amplitude, since they are noise where there is no texture. Up to alpha 1 the
@@ -28,6 +29,7 @@ class Phase(nn.Module):
     phases, found in all channels together, shift each of them, or colours would stay behind.
     """
 
+    kernel: Tensor
     name = "phase"
     fingerprint = f"phase 1 orientations={ORIENTATIONS} smoothing={SMOOTHING}"
 
@@ -57,25 +59,31 @@ class Phase(nn.Module):
 
     def stream(self, frames: Iterable[Tensor], alpha: float, fps: float, band: tuple[float, float]) -> Iterator[Tensor]:
         """Magnify the motion of a band of frequencies in a stream of frames; see `magnifiers.magnify_clip`."""
-        before, totals, filters = None, [], []
+        before: list[Tensor] | None = None
+        totals: list[Tensor | float] = []
+        filters: list[BandPass] = []
         for frame in frames:
             check_pair(frame, frame, SMALLEST)
             pyramid = self._pyramid(frame)
             spectrum = pyramid.spectrum(frame)
             now = pyramid.coefficients(spectrum)
             if before is None:
-                before, totals, filters = now, [0.0] * len(now), [BandPass(band, fps) for _ in now]
+                before = now
+                totals = [0.0 for _ in now]
+                filters = [BandPass(band, fps) for _ in now]
             moved = []
             for level, (old, new, keep) in enumerate(zip(before, now, filters, strict=True)):
                 step, weight = _shift(old, new)
-                totals[level] = totals[level] + step  # from frame to frame, so that no phase wraps
-                moved.append(self._smooth(keep(totals[level]), weight))
+                total = step + totals[level]  # from frame to frame, so that no phase wraps
+                totals[level] = total
+                moved.append(self._smooth(keep(total), weight))
             shifted = (_turned(new, (alpha - 1) * phase) for new, phase in zip(now, moved, strict=True))
             yield pyramid.frames(spectrum, shifted).clamp(0, 1)
             before = now
 
     def _pyramid(self, frame: Tensor) -> SteerablePyramid:
-        return steerable_pyramid(tuple(frame.shape[-2:]), ORIENTATIONS, frame.device)
+        height, width = frame.shape[-2:]
+        return steerable_pyramid((height, width), ORIENTATIONS, frame.device)
 
     def _smooth(self, phase: Tensor, weight: Tensor) -> Tensor:
         """Average phases ``(B, 1, K, h, w)``, weighted by amplitude; 0 where there is none."""

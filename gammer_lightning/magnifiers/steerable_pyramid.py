@@ -113,7 +113,11 @@ def _band(window: Tensor, angle: Tensor, orientations: int, reach: float, device
     power = orientations * math.comb(2 * orientations - 2, orientations - 1) / 4 ** (orientations - 1)
     filters = torch.zeros(orientations, *sides)
     filters[:, place[0][:, None], place[1]] = (lobes * window / power**0.5)[:, inside[0][:, None], inside[1]].float()
-    return Band(filters.to(device), *(tuple(index.to(device) for index in pair) for pair in (inside, place)))
+    return Band(
+        filters.to(device),
+        inside=(inside[0].to(device), inside[1].to(device)),
+        place=(place[0].to(device), place[1].to(device)),
+    )
 
 
 @lru_cache(maxsize=4)

@@ -3,16 +3,19 @@
 A pure module without batch statistics and without scatter, so that torch.func can stack many of them (vmap).
 """
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.nn import DenseGATConv, DenseGCNConv
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import PAPER_REGIONS, adjacency, nodes_of
+from gammer_lightning.facial_graph import PAPER_REGIONS, GraphName, adjacency, nodes_of
 from gammer_lightning.models.recogniser import Recogniser
 
-LAYERS = ("gat", "gcn")
+LayerName = Literal["gat", "gcn"]
+LAYERS = get_args(LayerName)
 ABSENT = -1e4
 """Score of a pair without an edge: its weight is exactly 0, as with minus infinity, and half precision holds it."""
 
@@ -87,6 +90,8 @@ class GamMer(Recogniser):
     Source: paper Sec. 2.2, Eqs. 7 to 9. Node embedding, residual layers and readout are our choice.
     """
 
+    nodes: Tensor
+    adjacency: Tensor
     inputs = ("apex", "difference", "both")
     cpu_chunk = 8
 
@@ -94,8 +99,8 @@ class GamMer(Recogniser):
         self,
         num_classes: int,
         regions: tuple[str, ...] = PAPER_REGIONS,
-        graph: str = "optimised",
-        layer: str = "gat",
+        graph: GraphName = "optimised",
+        layer: LayerName = "gat",
         depth: int = 2,
         heads: int = 4,
         width: int = 32,

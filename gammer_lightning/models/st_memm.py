@@ -4,6 +4,7 @@ Pure modules. `STMEMM.encode` turns a frame into features, `STMEMM.decode` two f
 factor into the magnified frame: a reference frame is encoded once for a whole clip, and a pair once for all alphas.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,9 +16,31 @@ from torch import Tensor, nn
 
 from gammer_lightning.errors import GammerError
 
+
+@dataclass(frozen=True)
+class Preset:
+    """The size of an `STMEMM`.
+
+    Attributes:
+        dim: Channels of all features.
+        head_dim: Channels of an attention head.
+        encoder_depths: Swin layers of each block of the Deep Encoder.
+        decoder_depths: Swin layers of each block of the Mixed Magnified Transformer.
+        mlp_ratio: Hidden channels of a Swin layer's MLP, as a multiple of ``dim``.
+        stride: Pixels of the frame along a side of one feature's cell.
+    """
+
+    dim: int
+    head_dim: int
+    encoder_depths: tuple[int, ...]
+    decoder_depths: tuple[int, ...]
+    mlp_ratio: float
+    stride: int
+
+
 PRESETS = {
-    "small": dict(dim=48, head_dim=16, encoder_depths=(2,), decoder_depths=(4,), mlp_ratio=2.0, stride=4),
-    "base": dict(dim=192, head_dim=32, encoder_depths=(6,) * 6, decoder_depths=(6,) * 6, mlp_ratio=2.0, stride=8),
+    "small": Preset(dim=48, head_dim=16, encoder_depths=(2,), decoder_depths=(4,), mlp_ratio=2.0, stride=4),
+    "base": Preset(dim=192, head_dim=32, encoder_depths=(6,) * 6, decoder_depths=(6,) * 6, mlp_ratio=2.0, stride=8),
 }
 WINDOW = 8
 MIN_SIDE = 32
@@ -102,10 +125,12 @@ class SwinLayer(SwinTransformerBlock):
             mlp_ratio=mlp_ratio,
         )
         self.shift = shift
-        self.attn.fused_attn = True  # timm leaves it off for Swin; 1.3 times faster frames on a CPU
+        # timm leaves it off for Swin; 1.3 times faster frames on a CPU. Final binds TorchScript, which is not used
+        self.attn.fused_attn = True  # type: ignore[misc]
         self._bias: tuple[tuple, Tensor] | None = None
 
-    def forward(self, x: Tensor, height: int, width: int) -> Tensor:
+    # only the weights are timm's, under timm's names; the layer is never called as timm's is
+    def forward(self, x: Tensor, height: int, width: int) -> Tensor:  # type: ignore[override]
         """Refine the tokens of features of a height and width."""
         x = self._attend(self.norm1(x), self.bias(height, width, x.dtype)).add_(x)
         return self.mlp(self.norm2(x)).add_(x)
@@ -269,7 +294,8 @@ class Reconstruction(nn.Module):
         self.conv = nn.Conv2d(width + 3, 3, 3, padding=1)
         for layer in (self.displacement, self.conv):
             trunc_normal_(layer.weight, std=1e-3)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, features: Tensor, onset: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
         """Render the magnified frame.
@@ -329,14 +355,15 @@ class STMEMM(nn.Module):
             raise GammerError(
                 f"unknown preset {preset!r}", f"known presets: {', '.join(PRESETS)}", "choose one of them"
             )
-        self.preset, p = preset, PRESETS[preset]
-        dim, head_dim, mlp_ratio = p["dim"], p["head_dim"], p["mlp_ratio"]
-        self.stride = p["stride"]
+        self.preset = preset
+        size = PRESETS[preset]
+        dim = size.dim
+        self.stride = size.stride
         self.shallow_encoder = ShallowEncoder(dim, self.stride)
-        self.deep_encoder = DeepEncoder(dim, head_dim, p["encoder_depths"], mlp_ratio)
+        self.deep_encoder = DeepEncoder(dim, size.head_dim, size.encoder_depths, size.mlp_ratio)
         self.mix = nn.Conv2d(2 * dim, dim, 1)
         self.manipulator = Manipulator(dim)
-        self.mmtb = MixedMagnifiedTransformer(dim, head_dim, p["decoder_depths"], mlp_ratio)
+        self.mmtb = MixedMagnifiedTransformer(dim, size.head_dim, size.decoder_depths, size.mlp_ratio)
         self.reconstruction = Reconstruction(dim, self.stride)
         self.to(memory_format=torch.channels_last)  # the Swin layers' own order; 1.2 times faster at seven alphas
 

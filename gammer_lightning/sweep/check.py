@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_yaml
+from gammer_lightning.shipped import find_yaml
 from gammer_lightning.sweep.spec import Sweep
 
 
@@ -25,7 +26,7 @@ def check_sweep(sweep: Sweep) -> None:
             "set devices_per_trial to 1; rows spread over the devices",
         )
     for file in sweep.files:
-        read_yaml(file)  # whose bounds the parser of fit does not have
+        read_yaml(find_yaml(file, "experiments"))  # whose bounds the parser of fit does not have
     logging.getLogger("lightning_fabric.utilities.seed").setLevel(logging.WARNING)  # or every row says its seed
     cli = _cli_with_one_parser()
     for row, settings in tqdm(_settings_to_check(sweep).items(), "checking rows", disable=None, leave=False):

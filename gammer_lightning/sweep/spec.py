@@ -26,6 +26,7 @@ import yaml
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.paper_tables import TABLE_CLASSES, TEXTS, paper_figures
+from gammer_lightning.shipped import find_yaml
 
 TASKS = ("recognize", "magnify")
 SAMPLERS = ("tpe", "random")
@@ -443,6 +444,7 @@ def read_sweep(path: str | Path) -> Sweep:
     Raises:
         GammerError: If it cannot be read, has an unknown or no necessary key, or a value of another kind.
     """
+    path = find_yaml(path, "sweeps")
     return _from_keys(Sweep, read_yaml(path, _UniqueKeys), f"the sweep {path}")
 
 

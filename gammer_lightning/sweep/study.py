@@ -24,6 +24,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import MAX_YAML_BYTES, check_name, read_text
+from gammer_lightning.shipped import look_up_yaml
 from gammer_lightning.sweep.spec import Sweep, listed, sweep_of_plan
 from gammer_lightning.sweep.storage import open_storage, storage_name, study_folder
 
@@ -404,7 +405,8 @@ def _following(trials: list[FrozenTrial], failed_too: bool) -> dict[str, Any] | 
 
 def text_of_files(sweep: Sweep) -> str:
     """Return the YAMLs that a sweep's rows are made of as one text; of one that is gone, nothing."""
-    return "\n".join(read_text(file, MAX_YAML_BYTES) if Path(file).is_file() else "" for file in sweep.files)
+    paths = (look_up_yaml(file, "experiments") for file in sweep.files)
+    return "\n".join(read_text(path, MAX_YAML_BYTES) if path else "" for path in paths)
 
 
 def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:

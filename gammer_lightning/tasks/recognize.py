@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from gammer_lightning.checkpoints import load_checkpoint, load_weights, read_weights
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import PAPER_REGIONS
+from gammer_lightning.facial_graph import PAPER_REGIONS, GraphName
 from gammer_lightning.files import content_hash
-from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.models.gam_mer import GamMer, LayerName
 from gammer_lightning.models.recogniser import Recogniser, build_without_memory, count_parameters, network_class
 from gammer_lightning.protocol import (
     INNER,
@@ -86,8 +86,8 @@ class RecognizeTask(pl.LightningModule):
         network: str = "gam_mer",
         weights: str | None = None,
         regions: Sequence[str] = PAPER_REGIONS,
-        graph: str = "optimised",
-        layer: str = "gat",
+        graph: GraphName = "optimised",
+        layer: LayerName = "gat",
         depth: int = 2,
         heads: int = 4,
         width: int = 32,

@@ -36,7 +36,9 @@ def dense_flow(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
     defaults.
     """
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex)]
-    return cv2.optflow.DualTVL1OpticalFlow_create().calc(*grey, None).transpose(2, 0, 1)
+    # OpenCV's stub demands a flow to begin with, which its code does not
+    flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(grey[0], grey[1], None)  # type: ignore[call-overload]
+    return flow.transpose(2, 0, 1)
 
 
 def need_optflow() -> None:

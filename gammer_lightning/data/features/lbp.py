@@ -5,6 +5,7 @@ levels as pictures have them, so that frames in which nothing moves are equal an
 """
 
 from collections.abc import Iterable
+from functools import reduce
 
 import cv2
 import numpy as np
@@ -151,7 +152,8 @@ def uniform_patterns(images: np.ndarray) -> np.ndarray:
 
 def _code(neighbours: list[np.ndarray], centre: np.ndarray) -> np.ndarray:
     """Return which neighbours are no less than the centre, one bit each."""
-    return sum((neighbour >= centre).astype(int) << bit for bit, neighbour in enumerate(neighbours))
+    bits = ((neighbour >= centre).astype(int) << bit for bit, neighbour in enumerate(neighbours))
+    return reduce(np.add, bits)
 
 
 def _descriptor(counts: Iterable[np.ndarray]) -> np.ndarray:

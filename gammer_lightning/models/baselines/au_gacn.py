@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 import torch
@@ -74,6 +75,7 @@ class AuGacn(Recogniser):
     cpu_chunk = 13
     has_own_loss = True
     needs_action_units = True
+    cells: Tensor
     width, heads, blocks = 32, 4, 3
 
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
@@ -88,8 +90,8 @@ class AuGacn(Recogniser):
         self.co_occurrence = nn.Parameter(torch.eye(units), requires_grad=False)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(self.blocks))
         self.layers = nn.ModuleList(GraphAttention(width, width // self.heads, self.heads) for _ in range(self.blocks))
-        kept = [math.ceil(units * 0.8 ** (block + 1)) for block in range(self.blocks)]
-        self.pools = nn.ModuleList(Pooling(width, number) for number in kept)
+        self.pool_sizes = [math.ceil(units * 0.8 ** (block + 1)) for block in range(self.blocks)]
+        self.pools = nn.ModuleList(Pooling(width, size) for size in self.pool_sizes)
         hidden = [nn.Linear(2 * width, width), nn.ReLU(), nn.Dropout(0.5)]
         self.classifier = nn.Sequential(*hidden, nn.Linear(width, num_classes))
 
@@ -118,13 +120,14 @@ class AuGacn(Recogniser):
     def _readouts(self, x: Tensor) -> Tensor:
         """Return the sum over blocks of what the nodes that stay have in common ``(B, 2 * width)``."""
         alive = torch.ones_like(x[..., 0], dtype=torch.bool)
-        total = 0
-        for norm, layer, pool in zip(self.norms, self.layers, self.pools, strict=True):
+        readouts = []
+        for norm, layer, pool, size in zip(self.norms, self.layers, self.pools, self.pool_sizes, strict=True):
             x = x + F.elu(layer(norm(x), self._among(alive)))
             x, alive = pool(x, self._among(alive), alive)
-            mean = x.sum(1) / pool.kept
-            total = total + torch.cat([mean, x.masked_fill(~alive[..., None], -math.inf).amax(1)], -1)
-        return total
+            mean = x.sum(1) / size
+            largest = x.masked_fill(~alive[..., None], -math.inf).amax(1)
+            readouts.append(torch.cat([mean, largest], -1))
+        return reduce(torch.add, readouts)
 
     def _among(self, alive: Tensor) -> Tensor:
         """Return the graph of each clip's nodes that are alive ``(B, 1, U, U)``."""

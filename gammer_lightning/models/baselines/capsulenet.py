@@ -101,9 +101,18 @@ class CapsuleNet(Recogniser):
         super().__init__()
         check_shape(self, input_shape, (1, 3, None, None), "data.input image, data.size 224")
         side = check_side(self, input_shape, multiple=8, least=136, usual=224) // 8 - 8
-        resnet = ResNet(BasicBlock, (2, 2, 2), num_classes=0, norm_layer=ConstantNorm, zero_init_last=False)
+        # timm annotates the block as an object of the class that it takes
+        resnet = ResNet(
+            BasicBlock,  # type: ignore[arg-type]
+            (2, 2, 2),
+            num_classes=0,
+            norm_layer=ConstantNorm,
+            zero_init_last=False,
+        )
         self.conv1, self.bn1 = resnet.conv1, resnet.bn1
-        self.layer1, self.layer2, self.layer3 = resnet.layer1, resnet.layer2, resnet.layer3
+        self.layer1 = resnet.get_submodule("layer1")
+        self.layer2 = resnet.get_submodule("layer2")
+        self.layer3 = resnet.get_submodule("layer3")
         self.local = nn.Conv2d(256, 256, 9)
         self.primary = nn.Conv2d(256, 32 * PRIMARY, 9, stride=2)
         self.capsules = ClassCapsules(32 * ((side - 9) // 2 + 1) ** 2, num_classes)

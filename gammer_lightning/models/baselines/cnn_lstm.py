@@ -83,8 +83,9 @@ class CnnLstm(Recogniser):
         """
         grey = changes(sequence).mean(2)
         features = self.frame(grey.flatten(0, 1)[:, None]).unflatten(0, (-1, SEQUENCE))
-        memory = None
-        for frame in features.unbind(1):
+        first, *others = features.unbind(1)
+        memory = self.lstm(first)
+        for frame in others:
             memory = self.lstm(frame, memory)
         logits = self.classifier(memory[0])
         if action_units is None:

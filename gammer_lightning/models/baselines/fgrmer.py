@@ -118,7 +118,7 @@ class Fgrmer(Recogniser):
 
     def _units(self) -> Tensor:
         """Return the features of the action units ``(9, 160)``."""
-        x = self.embedding
+        x: Tensor = self.embedding
         for layer in self.graph_layers:
             x = F.leaky_relu(self.adjacency @ layer(x), 0.2)
         return x

@@ -28,7 +28,8 @@ class MotionNetwork(nn.Module):
         self.up = nn.ModuleList(_convolution(a + b, b, 1) for a, b in pairs)
         self.motion = nn.Conv2d(CHANNELS[0], 2, 3, padding=1)
         nn.init.normal_(self.motion.weight, std=1e-3)
-        nn.init.zeros_(self.motion.bias)
+        if self.motion.bias is not None:
+            nn.init.zeros_(self.motion.bias)
 
     def forward(self, onset: Tensor, apex: Tensor) -> Tensor:
         """Map frames ``(B, 3, S, S)`` to where each pixel of the apex lay in the onset, px ``(B, 2, S/2, S/2)``."""

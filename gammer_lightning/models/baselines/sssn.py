@@ -81,9 +81,10 @@ def _stream() -> nn.Sequential:
         nn.MaxPool2d(3, 2),
         nn.ZeroPad2d(1),
     )
-    for conv in (stream[0], stream[3]):
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
+    for layer in stream:
+        if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
     return stream
 
 

@@ -1,0 +1,1 @@
+"""The verbs of ``gammer``, one file each: ``add_arguments`` and ``main``."""
