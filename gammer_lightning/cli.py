@@ -7,25 +7,16 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.escapes import printable, without_passwords
-from gammer_lightning.launcher import check_launcher
-from gammer_lightning.memory import keep_freed_memory
+from gammer_lightning.machine import keep_freed_memory
 from gammer_lightning.processes import Terminated, stop_signals
-
-
-class Verb(NamedTuple):
-    """A verb with a parser of its own: functions of ``module`` that add its arguments and run it."""
-
-    help: str
-    module: str
-    add_arguments: str
-    run: str
+from gammer_lightning.training.launcher import check_launcher
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,95 +28,43 @@ class Parser(argparse.ArgumentParser):
         raise GammerError(message, usage, f"{self.prog} --help says what each option takes")
 
 
-class TaskVerb(NamedTuple):
-    """``fit`` or ``test`` of a task, or a verb like them; its settings are those of the task's classes."""
-
-    help: str
-    task: str
-    run: str
-    module: str = "training"
-
-
-VERBS: dict[str, Verb | TaskVerb] = {
-    "demo": Verb("the whole pipeline on the embedded benchmark", "demo", "add_arguments", "main"),
-    "init": Verb(
-        "write the package's experiments, sweeps and notebooks into a folder", "commands.init", "add_arguments", "main"
-    ),
-    "doctor": Verb("what is installed, what is missing, what to do", "doctor", "add_arguments", "main"),
-    "data list": Verb(
-        "where the data sets are looked for, how to get them", "data.commands", "add_list_arguments", "list_command"
-    ),
-    "data check": Verb("whether a data set is whole", "data.commands", "add_check_arguments", "check_command"),
-    "data apex": Verb(
-        "how far found apexes are from annotated ones", "data.commands", "add_apex_arguments", "apex_command"
-    ),
-    "data synthesize": Verb(
-        "write the embedded benchmark microfaces",
-        "data.commands",
-        "add_synthesize_arguments",
-        "synthesize_command",
-    ),
-    "data synthesize-motion": Verb(
-        "write motion pairs in the layout of Oh et al.'s set",
-        "data.commands",
-        "add_synthesize_motion_arguments",
-        "synthesize_motion_command",
-    ),
-    "premagnify": Verb(
-        "magnify every clip of a data set into the cache",
-        "data.commands",
-        "add_premagnify_arguments",
-        "premagnify_command",
-    ),
-    "magnify fit": TaskVerb("train a magnifier, ST-MEMM or MagNet, on motion pairs", "magnify", "fit"),
-    "magnify test": TaskVerb("sub-pixel and noise protocol of a magnifier run", "magnify", "test"),
-    "magnify compare": Verb(
-        "all magnifiers side by side: the paper's Figs. 1 and 9, and their scores",
-        "magnify_compare",
-        "add_arguments",
-        "main",
-    ),
-    "magnify video": Verb("magnify a video's frames, of any size", "predict.magnify", "add_arguments", "main"),
-    "recognize fit": TaskVerb("train and evaluate GAM-MER over subject folds", "recognize", "fit"),
-    "recognize test": TaskVerb("evaluate a recognition run again", "recognize", "test"),
-    "recognize audit": TaskVerb(
-        "fit, scored honestly and as much public code scores, side by side", "recognize", "audit", "audit"
-    ),
-    "recognize table": Verb(
-        "the paper's Tables 1 and 2, published rows beside runs", "paper_tables", "add_arguments", "main"
-    ),
-    "sweep run": Verb(
-        "run a sweep's rows on all devices of this machine", "sweep.commands", "add_run_arguments", "run_command"
-    ),
-    "sweep resume": Verb(
-        "go on with a sweep that was stopped or killed", "sweep.commands", "add_resume_arguments", "resume_command"
-    ),
-    "sweep status": Verb("how far a sweep is", "sweep.commands", "add_status_arguments", "status_command"),
-    "sweep table": Verb(
-        "a study's table, figures and page, published rows beside it", "sweep.table", "add_arguments", "main"
-    ),
-    "sweep sync": Verb(
-        "upload a study's offline runs, models and summary to W&B", "sweep.sync", "add_arguments", "main"
-    ),
-    "sweep best": Verb("the run folder of the best row", "sweep.commands", "add_best_arguments", "best_command"),
-    "predict": Verb(
-        "find, magnify and classify expressions in videos or a camera", "predict.commands", "add_arguments", "main"
-    ),
-    "export": Verb(
-        "a finished run as ONNX and TensorRT, compared with PyTorch", "export.commands", "add_arguments", "main"
-    ),
-    "bench": Verb("speed and memory of the parts", "bench", "add_arguments", "main"),
-    "bench export": Verb(
-        "the paper's Table 5 on this machine: a run's latency", "export.bench", "add_arguments", "main"
-    ),
+VERBS = {
+    "demo": "the whole pipeline on the embedded benchmark",
+    "init": "write the package's experiments, sweeps and notebooks into a folder",
+    "doctor": "what is installed, what is missing, what to do",
+    "data list": "where the data sets are looked for, how to get them",
+    "data check": "whether a data set is whole",
+    "data apex": "how far found apexes are from annotated ones",
+    "data synthesize": "write the embedded benchmark microfaces",
+    "data synthesize-motion": "write motion pairs in the layout of Oh et al.'s set",
+    "premagnify": "magnify every clip of a data set into the cache",
+    "magnify fit": "train a magnifier, ST-MEMM or MagNet, on motion pairs",
+    "magnify test": "sub-pixel and noise protocol of a magnifier run",
+    "magnify compare": "all magnifiers side by side: the paper's Figs. 1 and 9, and their scores",
+    "magnify video": "magnify a video's frames, of any size",
+    "recognize fit": "train and evaluate GAM-MER over subject folds",
+    "recognize test": "evaluate a recognition run again",
+    "recognize audit": "fit, scored honestly and as much public code scores, side by side",
+    "recognize table": "the paper's Tables 1 and 2, published rows beside runs",
+    "sweep run": "run a sweep's rows on all devices of this machine",
+    "sweep resume": "go on with a sweep that was stopped or killed",
+    "sweep status": "how far a sweep is",
+    "sweep table": "a study's table, figures and page, published rows beside it",
+    "sweep sync": "upload a study's offline runs, models and summary to W&B",
+    "sweep best": "the run folder of the best row",
+    "predict": "find, magnify and classify expressions in videos or a camera",
+    "export": "a finished run as ONNX and TensorRT, compared with PyTorch",
+    "bench": "speed and memory of the parts",
+    "bench export": "the paper's Table 5 on this machine: a run's latency",
 }
+"""What each verb does; its module is ``commands/VERB.py``, with ``_`` between its words."""
 
 GROUPS = (["data"], ["magnify"], ["recognize"], ["sweep"])
 
 
 def overview(group: str = "") -> str:
     """Return the text of ``gammer --help``, or of ``gammer GROUP --help``."""
-    lines = [f"  {name:<22} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
+    lines = [f"  {name:<22} {does}" for name, does in VERBS.items() if name.startswith(group)]
     return "\n".join(
         [
             "usage: gammer VERB [options]",
@@ -159,18 +98,28 @@ def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
     )
 
 
+def verb_module(name: str) -> Any:
+    """Import the module of a verb, e.g. ``commands/data_check.py`` of ``data check``.
+
+    It has ``main``, and ``add_arguments`` where the verb's options are not settings of a task.
+    """
+    return import_module(f"gammer_lightning.commands.{name.replace(' ', '_').replace('-', '_')}")
+
+
+def verb_parser(name: str) -> Parser:
+    """Return the parser of a verb that has ``add_arguments``."""
+    parser = Parser(f"gammer {name}", description=VERBS[name])
+    verb_module(name).add_arguments(parser)
+    return parser
+
+
 def run_verb(name: str, argv: Sequence[str]) -> int | None:
     """Import the verb's module, parse its arguments and run it."""
     check_launcher()
-    verb = VERBS[name]
-    module: Any = import_module(f"gammer_lightning.{verb.module}")
-    if isinstance(verb, TaskVerb):
-        training: Any = import_module("gammer_lightning.training")
-        return getattr(module, verb.run)(getattr(training, verb.task)(), argv)
-    parser = Parser(f"gammer {name}", description=verb.help)
-    getattr(module, verb.add_arguments)(parser)
-    run: Callable[[argparse.Namespace], int | None] = getattr(module, verb.run)
-    return run(parser.parse_args(argv))
+    module = verb_module(name)
+    if hasattr(module, "add_arguments"):
+        return module.main(verb_parser(name).parse_args(argv))
+    return module.main(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -256,7 +205,7 @@ def _report(error: Exception) -> int:
 def _explained(error: Exception) -> GammerError | None:
     """Return the error of what the user can mend but nothing nearer to it has explained; None for any other."""
     from gammer_lightning.files import WRITE_ADVICE, disk_cause
-    from gammer_lightning.memory import is_want_of_memory
+    from gammer_lightning.machine import is_want_of_memory
 
     if isinstance(error, GammerError):
         return error

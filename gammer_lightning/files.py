@@ -549,3 +549,9 @@ def _labelled_bytes(part: bytes | str | np.ndarray) -> tuple[str, bytes]:
     if isinstance(part, np.ndarray):
         return f"{part.dtype.str}{part.shape}", part.tobytes()
     return "bytes", part
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

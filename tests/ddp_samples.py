@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 
-from gammer_lightning.data.motion_pairs import MotionPairs
+from gammer_lightning.data.motion.datamodule import MotionPairs
 from gammer_lightning.tasks.magnify import MagnifyTask
 
 

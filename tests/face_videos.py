@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from skimage.data import astronaut
 
-from gammer_lightning.export.bundle import BUNDLE, WEIGHTS, _digest
+from gammer_lightning.deploy.bundle import BUNDLE, WEIGHTS, _digest
 from gammer_lightning.magnifiers.trained import SHIPPED, SHIPPED_WEIGHTS
 from gammer_lightning.models.gam_mer import GamMer
 

@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from gammer_lightning.data.clips import Clip
+from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.files import content_hash
 from gammer_lightning.models.recogniser import UNITS
 

@@ -20,19 +20,19 @@ MODULES = (
     "cv2",
     "av",
     "gammer_lightning.cli",
-    "gammer_lightning.training",
-    "gammer_lightning.audit",
-    "gammer_lightning.magnify_compare",
-    "gammer_lightning.data.check",
-    "gammer_lightning.data.motion_set",
+    "gammer_lightning.training.fit",
+    "gammer_lightning.evaluation.audit",
+    "gammer_lightning.commands.magnify_compare",
+    "gammer_lightning.data.clips.check",
+    "gammer_lightning.data.motion.write_set",
     "gammer_lightning.tasks.magnify",
     "gammer_lightning.tasks.recognize",
-    "gammer_lightning.data.recognition",
+    "gammer_lightning.data.datamodule",
     "gammer_lightning.predict.pipeline",
-    "gammer_lightning.export.bundle",
-    "gammer_lightning.export.bench",
-    "gammer_lightning.sweep.study",
-    "gammer_lightning.sweep.supervisor",
+    "gammer_lightning.deploy.bundle",
+    "gammer_lightning.commands.bench_export",
+    "gammer_lightning.sweep.queue.study",
+    "gammer_lightning.sweep.queue.supervisor",
 )
 
 
@@ -149,7 +149,7 @@ if __name__ == "__main__":
         importlib.import_module(module)
     words = _serve()
     from gammer_lightning import cli
-    from gammer_lightning.sweep import child
+    from gammer_lightning.sweep.queue import child
 
     child.ENTRY = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))
     sys.exit(cli.main(words))

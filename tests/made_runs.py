@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 from fake_clips import FakeClips
 
-from gammer_lightning.results import Predictions, write_results
+from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.results import write_results
+from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.study import Row
 
 LABELS = np.array(FakeClips().labels)
 """True classes of the 18 clips: 3 subjects with 6 each, in turn."""

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from gammer_lightning import cli
-from gammer_lightning.sweep import child, storage, study, supervisor
+from gammer_lightning.sweep.queue import child, storage, study, supervisor
 
 if __name__ == "__main__":
     child.ENTRY = (sys.executable, str(Path(__file__).with_name("fake_fit.py")))

@@ -13,12 +13,12 @@ from casme2_sample import write_sample, write_workbook
 from openpyxl import load_workbook
 
 from gammer_lightning import cli
-from gammer_lightning.data.action_units import ActionUnit, parse_action_units, unit_matrix
-from gammer_lightning.data.casme2 import read_casme2
-from gammer_lightning.data.class_sets import class_labels, class_set_notes
-from gammer_lightning.data.clips import Clip, list_frames
-from gammer_lightning.data.samm import read_samm
-from gammer_lightning.data.smic import read_smic
+from gammer_lightning.data.clips.action_units import ActionUnit, parse_action_units, unit_matrix
+from gammer_lightning.data.clips.casme2 import read_casme2
+from gammer_lightning.data.clips.class_sets import class_labels, class_set_notes
+from gammer_lightning.data.clips.clip import Clip, list_frames
+from gammer_lightning.data.clips.samm import read_samm
+from gammer_lightning.data.clips.smic import read_smic
 from gammer_lightning.errors import GammerError
 
 HAPPY = ("01", "EP02_01f", 46, 59, 86, "12", "happiness")

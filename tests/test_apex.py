@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from casme2_sample import portrait, save
 
-from gammer_lightning.data.apex import middle, with_apexes
-from gammer_lightning.data.clips import Clip, list_frames
+from gammer_lightning.data.clips.apex import middle, with_apexes
+from gammer_lightning.data.clips.clip import Clip, list_frames
 from gammer_lightning.errors import GammerError
 
 
@@ -35,13 +35,13 @@ def test_the_largest_difference_is_spotted_once_and_remembered(clip, tmp_path, m
     assert abs(found.apex - 15) <= 1 and found.apex_origin == "spotted"
     assert kept == annotated
     (path,) = (tmp_path / "cache").rglob("apex.json")
-    monkeypatch.setattr("gammer_lightning.data.apex.spot_apex", lambda _: pytest.fail("spotted again"))
+    monkeypatch.setattr("gammer_lightning.data.clips.apex.spot_apex", lambda _: pytest.fail("spotted again"))
     assert with_apexes([clip], "spotted", tmp_path / "cache") == [found]
-    monkeypatch.setattr("gammer_lightning.data.apex.spot_apex", lambda _: 16)
+    monkeypatch.setattr("gammer_lightning.data.clips.apex.spot_apex", lambda _: 16)
     path.write_text("{")
     assert with_apexes([clip], "spotted", tmp_path / "cache")[0].apex == 16
     clip.frames[3].write_bytes(clip.frames[4].read_bytes() + b"0")
-    monkeypatch.setattr("gammer_lightning.data.apex.spot_apex", lambda _: 11)
+    monkeypatch.setattr("gammer_lightning.data.clips.apex.spot_apex", lambda _: 11)
     assert with_apexes([clip], "spotted", tmp_path / "cache")[0].apex == 11
 
 

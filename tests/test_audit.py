@@ -11,21 +11,22 @@ import torch
 from fake_clips import FakeClips
 from made_runs import LABELS, predictions
 
-from gammer_lightning import cli, training
-from gammer_lightning.audit import (
+from gammer_lightning import cli
+from gammer_lightning.evaluation.audit import (
     CHOSEN,
     CHOSEN_OF_FOLDS,
     HONEST,
     OF_FOLDS,
-    Audit,
     audit_text,
     chosen_epochs,
     fold_counts,
     score_all_ways,
     summarise,
 )
-from gammer_lightning.protocol import confusion, scores
+from gammer_lightning.evaluation.scores import confusion, scores
+from gammer_lightning.tasks.audit import Audit
 from gammer_lightning.tasks.recognize import RecognizeTask
+from gammer_lightning.training import settings as training
 
 SETTINGS = (
     *("--wandb", "disabled", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
@@ -94,7 +95,7 @@ def test_a_run_that_fit_began_cannot_become_an_audit(capsys):
     with pytest.raises(Exception, match=r"2 epochs were trained, of which 1 were audited"):
         one = Audit()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gammer_lightning.audit._judged", lambda *_: np.zeros((1, 3)))
+            patch.setattr("gammer_lightning.evaluation.audit._judged", lambda *_: np.zeros((1, 3)))
             one.on_train_epoch_start(Trainer(), None)
 
 

@@ -33,7 +33,7 @@ def test_unknown_part(capsys):
 
 
 def test_bench_sweep_measures_the_supervisor(monkeypatch, capsys):
-    from gammer_lightning.sweep import bench
+    from gammer_lightning.commands import bench_sweep as bench
 
     for name, value in {"SLEEP": 0.05, "ROWS": 4, "SLOTS": 2, "MANY": 20}.items():
         monkeypatch.setattr(bench, name, value)

@@ -8,13 +8,16 @@ from fake_clips import FakeClips
 from test_recognize import fit, trainer
 
 from gammer_lightning import cli
+from gammer_lightning.commands import bench_export as bench
+from gammer_lightning.deploy.bundle import WEIGHTS
+from gammer_lightning.deploy.finished_run import open_source
+from gammer_lightning.deploy.graphs import make_graphs
+from gammer_lightning.deploy.onnx_files import export_onnx
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export import bench, bench_rows
-from gammer_lightning.export.bench_rows import ROWS
-from gammer_lightning.export.bundle import WEIGHTS, open_source, save_networks, staging, write_bundle
-from gammer_lightning.export.graphs import make_graphs
-from gammer_lightning.export.onnx_files import export_onnx
-from gammer_lightning.run_folder import RunFolder
+from gammer_lightning.export import latency as bench_rows
+from gammer_lightning.export.latency import ROWS
+from gammer_lightning.export.write_bundle import save_networks, staging, write_bundle
+from gammer_lightning.runs.folder import RunFolder
 
 CONFIG = """
 trainer: {max_epochs: 1}

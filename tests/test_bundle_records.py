@@ -10,13 +10,16 @@ from face_videos import face_frames, made_bundle, write_folder
 from safetensors.torch import load_file, save_file
 
 from gammer_lightning.cli import main
+from gammer_lightning.deploy import tensorrt as engines
+from gammer_lightning.deploy.backends import check_model
+from gammer_lightning.deploy.bundle import BUNDLE, WEIGHTS, _digest, load_bundle
+from gammer_lightning.deploy.onnx_files import Session, describe, read_model
+from gammer_lightning.deploy.rules import RESULT_RULES
+from gammer_lightning.deploy.values import check_values
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export import artifacts, engines
-from gammer_lightning.export.backends import check_model
-from gammer_lightning.export.bundle import BUNDLE, RESULT_RULES, WEIGHTS, _digest, load_bundle, sha256_of
+from gammer_lightning.export import artifacts
 from gammer_lightning.export.card import _files
-from gammer_lightning.export.onnx_files import Session, describe, read_model
-from gammer_lightning.export.values import check_values
+from gammer_lightning.files import sha256_of
 from gammer_lightning.magnifiers import check_alphas
 from gammer_lightning.magnifiers.trained import SHIPPED_WEIGHTS
 

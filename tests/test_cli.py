@@ -146,7 +146,7 @@ def test_output_into_a_full_disk_is_one_block_and_closed_output_none():
     assert closed.returncode == 0
 
 
-@pytest.mark.parametrize("name", [name for name, verb in cli.VERBS.items() if isinstance(verb, cli.Verb)])
+@pytest.mark.parametrize("name", [name for name in cli.VERBS if hasattr(cli.verb_module(name), "add_arguments")])
 def test_each_plain_verb_has_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main([*name.split(), "--help"])

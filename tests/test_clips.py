@@ -5,7 +5,7 @@ import shutil
 import pytest
 from casme2_sample import portrait, save, write_sample, write_workbook
 
-from gammer_lightning.data.casme2 import read_casme2
+from gammer_lightning.data.clips.casme2 import read_casme2
 from gammer_lightning.errors import GammerError
 
 

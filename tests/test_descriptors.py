@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.linalg import eigh
 
-from gammer_lightning.data.features.bi_woof import bi_weighted, bi_woof
-from gammer_lightning.data.features.lbp import RADIUS, lbp_sip_of, lbp_top_of, stlbp_ip_of, uniform_patterns
-from gammer_lightning.data.features.tim import interpolate
-from gammer_lightning.data.inputs import INPUTS
+from gammer_lightning.data.inputs.bi_woof import bi_weighted, bi_woof
+from gammer_lightning.data.inputs.catalogue import INPUTS
+from gammer_lightning.data.inputs.lbp import RADIUS, lbp_sip_of, lbp_top_of, stlbp_ip_of, uniform_patterns
+from gammer_lightning.data.inputs.tim import interpolate
 from gammer_lightning.errors import GammerError
 
 DESCRIPTORS = ("lbp_top", "lbp_sip", "stlbp_ip", "bi_woof")

@@ -5,7 +5,8 @@ import hashlib
 import pytest
 from packaging.requirements import Requirement
 
-from gammer_lightning import cli, doctor
+from gammer_lightning import cli
+from gammer_lightning.commands import doctor
 
 
 @pytest.fixture

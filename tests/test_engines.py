@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gammer_lightning.deploy import tensorrt as engines
+from gammer_lightning.deploy.graphs import make_graphs
+from gammer_lightning.deploy.onnx_files import export_onnx, file_name
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export import engines
-from gammer_lightning.export.graphs import make_graphs
 from gammer_lightning.export.job import PROFILE
-from gammer_lightning.export.onnx_files import export_onnx, file_name
 from gammer_lightning.models.gam_mer import GamMer
 from gammer_lightning.models.st_memm import STMEMM
 

@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from gammer_lightning import cli
-from gammer_lightning.data.recognition import MagnifiedClips
-from gammer_lightning.models.recogniser import NETWORKS
-from gammer_lightning.paper_tables import TABLES
+from gammer_lightning.commands.recognize_table import TABLES
+from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.models.networks import NETWORKS
 from gammer_lightning.sweep.spec import read_sweep
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ class TestOverlay:
         assert parsed["data"]["roots"] == base["data"]["roots"] and parsed["model"]["seeds"] == base["model"]["seeds"]
 
     def test_its_network_is_known_and_takes_its_input(self, overlay, monkeypatch):
-        from gammer_lightning import training
+        from gammer_lightning.training import settings as training
 
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(MagnifiedClips, "refuse_without_action_units", lambda *_: None)  # which reads the clips

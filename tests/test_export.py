@@ -16,15 +16,17 @@ import yaml
 from exported_run import add_preset, copy_run, write_magnifier, write_run
 
 from gammer_lightning import cli
+from gammer_lightning.deploy import bundle as bundles
+from gammer_lightning.deploy import onnx_files
+from gammer_lightning.deploy import tensorrt as engines
+from gammer_lightning.deploy.backends import open_backend, torch_graphs
+from gammer_lightning.deploy.graphs import INTERFACE
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export import bundle as bundles
-from gammer_lightning.export import engines, job, load_bundle, onnx_files, parity
-from gammer_lightning.export.backends import open_backend, torch_graphs
-from gammer_lightning.export.bundle import sha256_of
+from gammer_lightning.evaluation.folds import PROTOCOLS
+from gammer_lightning.evaluation.results import MICROFACES_NOTE
+from gammer_lightning.export import job, load_bundle, parity
 from gammer_lightning.export.card import model_card
-from gammer_lightning.export.graphs import INTERFACE
-from gammer_lightning.protocol import PROTOCOLS
-from gammer_lightning.results import MICROFACES_NOTE
+from gammer_lightning.files import sha256_of
 
 HALF, SINGLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
 

@@ -17,7 +17,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import artifacts, load_bundle
 from gammer_lightning.export.job import Job
-from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder, open_run
+from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, open_run
 
 EXPORT = """
 import sys

@@ -6,8 +6,8 @@ import pytest
 from casme2_sample import portrait
 from skimage import data
 
-from gammer_lightning.data import faces
 from gammer_lightning.errors import GammerError
+from gammer_lightning.faces import alignment as faces
 
 SIZES = [(100, 128), (190, 230), (280, 340), (257, 301)]
 

@@ -6,15 +6,7 @@ import numpy as np
 import pytest
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import (
-    MEAN_FACE,
-    MIRROR,
-    PAPER_REGIONS,
-    REGIONS,
-    adjacency,
-    draw_graph,
-    nodes_of,
-)
+from gammer_lightning.faces.graph import MEAN_FACE, MIRROR, PAPER_REGIONS, REGIONS, adjacency, draw_graph, nodes_of
 
 
 def linked(kind, regions, pair):

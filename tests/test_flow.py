@@ -16,10 +16,11 @@ import torch
 from casme2_sample import portrait, save, write_sample
 
 from gammer_lightning.cli import main
-from gammer_lightning.data import inputs
-from gammer_lightning.data.features import flow
-from gammer_lightning.data.inputs import FaceClip, compute_inputs, read_inputs
-from gammer_lightning.data.recognition import MagnifiedClips
+from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.data.inputs import catalogue as inputs
+from gammer_lightning.data.inputs import flow
+from gammer_lightning.data.inputs.catalogue import compute_inputs, read_inputs
+from gammer_lightning.data.inputs.face_clip import FaceClip
 from gammer_lightning.errors import GammerError
 
 OVERLAY = Path(__file__).parents[1] / "experiments/baselines/ststnet.yaml"

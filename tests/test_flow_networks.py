@@ -7,7 +7,8 @@ from test_recognize import trainer
 from torch.func import functional_call, stack_module_state, vmap
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.recogniser import build_without_memory, count_parameters, network_class
+from gammer_lightning.models.networks import build_without_memory, network_class
+from gammer_lightning.models.recogniser import count_parameters
 from gammer_lightning.tasks.recognize import RecognizeTask
 
 SIZES = {"off_apexnet": 28, "sssn": 67, "dssn": 67, "ststnet": 28}

@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch_geometric.nn import DenseGATConv
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import PAPER_REGIONS, adjacency
+from gammer_lightning.faces.graph import PAPER_REGIONS, adjacency
 from gammer_lightning.models.gam_mer import GamMer, GraphAttention, LocalFeatureExtraction
 
 

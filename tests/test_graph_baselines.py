@@ -7,12 +7,14 @@ import pytorch_lightning as pl
 import torch
 from fake_clips import FakeClips
 
-from gammer_lightning.data.features import flow_patches as features
-from gammer_lightning.data.recognition import MagnifiedClips
+from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.data.inputs import flow_patches as features
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.au_gacn import AuGacn, Pooling, co_occurrence
-from gammer_lightning.models.recogniser import UNITS, build_without_memory, count_parameters, network_class
-from gammer_lightning.tasks.recognize import RecognizeTask, run_members, seeded, stack, unstack
+from gammer_lightning.models.networks import build_without_memory, network_class
+from gammer_lightning.models.recogniser import UNITS, count_parameters
+from gammer_lightning.tasks.members import run_members, seeded, stack, unstack
+from gammer_lightning.tasks.recognize import RecognizeTask
 
 SHAPES = {"graph_tcn": (68, 3, 7, 7), "au_gacn": (3, 28, 28), "gacnn": (68, 6, 7, 7), "fgrmer": (68, 3, 7, 7)}
 INPUT = {"graph_tcn": "apex", "au_gacn": "flow", "gacnn": "flow_patches", "fgrmer": "apex"}

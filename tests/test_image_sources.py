@@ -8,8 +8,8 @@ from odd_images import png_of
 from PIL import ExifTags, Image
 
 from gammer_lightning import cli
-from gammer_lightning.data import portraits
-from gammer_lightning.data.image_sources import ImageSources, read_rgba
+from gammer_lightning.data.microfaces import portraits
+from gammer_lightning.data.motion.image_sources import ImageSources, read_rgba
 from gammer_lightning.files import read_image
 
 

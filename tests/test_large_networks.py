@@ -7,13 +7,15 @@ from fake_clips import FakeClips
 from timm.models.resnet import resnet18
 from torch.nn import functional
 
-from gammer_lightning.checkpoints import read_weights
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.capsulenet import CapsuleNet, ClassCapsules, squash
 from gammer_lightning.models.baselines.micron_bert import WIDTH, DiagonalMicroAttention
 from gammer_lightning.models.baselines.selfme import reconstruction_loss, symmetry_loss, warp
-from gammer_lightning.models.recogniser import build_without_memory, count_parameters, network_class
-from gammer_lightning.tasks.recognize import RecognizeTask, start_from, unstack
+from gammer_lightning.models.networks import build_without_memory, network_class
+from gammer_lightning.models.recogniser import count_parameters
+from gammer_lightning.runs.checkpoints import read_weights
+from gammer_lightning.tasks.members import start_from, unstack
+from gammer_lightning.tasks.recognize import RecognizeTask
 
 SHAPES = {
     "c3dbed": ("sequence", (10, 3, 16, 16)),

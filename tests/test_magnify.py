@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 
 from gammer_lightning import cli
-from gammer_lightning.checkpoints import load_checkpoint
-from gammer_lightning.data.microfaces import MicrofacesSpec, synthesize
+from gammer_lightning.data.microfaces.generate import MicrofacesSpec, synthesize
 from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.magnification import quality
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
 from gammer_lightning.magnifiers.trained import SHIPPED_WEIGHTS, load_trained, save_st_memm
-from gammer_lightning.magnify_results import quality
+from gammer_lightning.runs.checkpoints import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -213,8 +213,8 @@ def test_shipped_weights_are_small_described_and_magnify_a_face():
 
 
 def test_shipped_weights_beat_the_apex_on_a_moving_face(tmp_path):
-    from gammer_lightning.data.casme2 import read_casme2
-    from gammer_lightning.magnify_results import score_microfaces
+    from gammer_lightning.data.clips.casme2 import read_casme2
+    from gammer_lightning.evaluation.magnification import score_microfaces
 
     synthesize(tmp_path / "faces", MicrofacesSpec(subjects=1, clips_per_class=1, fps=50))
     clips = read_casme2(tmp_path / "faces", "microfaces")[:2]

@@ -11,8 +11,8 @@ import torch
 from face_videos import face_frames, portrait, read_video, smile, write_folder, write_video
 
 from gammer_lightning.cli import main
+from gammer_lightning.commands.magnify_video import band_magnified, magnified
 from gammer_lightning.magnifiers import load_magnifier, magnify_clip
-from gammer_lightning.predict.magnify import band_magnified, magnified
 from gammer_lightning.predict.video import Frame
 
 

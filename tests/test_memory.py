@@ -8,7 +8,7 @@ import pytest
 STEPS = """
 import resource, sys
 import numpy as np
-from gammer_lightning.memory import keep_freed_memory
+from gammer_lightning.machine import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

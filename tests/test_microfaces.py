@@ -16,14 +16,15 @@ from openpyxl import load_workbook
 from PIL import Image
 
 from gammer_lightning.cli import main
-from gammer_lightning.data import microfaces, portraits
-from gammer_lightning.data.faces import find_face
-from gammer_lightning.data.facial_actions import COLUMNS, EYES, PROTOTYPES, perform, unit_moves
-from gammer_lightning.data.microfaces import CLASSES, WORKBOOK, MicrofacesSpec, contact_sheet, synthesize
-from gammer_lightning.data.microfaces_truth import displacement, load_performance, load_subject, render_pair
-from gammer_lightning.data.synthesis import claimed
+from gammer_lightning.data.microfaces import generate as microfaces
+from gammer_lightning.data.microfaces import portraits
+from gammer_lightning.data.microfaces.facial_actions import COLUMNS, EYES, PROTOTYPES, perform, unit_moves
+from gammer_lightning.data.microfaces.generate import CLASSES, WORKBOOK, MicrofacesSpec, contact_sheet, synthesize
+from gammer_lightning.data.microfaces.truth import displacement, load_performance, load_subject, render_pair
+from gammer_lightning.data.resumable import claimed
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import MIRROR
+from gammer_lightning.faces.alignment import find_face
+from gammer_lightning.faces.graph import MIRROR
 from gammer_lightning.files import read_image
 from gammer_lightning.processes import python_command
 

@@ -8,20 +8,17 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from gammer_lightning.data.image_sources import ImageSources
-from gammer_lightning.data.motion_pairs import (
-    MAX_INPUT_MOTION,
+from gammer_lightning.data.motion.datamodule import FreshSamples, MotionPairs, Scenes
+from gammer_lightning.data.motion.image_sources import ImageSources
+from gammer_lightning.data.motion.render import (
     NOISE_LEVELS,
     SUBPIXEL_MOTIONS,
-    FreshSamples,
-    MotionPairs,
-    Scenes,
-    draw_scene,
     linear_to_srgb,
     protocol_scene,
     render,
     srgb_to_linear,
 )
+from gammer_lightning.data.motion.scenes import MAX_INPUT_MOTION, draw_scene
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.st_memm import warp
 

@@ -17,12 +17,20 @@ from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
 from gammer_lightning import cli
-from gammer_lightning.data import image_sources
-from gammer_lightning.data.colour import linear_to_srgb, srgb_to_linear
-from gammer_lightning.data.image_sources import ImageSources
-from gammer_lightning.data.motion_pairs import draw_scene, recolour, render
-from gammer_lightning.data.motion_set import MotionSetSpec, write_motion_set
-from gammer_lightning.data.oh2018 import FOLDERS, FRAMES, PublishedPairs, RandomCrops, ShuffledFiles, recover_colours
+from gammer_lightning.data.motion import image_sources
+from gammer_lightning.data.motion.colour import linear_to_srgb, srgb_to_linear
+from gammer_lightning.data.motion.image_sources import ImageSources
+from gammer_lightning.data.motion.oh2018 import (
+    FOLDERS,
+    FRAMES,
+    PublishedPairs,
+    RandomCrops,
+    ShuffledFiles,
+    recover_colours,
+)
+from gammer_lightning.data.motion.render import recolour, render
+from gammer_lightning.data.motion.scenes import draw_scene
+from gammer_lightning.data.motion.write_set import MotionSetSpec, write_motion_set
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_image
 

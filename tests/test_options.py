@@ -1,7 +1,6 @@
 """Every option of the plain verbs with values of the wrong kind, size and sign: one block, and nothing written."""
 
 import argparse
-from importlib import import_module
 
 import pytest
 from casme2_sample import write_sample
@@ -26,10 +25,7 @@ NO_PATHS = ("x" * 300, "/proc/self/nothing", "/dev/null", "/dev/null/x", "\x1b[3
 
 def options(verb):
     """Return the options of a verb by their names, which are empty where they have none."""
-    parser = cli.Parser(f"gammer {verb}")
-    module = import_module(f"gammer_lightning.{cli.VERBS[verb].module}")
-    getattr(module, cli.VERBS[verb].add_arguments)(parser)
-    actions = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    actions = [action for action in cli.verb_parser(verb)._actions if not isinstance(action, argparse._HelpAction)]
     return {next(iter(action.option_strings), ""): action for action in actions}
 
 

@@ -6,9 +6,9 @@ from hashlib import sha256
 import pytest
 
 from gammer_lightning import cli
-from gammer_lightning.data.class_sets import FIVE, OBJECTIVE, THREE
-from gammer_lightning.paper_tables import TABLES
-from gammer_lightning.protocol import LEAKY, PROTOCOLS
+from gammer_lightning.commands.recognize_table import TABLES
+from gammer_lightning.data.clips.class_sets import FIVE, OBJECTIVE, THREE
+from gammer_lightning.evaluation.folds import LEAKY, PROTOCOLS
 
 
 def write_run(folder, datasets, classes, protocol="loso", std=0.02):

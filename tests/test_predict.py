@@ -18,12 +18,12 @@ from face_videos import CLASSES, face_frames, made_bundle, portrait, read_video,
 from PIL import Image
 
 from gammer_lightning.cli import main
-from gammer_lightning.data.faces import crop, cut_patches, find_face, find_landmarks
-from gammer_lightning.data.recognition import to_input
+from gammer_lightning.data.datamodule import to_input
+from gammer_lightning.deploy import backends
+from gammer_lightning.deploy.bundle import load_bundle
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export import backends
-from gammer_lightning.export.bundle import load_bundle
-from gammer_lightning.facial_graph import PAPER_REGIONS, nodes_of
+from gammer_lightning.faces.alignment import crop, cut_patches, find_face, find_landmarks
+from gammer_lightning.faces.graph import PAPER_REGIONS, nodes_of
 from gammer_lightning.magnifiers import load_magnifier
 from gammer_lightning.predict import pipeline
 from gammer_lightning.predict.spotting import movement, spans, spot

@@ -16,9 +16,10 @@ import torch
 from casme2_sample import portrait, save, write_sample
 
 from gammer_lightning import cli
-from gammer_lightning.data import faces, premagnify
-from gammer_lightning.data.casme2 import read_casme2
+from gammer_lightning.data.clips.casme2 import read_casme2
+from gammer_lightning.data.premagnify import fill as premagnify
 from gammer_lightning.errors import GammerError
+from gammer_lightning.faces import alignment as faces
 from gammer_lightning.files import read_image
 
 ALPHAS = (5, 7.5)

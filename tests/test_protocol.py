@@ -8,17 +8,8 @@ from torchmetrics.functional import recall
 from torchmetrics.functional.classification import multiclass_f1_score
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.protocol import (
-    NOBODY,
-    class_scores,
-    class_weights,
-    confusion,
-    loso_folds,
-    make_folds,
-    megc_log,
-    scores,
-    training_masks,
-)
+from gammer_lightning.evaluation.folds import NOBODY, class_weights, loso_folds, make_folds, training_masks
+from gammer_lightning.evaluation.scores import class_scores, confusion, megc_log, scores
 
 SUBJECTS = ["a/2", "a/1", "b/1", "a/1", "a/2"]
 

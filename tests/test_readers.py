@@ -6,11 +6,11 @@ import layouts
 import pytest
 from openpyxl import load_workbook
 
-from gammer_lightning.data.action_units import ActionUnit, objective_class, parse_action_units
-from gammer_lightning.data.casme2 import read_casme2
-from gammer_lightning.data.class_sets import class_labels
-from gammer_lightning.data.samm import read_samm
-from gammer_lightning.data.smic import read_smic
+from gammer_lightning.data.clips.action_units import ActionUnit, objective_class, parse_action_units
+from gammer_lightning.data.clips.casme2 import read_casme2
+from gammer_lightning.data.clips.class_sets import class_labels
+from gammer_lightning.data.clips.samm import read_samm
+from gammer_lightning.data.clips.smic import read_smic
 from gammer_lightning.errors import GammerError
 
 HAPPY = ("01", "EP02_01f", 46, 59, 86, 12, "happiness")

@@ -1,6 +1,5 @@
 """README and documentation: commands parse, links and images exist, every page is in the navigation."""
 
-import argparse
 import ast
 import re
 import shlex
@@ -73,17 +72,14 @@ def test_each_make_target_exists(page):
 def test_command_parses(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     name, argv = cli.find_verb(shlex.split(command)[1:])
-    verb = cli.VERBS[name]
-    if isinstance(verb, cli.TaskVerb):
+    if not hasattr(cli.verb_module(name), "add_arguments"):
         if any(A_RUN.match(word) for word in argv):
             return
         with pytest.raises(SystemExit) as stop:
             cli.main([*name.split(), *argv, "--print_config"])
         assert stop.value.code == 0
     else:
-        parser = cli.Parser()
-        getattr(import_module(f"gammer_lightning.{verb.module}"), verb.add_arguments)(parser)
-        parser.parse_args(argv)
+        cli.verb_parser(name).parse_args(argv)
 
 
 @pytest.mark.parametrize("command", all_commands(inline_commands))
@@ -92,11 +88,8 @@ def test_command_in_running_text_has_a_verb(command):
     if words[0] in ("--help", "--version", "VERB"):
         return
     name, argv = cli.find_verb(words)
-    verb = cli.VERBS[name]
-    if not isinstance(verb, cli.TaskVerb) and "--help" not in argv:
-        parser = argparse.ArgumentParser()
-        getattr(import_module(f"gammer_lightning.{verb.module}"), verb.add_arguments)(parser)
-        options = {option for action in parser._actions for option in action.option_strings}
+    if hasattr(cli.verb_module(name), "add_arguments") and "--help" not in argv:
+        options = {option for action in cli.verb_parser(name)._actions for option in action.option_strings}
         assert {word for word in argv if word.startswith("--")} <= options
 
 

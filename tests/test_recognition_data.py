@@ -6,11 +6,11 @@ import pytorch_lightning as pl
 import torch
 from casme2_sample import write_sample
 
-from gammer_lightning.data import recognition
-from gammer_lightning.data.augment import PhotometricAugmentation
-from gammer_lightning.data.faces import cut_patches
-from gammer_lightning.data.recognition import MagnifiedClips
+from gammer_lightning.data import datamodule as recognition
+from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.data.inputs.augment import PhotometricAugmentation
 from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import cut_patches
 
 
 @pytest.fixture(scope="module")

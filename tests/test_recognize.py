@@ -11,19 +11,13 @@ from safetensors.torch import save_file
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from gammer_lightning.checkpoints import WholeCheckpoints, checkpoint_callbacks
 from gammer_lightning.errors import GammerError
-from gammer_lightning.protocol import class_weights, outer_clips
-from gammer_lightning.run_folder import RunFolder
+from gammer_lightning.evaluation.folds import class_weights, outer_clips
+from gammer_lightning.runs.checkpoints import WholeCheckpoints, checkpoint_callbacks
+from gammer_lightning.runs.folder import RunFolder
 from gammer_lightning.tasks import recognize
-from gammer_lightning.tasks.recognize import (
-    RecognizeTask,
-    deployed_model,
-    member_losses,
-    refuse_trainer,
-    seeded,
-    unstack,
-)
+from gammer_lightning.tasks.members import member_losses, seeded, unstack
+from gammer_lightning.tasks.recognize import RecognizeTask, deployed_model, refuse_trainer
 
 SMALL = {"weight_decay": 0.0, "depth": 1, "heads": 1, "width": 4, "regions": ("nose_tip",), "lr": 1e-2}
 

@@ -17,15 +17,15 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from wandb.proto import wandb_internal_pb2
 
-from gammer_lightning.facial_graph import PAPER_REGIONS
-from gammer_lightning.results import (
+from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.results import (
     MICROFACES_NOTE,
-    Predictions,
     draw_confusion,
     log_results,
     write_figures,
     write_results,
 )
+from gammer_lightning.faces.graph import PAPER_REGIONS
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ import torch
 import yaml
 from tiny_task import TinyData, TinyModule
 
-from gammer_lightning import cli, training
-from gammer_lightning.checkpoints import WholeCheckpoints, load_checkpoint, load_weights
+from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.run_folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.runs.checkpoints import WholeCheckpoints, load_checkpoint, load_weights
+from gammer_lightning.runs.folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.training import settings as training
 
 FLAGS = [
     "--trainer.max_epochs=4",
@@ -308,7 +309,7 @@ def test_an_offline_wandb_run_reads_back_like_metrics_csv():
 def test_a_killed_process_can_be_resumed(number):
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from tiny_task import *;"
-        "from gammer_lightning import cli, training;"
+        "from gammer_lightning import cli; from gammer_lightning.training import settings as training;"
         "training.magnify = lambda: training.Task('magnify', TinyModule, TinyData);"
         "sys.exit(cli.main(sys.argv[1:]))"
     )

@@ -15,11 +15,13 @@ from safetensors.torch import save_file
 from test_run_folder import FLAGS, fit, rows, tiny  # noqa: F401
 from tiny_task import TinyData, TinyModule
 
-from gammer_lightning import cli, training
-from gammer_lightning.checkpoints import load_checkpoint, read_weights
+from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.run_folder import HOLDER, LOCK, RunFolder, open_run
-from gammer_lightning.tasks.recognize import deployed_model, seeded
+from gammer_lightning.runs.checkpoints import load_checkpoint, read_weights
+from gammer_lightning.runs.folder import HOLDER, LOCK, RunFolder, open_run
+from gammer_lightning.tasks.members import seeded
+from gammer_lightning.tasks.recognize import deployed_model
+from gammer_lightning.training import settings as training
 
 MODULE = """
 import os
@@ -264,7 +266,8 @@ def test_what_lightning_refuses_while_it_runs_is_one_error(capsys):
 def test_a_signal_stops_with_its_exit_code(verb, number, code, tmp_path):
     code_of_child = (
         f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r}); from tiny_task import *\n"
-        "from gammer_lightning import cli, training\n"
+        "from gammer_lightning import cli\n"
+        "from gammer_lightning.training import settings as training\n"
         "class Slow(TinyModule):\n"
         "    def test_step(self, batch, batch_idx):\n"
         "        open('began', 'w').close(); time.sleep(100)\n"

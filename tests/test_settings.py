@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gammer_lightning import cli, training
+from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.loggers import check_wandb
+from gammer_lightning.runs.loggers import check_wandb
 from gammer_lightning.sweep.check import _cli_with_one_parser
+from gammer_lightning.training import settings as training
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 BASE = {"recognize": "recognize_microfaces.yaml", "magnify": "magnify_small.yaml"}

@@ -7,8 +7,8 @@ import pytest
 from gammer_lightning import cli, shipped
 from gammer_lightning.errors import GammerError
 from gammer_lightning.shipped import FOLDERS, ROOT, find_yaml, shipped_files, with_paths_of_configs
+from gammer_lightning.sweep.queue.study import text_of_files
 from gammer_lightning.sweep.spec import read_sweep
-from gammer_lightning.sweep.study import text_of_files
 
 STSTNET = "experiments/baselines/ststnet.yaml"
 

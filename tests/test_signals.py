@@ -14,9 +14,9 @@ from face_videos import face_frames, made_bundle, write_video
 from gammer_forks import Server
 
 from gammer_lightning import cli
+from gammer_lightning.sweep.queue.storage import open_storage
+from gammer_lightning.sweep.queue.study import join_study
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import open_storage
-from gammer_lightning.sweep.study import join_study
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}

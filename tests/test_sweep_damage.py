@@ -11,12 +11,13 @@ import pytest
 
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.sweep import child, storage, supervisor, tracking
-from gammer_lightning.sweep.report import row_callbacks
-from gammer_lightning.sweep.slots import make_slots
+from gammer_lightning.sweep import summary_run as tracking
+from gammer_lightning.sweep.queue import child, storage, supervisor
+from gammer_lightning.sweep.queue.report import row_callbacks
+from gammer_lightning.sweep.queue.slots import make_slots
+from gammer_lightning.sweep.queue.storage import open_storage
+from gammer_lightning.sweep.queue.study import join_study
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import open_storage
-from gammer_lightning.sweep.study import join_study
 
 JOURNAL = Path("runs/sweeps/s/journal.log")
 ROW = """
@@ -218,7 +219,7 @@ def test_sync_runs_no_module_of_the_working_folder(monkeypatch):
 
 
 def test_children_of_the_benchmark_leave_the_working_folder_out(monkeypatch):
-    from gammer_lightning import bench
+    from gammer_lightning.commands import bench
 
     Path("argparse.py").write_text("open('executed', 'a').close()\n")
     monkeypatch.setattr(bench, "interleaved", lambda run, repeats: [step() for step in run.values()])

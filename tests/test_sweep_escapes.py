@@ -11,12 +11,12 @@ from rich.console import Console
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import without_passwords
-from gammer_lightning.sweep import child, storage
 from gammer_lightning.sweep.live import LiveView, rows_table
+from gammer_lightning.sweep.queue import child, storage
+from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Search, Sweep
-from gammer_lightning.sweep.study import Row
-from gammer_lightning.sweep.table import write_table
-from gammer_lightning.sweep.tracking import wandb_environment
+from gammer_lightning.sweep.summary_run import wandb_environment
+from gammer_lightning.sweep.table.table import write_table
 
 FORMULA = '=HYPERLINK("http://x","y")'
 HTML = "<img src=x> | a ![b](http://c/d.png)"

@@ -12,14 +12,16 @@ from optuna.distributions import CategoricalDistribution
 from optuna.trial import create_trial
 from tiny_task import TinyData, TinyModule
 
-from gammer_lightning import cli, training
+from gammer_lightning import cli
 from gammer_lightning.errors import OutOfMemoryError
-from gammer_lightning.run_folder import RunFolder
-from gammer_lightning.sweep import child
+from gammer_lightning.runs.folder import RunFolder
+from gammer_lightning.sweep.queue import child
+from gammer_lightning.sweep.queue.storage import open_storage
+from gammer_lightning.sweep.queue.study import join_study, open_study
 from gammer_lightning.sweep.spec import Search, Sweep
-from gammer_lightning.sweep.storage import open_storage
-from gammer_lightning.sweep.study import join_study, open_study
 from gammer_lightning.tasks.recognize import RecognizeTask
+from gammer_lightning.training import settings as training
+from gammer_lightning.training.fit import fit
 
 TINY = Path(__file__).with_name("tiny_gammer.py")
 COMMON = {
@@ -91,7 +93,7 @@ def fit_that_raises(monkeypatch, error, *flags):
 
     monkeypatch.setattr(RecognizeTask, "training_step", training_step)
     small = ["--model.regions=[nose_tip]", "--model.width=4", "--trainer.accelerator=cpu", "--wandb=disabled"]
-    training.fit(training.Task("recognize", RecognizeTask, FakeClips), [*small, *flags])
+    fit(training.Task("recognize", RecognizeTask, FakeClips), [*small, *flags])
 
 
 @pytest.mark.parametrize("error", FULL, ids=["GPU", "CPU", "system", "Python"])

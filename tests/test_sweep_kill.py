@@ -13,10 +13,10 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, TIMEOUT, open_storage
+from gammer_lightning.sweep.queue.study import MAX_ATTEMPTS, join_study, open_study
+from gammer_lightning.sweep.queue.supervisor import FENCE, LOOK, WATCH
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import GRACE, HEARTBEAT, TIMEOUT, open_storage
-from gammer_lightning.sweep.study import MAX_ATTEMPTS, join_study, open_study
-from gammer_lightning.sweep.supervisor import FENCE, LOOK, WATCH
 
 ROWS, SUPERVISORS, SLOTS, KILLS = 40, 2, 2, 24
 WORKER = Path(__file__).with_name("sweep_worker.py")

@@ -9,8 +9,8 @@ import pytest
 from browser import browse
 from made_runs import LABELS, RIGHT, WRONG, complete, sweep
 
-from gammer_lightning.sweep.study import Row
-from gammer_lightning.sweep.table import write_table
+from gammer_lightning.sweep.queue.study import Row
+from gammer_lightning.sweep.table.table import write_table
 
 EVIL = "<script>alert(1)</script> & \"quoted\" $x ${y} 'z'"
 

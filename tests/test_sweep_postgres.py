@@ -16,9 +16,9 @@ import pytest
 from optuna.trial import TrialState
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.sweep.queue.storage import open_storage
+from gammer_lightning.sweep.queue.study import join_study, open_study
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import open_storage
-from gammer_lightning.sweep.study import join_study, open_study
 
 pytestmark = pytest.mark.skipif(
     postgres.binaries() is None, reason="no PostgreSQL server is installed; on Debian: apt install postgresql"

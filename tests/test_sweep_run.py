@@ -18,13 +18,16 @@ from optuna.trial import TrialState
 from rich.console import Console
 from tiny_task import SweptModule, TinyData
 
-from gammer_lightning import cli, training
+from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.sweep import child, live, slots, storage, supervisor, tracking
-from gammer_lightning.sweep import study as studies
+from gammer_lightning.sweep import live
+from gammer_lightning.sweep import summary_run as tracking
+from gammer_lightning.sweep.queue import child, slots, storage, supervisor
+from gammer_lightning.sweep.queue import study as studies
+from gammer_lightning.sweep.queue.storage import open_storage
+from gammer_lightning.sweep.queue.study import join_study, open_study, text_of_files
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.storage import open_storage
-from gammer_lightning.sweep.study import join_study, open_study, text_of_files
+from gammer_lightning.training import settings as training
 
 TESTS = Path(__file__).parent
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gammer_lightning import cli, training
-from gammer_lightning.data.recognition import MagnifiedClips
+from gammer_lightning import cli
+from gammer_lightning.data.datamodule import MagnifiedClips
 from gammer_lightning.errors import GammerError
 from gammer_lightning.sweep.check import check_sweep
 from gammer_lightning.sweep.spec import read_sweep
+from gammer_lightning.training import settings as training
 
 ROOT = Path(__file__).parents[1]
 BASE = "experiments/recognize_microfaces.yaml"

@@ -15,17 +15,17 @@ from made_runs import LABELS, RIGHT, WRONG, complete, sweep
 from PIL import Image
 from scipy.stats import wilcoxon
 
+from gammer_lightning.commands.recognize_table import TABLES
 from gammer_lightning.errors import GammerError
-from gammer_lightning.paper_tables import TABLES
-from gammer_lightning.protocol import scores
-from gammer_lightning.results import MICROFACES_NOTE
-from gammer_lightning.sweep import table
-from gammer_lightning.sweep.comparison import RESAMPLES, differences, holm, pareto, subject_counts
-from gammer_lightning.sweep.entries import study_entries
-from gammer_lightning.sweep.figures import bars, bubbles
+from gammer_lightning.evaluation.comparison import RESAMPLES, differences, holm, pareto, subject_counts
+from gammer_lightning.evaluation.results import MICROFACES_NOTE
+from gammer_lightning.evaluation.scores import scores
+from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Search, Sweep, read_sweep
-from gammer_lightning.sweep.study import Row
-from gammer_lightning.sweep.table import write_table
+from gammer_lightning.sweep.table import table
+from gammer_lightning.sweep.table.entries import study_entries
+from gammer_lightning.sweep.table.figures import bars, bubbles
+from gammer_lightning.sweep.table.table import write_table
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,8 +1,5 @@
 """Every numeric option of the verbs that read videos, bundles and runs: what it cannot be is refused at once."""
 
-import argparse
-from importlib import import_module
-
 import pytest
 
 from gammer_lightning import cli
@@ -28,9 +25,7 @@ MISSING = ("nowhere", "no input at nothing.mp4")
 
 def numeric_options(verb):
     """Names of a verb's numeric options, with the number of values that they take."""
-    parser, entry = argparse.ArgumentParser(), cli.VERBS[verb]
-    getattr(import_module(f"gammer_lightning.{entry.module}"), entry.add_arguments)(parser)
-    for action in parser._actions:
+    for action in cli.verb_parser(verb)._actions:
         if action.type in (int, float) or action.dest == "batch":
             yield action.option_strings[0], action.nargs or 1
 

@@ -24,14 +24,16 @@ from PIL import Image
 from test_run_folder import FLAGS
 from tiny_task import TinyData, TinyModule
 
-from gammer_lightning import cli, training
+from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
-from gammer_lightning.run_folder import git_state, open_run
+from gammer_lightning.machine import git_state
+from gammer_lightning.runs.folder import open_run
 from gammer_lightning.sweep import sync
+from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.study import Row
-from gammer_lightning.sweep.tracking import log_summary, summary_id, wandb_environment
+from gammer_lightning.sweep.summary_run import log_summary, summary_id, wandb_environment
 from gammer_lightning.tasks.recognize import RecognizeTask
+from gammer_lightning.training import settings as training
 
 SWEEP = Sweep("table, 4", "experiments/recognize_microfaces.yaml", rows={"alpha 5": {}, "β 8": {}})
 PASSWORD = "not-for-wandb"
@@ -195,8 +197,8 @@ def test_summaries_of_two_supervisors_follow_each_other(table, monkeypatch):
 def test_a_password_on_the_command_line_is_nowhere_in_the_summary(table):
     code = (
         "import sys; from pathlib import Path; from gammer_lightning.sweep.spec import Sweep;"
-        "from gammer_lightning.sweep.tracking import log_summary, private_settings;"
-        "import wandb, gammer_lightning.sweep.tracking as tracking;"
+        "from gammer_lightning.sweep.summary_run import log_summary, private_settings;"
+        "import wandb, gammer_lightning.sweep.summary_run as tracking;"
         "tracking.private_settings = private_settings if sys.argv[1] == 'private' else wandb.Settings;"
         f"sweep = Sweep({SWEEP.study!r}, {SWEEP.base!r}, rows={{'alpha 5': {{}}}});"
         f"print('storage', sys.argv[-1]); log_summary(sweep, [], Path({str(table)!r}), 'offline')"

@@ -4,7 +4,8 @@ import sys
 
 from tiny_task import TinyData, TinyModule
 
-from gammer_lightning import cli, training
+from gammer_lightning import cli
+from gammer_lightning.training import settings as training
 
 if __name__ == "__main__":
     training.magnify = lambda: training.Task("magnify", TinyModule, TinyData)

@@ -12,11 +12,11 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gammer_lightning.deploy.bundle import BUNDLE, Bundle, read_facts
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export.bundle import BUNDLE, Bundle, read_facts, sha256_of
-from gammer_lightning.files import check_name, read_yaml, write_json
-from gammer_lightning.run_folder import WANDB_PROJECT, RunFolder
-from gammer_lightning.sweep.sync import Target, Upload, check_login, log_artifact, upload_runs
+from gammer_lightning.files import check_name, read_yaml, sha256_of, write_json
+from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder
+from gammer_lightning.runs.wandb_uploads import Target, Upload, check_login, log_artifact, upload_runs
 
 if TYPE_CHECKING:
     from wandb import Artifact

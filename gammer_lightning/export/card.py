@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from gammer_lightning.data.datasets import DATASETS
+from gammer_lightning.data.clips.datasets import DATASETS
 from gammer_lightning.escapes import markdown_cell
-from gammer_lightning.facial_graph import REGIONS
-from gammer_lightning.protocol import INNER, LEAKY, PROTOCOLS
-from gammer_lightning.results import MICROFACES_NOTE
+from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS
+from gammer_lightning.evaluation.results import MICROFACES_NOTE
+from gammer_lightning.faces.graph import REGIONS
 
 METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
 LIMITS = (

@@ -8,15 +8,18 @@ from typing import Any
 
 import torch
 
-from gammer_lightning.data.recognition import MagnifiedClips
-from gammer_lightning.export.backends import Backend, Run, runner_graph
-from gammer_lightning.export.bundle import WEIGHTS, Source, save_networks, sha256_of
-from gammer_lightning.export.engines import PAPERS_GPU, Runner, build_plan
-from gammer_lightning.export.graphs import INTERFACE, make_graphs
-from gammer_lightning.export.onnx_files import OPSET, Session, export_onnx, file_name
+from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.deploy.backends import Backend, Run, runner_graph
+from gammer_lightning.deploy.bundle import WEIGHTS
+from gammer_lightning.deploy.finished_run import Source
+from gammer_lightning.deploy.graphs import INTERFACE, make_graphs
+from gammer_lightning.deploy.onnx_files import OPSET, Session, export_onnx, file_name
+from gammer_lightning.deploy.tensorrt import PAPERS_GPU, Runner, build_plan
+from gammer_lightning.deploy.values import Rule, check_values, is_count, is_text
+from gammer_lightning.evaluation.folds import INNER, outer_clips
 from gammer_lightning.export.parity import BATCHES, TOLERANCE, compare, measure_change, open_clips
-from gammer_lightning.export.values import Rule, check_values, is_count, is_text
-from gammer_lightning.protocol import INNER, outer_clips
+from gammer_lightning.export.write_bundle import save_networks
+from gammer_lightning.files import sha256_of
 
 PROFILE = (1, 1, 8)
 """Least, usual and largest batch of a TensorRT plan with a free batch."""

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gammer_lightning.data.datasets import variable
-from gammer_lightning.data.faces import cut_patches
-from gammer_lightning.data.premagnify import RAW
-from gammer_lightning.data.recognition import MagnifiedClips, to_input
+from gammer_lightning.data.clips.datasets import variable
+from gammer_lightning.data.datamodule import MagnifiedClips, to_input
+from gammer_lightning.data.premagnify.cache import RAW
+from gammer_lightning.deploy.backends import Backend, Run
+from gammer_lightning.deploy.finished_run import Source
+from gammer_lightning.deploy.graphs import INTERFACE
+from gammer_lightning.deploy.values import Rule, check_values, is_table, is_text
 from gammer_lightning.errors import GammerError
-from gammer_lightning.export.backends import Backend, Run, one_thread
-from gammer_lightning.export.bundle import Source
-from gammer_lightning.export.graphs import INTERFACE
-from gammer_lightning.export.values import Rule, check_values, is_table, is_text
+from gammer_lightning.faces.alignment import cut_patches
+from gammer_lightning.machine import one_thread
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest difference from PyTorch's float32, as a share of the output's largest value, or of 1 where that is less."""

@@ -10,14 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gammer_lightning.checkpoints import load_checkpoint, load_weights
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import check_is_file, replacing
 from gammer_lightning.magnifiers.base import Magnifier
 from gammer_lightning.magnifiers.checks import check_alphas, check_pair
 from gammer_lightning.models.magnet import MagNet
 from gammer_lightning.models.st_memm import PRESETS, STMEMM
-from gammer_lightning.run_folder import open_run
+from gammer_lightning.runs.checkpoints import load_checkpoint, load_weights
+from gammer_lightning.runs.folder import open_run
 
 SHIPPED = "st-memm-small"
 SHIPPED_WEIGHTS = Path(str(files("gammer_lightning").joinpath("weights/st_memm_small.safetensors")))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import DenseGATConv, DenseGCNConv
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import PAPER_REGIONS, GraphName, adjacency, nodes_of
+from gammer_lightning.faces.graph import PAPER_REGIONS, GraphName, adjacency, nodes_of
 from gammer_lightning.models.recogniser import Recogniser
 
 LayerName = Literal["gat", "gcn"]

@@ -4,7 +4,6 @@ import csv
 import heapq
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -16,17 +15,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gammer_lightning.data.faces import CROP
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable, spreadsheet_cell
+from gammer_lightning.faces.alignment import CROP
 from gammer_lightning.files import remove_stale, replacing, write_json
 from gammer_lightning.predict.page import page
-from gammer_lightning.predict.prediction import Prediction, Window
+from gammer_lightning.predict.prediction import Example, Prediction, Window
 from gammer_lightning.predict.tracking import Shot
 from gammer_lightning.predict.video import Source, VideoWriter
 
 if TYPE_CHECKING:
-    from gammer_lightning.export.bundle import Bundle
+    from gammer_lightning.deploy.bundle import Bundle
 
 NAMES = {
     "json": "predictions.json",
@@ -40,16 +39,6 @@ CAPTION = 28
 SHOWN = 8
 """Windows of which the page holds pictures: those with the strongest motion, a still head preferred."""
 INK, SOFT, BLUE, PALE, ORANGE = "#1d2329", "#626b75", "#22578f", "#a9c7e8", "#e07b28"
-
-
-@dataclass(frozen=True, order=True)
-class Example:
-    """A window with its pictures as JPEG files: onset, apex, magnified apex; ordered by prominence."""
-
-    prominence: tuple[bool, float]
-    order: int
-    window: Window
-    pictures: tuple[bytes, bytes, bytes]
 
 
 class Recorder:

@@ -17,8 +17,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from gammer_lightning.data.apex import expression_mask, seen
-from gammer_lightning.data.faces import (
+from gammer_lightning.data.clips.apex import expression_mask, seen
+from gammer_lightning.data.datamodule import to_input
+from gammer_lightning.data.premagnify.cache import RAW
+from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import (
     CROP,
     EYE_LINE,
     IOD,
@@ -29,26 +32,15 @@ from gammer_lightning.data.faces import (
     place_face,
     predictor,
 )
-from gammer_lightning.data.premagnify import RAW
-from gammer_lightning.data.recognition import to_input
-from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers import check_alphas
 from gammer_lightning.predict.outputs import Recorder
 from gammer_lightning.predict.prediction import Prediction, Window
 from gammer_lightning.predict.spotting import Span, spans, spot
 from gammer_lightning.predict.tracking import Shot, Tracker, head_motion
-from gammer_lightning.predict.video import (
-    Frame,
-    FrameFolder,
-    Source,
-    check_fps,
-    check_limit,
-    open_source,
-    to_pixels,
-)
+from gammer_lightning.predict.video import Frame, FrameFolder, Source, check_fps, check_limit, open_source, to_pixels
 
 if TYPE_CHECKING:
-    from gammer_lightning.export.bundle import Bundle
+    from gammer_lightning.deploy.bundle import Bundle
 
 STEADY = 2.0
 """Distance in px of the crop within which both eyes may lie from their places before a new transform is taken.
@@ -111,7 +103,7 @@ def predict(
 
     From a bundle folder or a finished run::
 
-        from gammer_lightning.export.bundle import load_bundle
+        from gammer_lightning.deploy.bundle import load_bundle
         prediction = load_bundle("runs/recognize/NAME/ID").predict("video.mp4", out="predictions")
         for window in prediction.windows:
             if not window.note:
@@ -142,8 +134,8 @@ def predict(
         GammerError: A setting or the input is not usable, the input shows no face or several faces, or the output
             cannot be written.
     """
-    from gammer_lightning.export.backends import one_thread, open_backend
-    from gammer_lightning.memory import slow_bf16
+    from gammer_lightning.deploy.backends import open_backend
+    from gammer_lightning.machine import one_thread, slow_bf16
 
     alpha = bundle.alpha if alpha is None else alpha
     hop = window / 2 if hop is None else hop

@@ -93,3 +93,13 @@ class Prediction:
     def name(self, window: Window) -> str:
         """Return the name of a window's most probable class."""
         return self.class_names[int(window.probabilities.argmax())]
+
+
+@dataclass(frozen=True, order=True)
+class Example:
+    """A window with its pictures as JPEG files: onset, apex, magnified apex; ordered by prominence."""
+
+    prominence: tuple[bool, float]
+    order: int
+    window: Window
+    pictures: tuple[bytes, bytes, bytes]

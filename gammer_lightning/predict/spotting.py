@@ -8,8 +8,8 @@ from math import floor
 import cv2
 import numpy as np
 
-from gammer_lightning.data.apex import expression_mask, smoothed
-from gammer_lightning.facial_graph import PAPER_REGIONS, nodes_of
+from gammer_lightning.data.clips.apex import expression_mask, smoothed
+from gammer_lightning.faces.graph import PAPER_REGIONS, nodes_of
 from gammer_lightning.predict.tracking import RIGID, Shot, Tracker
 from gammer_lightning.predict.video import Frame
 

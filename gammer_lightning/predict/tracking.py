@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from gammer_lightning.data.faces import CROP, IOD, Face, NoFaceError, SeveralFacesError, crop, find_landmarks
 from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import CROP, IOD, Face, NoFaceError, SeveralFacesError, crop, find_landmarks
 from gammer_lightning.predict.video import Frame
 
 SEARCH_SIDE = 960

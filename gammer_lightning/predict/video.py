@@ -17,14 +17,7 @@ from torch import Tensor
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable
-from gammer_lightning.files import (
-    IMAGE_SUFFIXES,
-    check_is_file,
-    depth_note,
-    image_files,
-    read_image,
-    to_eight_bits,
-)
+from gammer_lightning.files import IMAGE_SUFFIXES, check_is_file, depth_note, image_files, read_image, to_eight_bits
 
 CAMERA_CLOCK = Fraction(1, 1000)
 MAX_CAMERA = 99

@@ -39,14 +39,14 @@ def check_sweep(sweep: Sweep) -> None:
 def _settings_to_check(sweep: Sweep) -> dict[str, dict[str, Any]]:
     if not sweep.search:
         return sweep.settings()
-    from gammer_lightning.sweep.search import corners
+    from gammer_lightning.sweep.queue.search import corners
 
     return corners(sweep.search)
 
 
 def _cli_with_one_parser() -> type:
     """Return the command line of fit for many rows: their parser, which takes nearly half the time, is built once."""
-    from gammer_lightning.training import SettingsCLI
+    from gammer_lightning.training.settings import SettingsCLI
 
     class RowCLI(SettingsCLI):
         parser = None
@@ -60,9 +60,9 @@ def _cli_with_one_parser() -> type:
 
 
 def _check_row(cli: type, sweep: Sweep, settings: Mapping[str, Any]) -> None:
-    from gammer_lightning import training
+    from gammer_lightning.training import settings as task_settings
 
-    task = getattr(training, sweep.task)()
+    task = getattr(task_settings, sweep.task)()
     logged = cli(task, "fit", sweep.command(settings)[3:]).model.metrics
     for metric in sweep.metrics:
         if metric.startswith("test"):

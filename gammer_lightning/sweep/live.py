@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.sweep.queue.study import Row
+from gammer_lightning.sweep.queue.supervisor import Supervisor
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.study import Row
-from gammer_lightning.sweep.supervisor import Supervisor
 
 REFRESH = 1.0
 """Time between two drawings, s."""

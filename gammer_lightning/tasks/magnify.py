@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from gammer_lightning.checkpoints import load_weights
-from gammer_lightning.data.motion_pairs import NOISE_LEVELS, SUBPIXEL_MOTIONS
+from gammer_lightning.data.motion.render import NOISE_LEVELS, SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.magnification import protocol_row, quality, score_microfaces, write_protocol
 from gammer_lightning.magnifiers.trained import as_magnifier, build_network, load_trained
-from gammer_lightning.magnify_results import protocol_row, quality, score_microfaces, write_protocol
 from gammer_lightning.models.magnet import MagNet
-from gammer_lightning.settings import MAX_FACTOR, check_range
+from gammer_lightning.ranges import MAX_FACTOR, check_range
+from gammer_lightning.runs.checkpoints import load_weights
 
 
 class MagnifyTask(pl.LightningModule):

@@ -5,7 +5,6 @@ The members' parameters are stacked along a first axis M and run under vmap, or 
 is large; a 0/1 weight per member and clip leaves clips out.
 """
 
-import copy
 import inspect
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,19 +15,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch import Tensor
 from tqdm import tqdm
 
-from gammer_lightning.checkpoints import load_checkpoint, load_weights, read_weights
 from gammer_lightning.errors import GammerError
-from gammer_lightning.facial_graph import PAPER_REGIONS, GraphName
-from gammer_lightning.files import content_hash
-from gammer_lightning.models.gam_mer import GamMer, LayerName
-from gammer_lightning.models.recogniser import Recogniser, build_without_memory, count_parameters, network_class
-from gammer_lightning.protocol import (
+from gammer_lightning.evaluation.folds import (
     INNER,
     LEAKY,
     NOBODY,
@@ -36,11 +28,30 @@ from gammer_lightning.protocol import (
     class_weights,
     make_folds,
     outer_clips,
-    scores,
     training_masks,
 )
-from gammer_lightning.results import Predictions, log_results, write_figures, write_results
-from gammer_lightning.settings import MAX_COUNT, MAX_FACTOR, check_range, check_seed
+from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.results import log_results, write_figures, write_results
+from gammer_lightning.evaluation.scores import scores
+from gammer_lightning.faces.graph import PAPER_REGIONS, GraphName
+from gammer_lightning.files import content_hash
+from gammer_lightning.models.gam_mer import GamMer, LayerName
+from gammer_lightning.models.networks import build_without_memory, network_class
+from gammer_lightning.models.recogniser import Recogniser, count_parameters
+from gammer_lightning.ranges import MAX_COUNT, MAX_FACTOR, check_range, check_seed
+from gammer_lightning.runs.checkpoints import load_checkpoint, load_weights, read_weights
+from gammer_lightning.tasks.members import (
+    _keep_gradients,
+    _leaves,
+    _plain,
+    member_losses,
+    run_members,
+    seeded,
+    stack,
+    stacked_logits,
+    start_from,
+    unstack,
+)
 
 MAX_WIDTH = 4096
 NETWORK_SETTINGS = ("regions", "graph", "layer", "depth", "heads", "width", "dropout")
@@ -554,109 +565,6 @@ class RecognizeTask(pl.LightningModule):
         )
 
 
-def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_weights: Tensor) -> Tensor:
-    """Return each member's class-weighted mean cross-entropy over the clips that it does not hold out.
-
-    Args:
-        logits: ``(M, B, K)``.
-        labels: ``(B,)``.
-        clip_weights: 0 for held-out clips, else 1, ``(M, B)``.
-        class_weights: ``(M, K)``.
-
-    Returns:
-        ``(M,)``; 0 for a member that holds out the whole batch.
-    """
-    entropy = F.cross_entropy(logits.movedim(-1, 1), labels.expand(len(logits), -1), reduction="none")
-    weights = clip_weights * class_weights[:, labels]
-    return (weights * entropy).sum(1) / weights.sum(1).clamp_min(1e-12)
-
-
-def stacked_logits(members: Recogniser, clips: Tensor, chunk: slice = slice(None)) -> Tensor:
-    """Classify the same clips by many networks.
-
-    Args:
-        members: Stacked networks, from `stack`.
-        clips: What the networks are shown ``(B, ...)``, e.g. patches ``(B, 68, C, P, P)``.
-        chunk: Which members.
-
-    Returns:
-        Logits ``(M, B, K)``.
-    """
-    return run_members(members, {name: weight[chunk] for name, weight in members.named_parameters()}, clips)
-
-
-def run_members(members: Recogniser, weights: dict[str, Tensor], *shown: Tensor) -> Any:
-    """Run networks on the same clips, at once or, a single one, without vmap.
-
-    Args:
-        members: Stacked networks, from `stack`.
-        weights: Weights of those to run, by name, each with a first axis over M of them.
-        shown: What their ``forward`` takes, without an axis over members.
-
-    Returns:
-        What it returns, with a first axis over the M.
-    """
-    if len(next(iter(weights.values()))) > 1 and members.can_be_stacked:
-        return vmap(lambda one: functional_call(members, one, shown), randomness="different")(weights)
-    each = [
-        functional_call(members, dict(zip(weights, one, strict=True)), shown)
-        for one in zip(*weights.values(), strict=True)
-    ]
-    return tuple(map(torch.stack, zip(*each, strict=True))) if isinstance(each[0], tuple) else torch.stack(each)
-
-
-def _leaves(members: Recogniser, chunk: slice) -> dict[str, Tensor]:
-    """Return the weights of some members as leaves, whose gradients are no larger than they are."""
-    return {name: w.detach()[chunk].requires_grad_(w.requires_grad) for name, w in members.named_parameters()}
-
-
-def _keep_gradients(members: Recogniser, leaves: dict[str, Tensor], chunk: slice) -> None:
-    for name, weight in members.named_parameters():
-        if (gradient := leaves[name].grad) is not None:
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
-            weight.grad[chunk] = gradient
-
-
-def seeded(seed: int, settings: dict[str, Any], name: str = "gam_mer") -> Recogniser:
-    """Return a network whose weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return network_class(name)(**settings)
-
-
-def start_from(network: nn.Module, stored: dict[str, Tensor], path: str | Path) -> None:
-    """Take weights where names and shapes agree, e.g. those of a backbone that was trained elsewhere.
-
-    Args:
-        network: The network.
-        stored: The weights by name.
-        path: Their file, for the message.
-
-    Raises:
-        GammerError: If none agrees.
-    """
-    own = network.state_dict()
-    agree = {key: value for key, value in stored.items() if key in own and own[key].shape == value.shape}
-    if not agree:
-        raise GammerError(
-            f"none of the {len(stored)} weights in {path} fits",
-            f"names and shapes are those of {type(network).__name__}, e.g. {next(iter(own))}",
-            "rename them, or set model.weights to null",
-        )
-    network.load_state_dict(agree, strict=False)
-
-
-def stack(networks: Sequence[Recogniser]) -> Recogniser:
-    """Return one network whose every parameter has a first axis over the given networks."""
-    return _with_parameters(networks[0], stack_module_state(list(networks))[0])
-
-
-def unstack(members: Recogniser, index: int) -> Recogniser:
-    """Return one of the stacked networks."""
-    return _with_parameters(members, {name: weight[index] for name, weight in members.named_parameters()})
-
-
 def deployed_model(checkpoint: str | Path) -> Recogniser:
     """Read the network to deploy: the first seed's member that held out nobody.
 
@@ -670,10 +578,6 @@ def deployed_model(checkpoint: str | Path) -> Recogniser:
     weights = {name.removeprefix("members."): stacked[index] for name, stacked in state["state_dict"].items()}
     load_weights(network, weights, checkpoint)
     return network.eval()
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def refuse_trainer(trainer: pl.Trainer) -> None:
@@ -706,16 +610,6 @@ def _clipped(value: float) -> GammerError:
         "a gradient norm over all members would let folds act on each other",
         "leave it unset, and lower model.lr if training is unstable",
     )
-
-
-def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Recogniser:
-    network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})  # replaced below
-    for name, weight in parameters.items():
-        module, _, leaf = name.rpartition(".")
-        owner = network.get_submodule(module)
-        learns = getattr(owner, leaf).requires_grad
-        setattr(owner, leaf, nn.Parameter(weight.detach().clone(), requires_grad=learns))
-    return network
 
 
 FACTS = {"network": dict, "folds": list, "class_names": list, "clip_hash": str, "split": str, "name": str}

@@ -9,14 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.facial_graph import MEAN_FACE
+from gammer_lightning.faces.graph import MEAN_FACE
 from gammer_lightning.models.gam_mer import GraphAttention
 from gammer_lightning.models.recogniser import UNITS, Recogniser, check_shape
 
 SIZE, WINDOW = 28, 7
 """Sides of the flow map and of a region, which is .64 IOD wide."""
 CELLS_PER_IOD, BETWEEN_EYES = 100 * SIZE / 256, (128 * SIZE / 256, 52 * SIZE / 256)
-"""Where a face lies in the map (see `gammer_lightning.data.faces`)."""
+"""Where a face lies in the map (see `gammer_lightning.faces.alignment`)."""
 LANDMARKS = {
     1: (20, 21), 2: (17, 19), 4: (20, 21), 5: (37, 38), 6: (36, 48), 7: (40, 41), 9: (27, 31), 10: (31, 50),
     12: (48, 48), 14: (48, 48), 15: (48, 48), 16: (58, 58), 17: (58, 7), 18: (49, 59), 20: (48, 48), 23: (49, 59),

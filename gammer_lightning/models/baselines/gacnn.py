@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.facial_graph import adjacency, nodes_of
+from gammer_lightning.faces.graph import adjacency, nodes_of
 from gammer_lightning.models.gam_mer import GraphAttention
 from gammer_lightning.models.recogniser import Recogniser, check_shape
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.facial_graph import REGIONS
+from gammer_lightning.faces.graph import REGIONS
 from gammer_lightning.models.recogniser import Recogniser, check_shape
 
 BROWS, MOUTH = REGIONS["brows"], REGIONS["mouth"]

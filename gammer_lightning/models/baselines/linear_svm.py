@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gammer_lightning.evaluation.scores import confusion, scores
 from gammer_lightning.models.recogniser import Recogniser, check_shape
-from gammer_lightning.protocol import confusion, scores
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Values of C to choose from, for clips whose mean squared distance from their mean is 1."""

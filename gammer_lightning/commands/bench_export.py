@@ -1,0 +1,296 @@
+"""``gammer bench export``: the paper's Table 5 on this machine.
+
+Each row is a process of its own (`bench_rows`), so that memory and threads are its own. All import at once, are made
+ready one by one and then run in turn, several rounds of some steps each, so that a drift of the machine meets all rows
+alike and shows.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from importlib.metadata import PackageNotFoundError, version
+from itertools import product
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+from tqdm import tqdm
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
+from gammer_lightning.files import disk_errors, replacing
+from gammer_lightning.machine import cpu_name
+from gammer_lightning.processes import end_with_parent, python_command
+
+PUBLISHED = {
+    "st_memm": {"PyTorch": 156.4, "ONNX": 118.3, "TensorRT": 62.2, "float16": 43.9},
+    "gam_mer": {"PyTorch": 53.7, "ONNX": 43.2, "TensorRT": 25.3, "float16": 18.5},
+}
+"""The paper's Table 5, ms on an A10; neither resolution nor batch are given there."""
+TITLES = {
+    "st_memm": f"ST-MEMM: a pair at one alpha, {SIDE}x{SIDE}, batch 1",
+    "gam_mer": "GAM-MER: one clip's patches, batch 1 (the paper's number may hold preprocessing, too; ours does not)",
+}
+PREPARE = "prepare"
+LARGEST = {"threads": os.cpu_count() or 1, "repeats": 10_000, "rounds": 1000}
+"""The largest values of options; more threads than processors only wait for each other."""
+PACKAGES = ("torch", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer bench export``."""
+    parser.add_argument("run", help="run folder of `gammer recognize fit`, or its export/ folder")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="default: cuda where there is a GPU, else cpu")
+    parser.add_argument("--threads", type=int, help="threads of every row (default: the cores this process may use)")
+    parser.add_argument("--repeats", type=int, default=20, help="timed steps in a round (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds over all rows (default: %(default)s)")
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="only the first row and those that match")
+    parser.add_argument("--out", type=Path, help="folder of bench.json and latency.png (default: RUN/export)")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Measure, print a table for each network, and write bench.json and latency.png.
+
+    Returns:
+        The exit code: 130 where Ctrl-C stopped it; what was measured until then is printed, and nothing written.
+
+    Raises:
+        GammerError: The run has no finished checkpoint, or a number is not positive.
+    """
+    for name, largest in LARGEST.items():
+        if (value := getattr(arguments, name)) is not None and not 1 <= value <= largest:
+            raise GammerError(f"--{name} {value}", f"a number from 1 to {largest:,}", f"e.g. --{name} 2")
+    from gammer_lightning.deploy.bundle import MEASURED
+
+    place, out, facts = _place(arguments)
+    with disk_errors(out):  # now, not after the minutes of measuring
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+    rows = []
+    for model in ROWS:
+        measured, stopped = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
+        rows += with_ratios(model, measured)
+        print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]), flush=True)
+        if stopped:
+            print("stopped by Ctrl-C; nothing was written", file=sys.stderr)
+            return 130
+    report = facts | {"side": SIDE, "batch": 1, "rounds": arguments.rounds, "repeats": arguments.repeats, "rows": rows}
+    with disk_errors(out):
+        numbers, picture = (out / name for name in MEASURED)
+        with replacing(numbers) as temporary:
+            temporary.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        draw(report, picture)
+    print(f"{numbers}, {picture}")
+    return 0
+
+
+def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
+    """Return where all rows run, where the report goes, and what is said about both; print the same."""
+    import torch
+
+    from gammer_lightning.deploy.bundle import FOLDER, load_bundle
+
+    bundle = load_bundle(arguments.run)
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise GammerError("there is no CUDA GPU here", "--device is where all rows run", "--device cpu")
+    threads = arguments.threads or len(os.sched_getaffinity(0))
+    out = arguments.out or (bundle.path if bundle.facts["files"] else bundle.path / FOLDER)
+    name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
+    facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
+    versions = {package: found for package in PACKAGES if (found := _version(package))}
+    print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
+    if (load := os.getloadavg()[0]) > 0.5:
+        print(f"the machine is busy (load {load:.1f}): times and ratios are not to be trusted, least of all on the CPU")
+    print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
+    facts |= {"versions": versions, "load": load}
+    return Place(arguments.run, device, threads, float(bundle.alpha)), out, facts
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+class Child:
+    """The process of one row: begun at once, made ready when asked, then asked for steps.
+
+    Attributes:
+        facts: What the row is: its network, name, column of Table 5; its memory, or why it cannot run.
+    """
+
+    def __init__(self, model: str, row: Row, place: Place, stack: ExitStack) -> None:
+        self.facts: dict[str, Any] = {"model": model, "name": row.name, "published": row.published}
+        self.rounds: list[list[float]] = []
+        if place.device == "cpu" and needs_gpu(row):
+            self.facts["why"] = "needs --device cuda"
+            return
+        self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
+        spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
+        threads = {f"{library}_NUM_THREADS": str(place.threads) for library in ("OMP", "MKL")}
+        self._process = subprocess.Popen(
+            python_command("-m", "gammer_lightning.export.latency", spec),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            preexec_fn=end_with_parent(),
+        )
+        stack.callback(self._end)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is ready for steps."""
+        return "why" not in self.facts
+
+    def ask(self, request: str) -> None:
+        """Make it ready (`PREPARE`), alone, so that the memory it takes is its own; or time as many steps."""
+        with suppress(BrokenPipeError):  # it has ended: the reply says how
+            self._process.stdin.write(f"{request}\n")
+            self._process.stdin.flush()
+        reply = self._reply()
+        if "times" in reply:
+            self.rounds.append(reply["times"])
+        else:
+            self.facts |= reply
+
+    def _reply(self) -> dict[str, Any]:
+        if line := self._process.stdout.readline():
+            return json.loads(line)
+        code = self._process.wait()
+        self._log.seek(0)
+        last = [line for line in self._log.read().splitlines() if line.strip()][-1:]
+        return {"why": f"its process ended with code {code}{': ' if last else ''}{''.join(last)[:200]}"}
+
+    def result(self) -> dict[str, Any]:
+        """Return what it is and what was measured of it."""
+        if self.runs and not self.rounds:
+            return self.facts | {"why": "stopped before it was measured"}
+        return self.facts | (summary(self.rounds) if self.runs else {})
+
+    def _end(self) -> None:
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if not self.rounds:  # stopped by Ctrl-C, it may have minutes of compiling before it
+            self._process.terminate()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+def measure(
+    model: str, place: Place, rounds: int, repeats: int, only: Sequence[str] = ()
+) -> tuple[list[dict[str, Any]], bool]:
+    """Measure the rows of a network in turn.
+
+    Args:
+        model: ``st_memm`` or ``gam_mer``.
+        place: Where they run.
+        rounds: Rounds over all rows.
+        repeats: Timed steps of a row in a round.
+        only: Words; the first row and those whose name holds one of them are run, all where there is none.
+
+    Returns:
+        For each row its name, column of Table 5 and either ``why`` it cannot run, or median, quartiles, fastest and
+        slowest in ms, the median of each round, and its peak memory in MB. And whether Ctrl-C stopped it.
+    """
+    first, *others = ROWS[model]
+    chosen = [row for row in others if not only or any(word.lower() in row.name.lower() for word in only)]
+    with ExitStack() as stack:
+        children = [Child(model, row, place, stack) for row in (first, *chosen)]
+        stopped = False
+        with tqdm(total=len(children) * (1 + rounds), desc=model, unit="row", leave=False) as bar:
+            try:
+                for request, child in product((PREPARE, *[str(repeats)] * rounds), children):
+                    bar.set_postfix_str(child.facts["name"])
+                    if child.runs:
+                        child.ask(request)
+                    bar.update()
+            except KeyboardInterrupt:
+                stopped = True
+        return [child.result() for child in children], stopped
+
+
+def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Summarise the times of all rounds."""
+    times = [time for one in rounds for time in one]
+    low, middle, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    spread = {"ms": middle, "quartiles": [low, high], "fastest": min(times), "slowest": max(times)}
+    return spread | {"round_medians": [median(one) for one in rounds]}
+
+
+def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add how many times faster than the first row each is, here and in the paper."""
+    published, first = PUBLISHED[model], rows[0].get("ms")
+    complete = []
+    for row in rows:
+        here = {"faster": first / row["ms"]} if first and "ms" in row else {}
+        column = row["published"]
+        there = {"published_ms": published[column]} if column else {}
+        there |= {"published_faster": round(published["PyTorch"] / published[column], 2)} if column else {}
+        complete.append(row | here | there)
+    return complete
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Return the rows as lines of text."""
+    head = f"  {'':<48}{'ms':>8}{'quartiles':>16}{'fastest-slowest':>18}{'faster':>8}{'published, A10':>20}{'MB':>7}"
+    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else _missing(row)) for row in rows)]
+
+
+def _measured(row: dict[str, Any]) -> str:
+    quartiles = "{:.3g}-{:.3g}".format(*row["quartiles"])
+    spread = f"{row['fastest']:.3g}-{row['slowest']:.3g}"
+    faster = f"{row['faster']:.2f}" if "faster" in row else ""
+    return f"{row['ms']:>8.3g}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
+
+
+def _missing(row: dict[str, Any]) -> str:
+    published = _published(row)
+    return f"-- {row['why']}" + (f"; published: {published}" if published else "")
+
+
+def _published(row: dict[str, Any]) -> str:
+    return f"{row['published_faster']:.2f} ({row['published_ms']} ms)" if "published_ms" in row else ""
+
+
+def draw(report: dict[str, Any], path: Path) -> None:
+    """Draw how many times faster than the first row each is, and the paper's ratio where it has one."""
+    from matplotlib.figure import Figure
+
+    models = list(TITLES)
+    measured = [[row for row in report["rows"] if row["model"] == model and "faster" in row] for model in models]
+    heights = [max(len(rows), 1) for rows in measured]
+    figure = Figure(figsize=(8, 1.8 + 0.4 * sum(heights)), layout="constrained")
+    for axes, model, rows in zip(figure.subplots(2, height_ratios=heights), models, measured, strict=True):
+        _bars(axes, rows)
+        axes.set_title(TITLES[model].split(" (")[0], fontsize=9, loc="left")
+    axes.set_xlabel("times faster than the first row", fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", fontsize=7, frameon=False, ncols=2)
+    figure.suptitle(f"{report['device_name']}, threads: {report['threads']}", fontsize=10, x=0.01, ha="left")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _bars(axes, rows: Sequence[dict[str, Any]]) -> None:
+    places, ratios = range(len(rows)), [row["faster"] for row in rows]
+    ends = [[row["faster"] * row["ms"] / row["quartiles"][side] for row in rows] for side in (1, 0)]
+    errors = [[abs(end - ratio) for end, ratio in zip(side, ratios, strict=True)] for side in ends]
+    axes.barh(places, ratios, 0.6, xerr=errors, color="#22578f", ecolor="#808080", label="here, quartiles")
+    published = [(place, row["published_faster"]) for place, row in enumerate(rows) if "published_faster" in row]
+    there = [[ratio for _, ratio in published], [place for place, _ in published]]
+    axes.scatter(*there, marker="|", s=250, linewidths=2, color="#d1622b", label="published, A10", zorder=3)
+    for place, row in enumerate(rows):
+        axes.text(ends[1][place], place, f"  {row['ms']:.3g} ms", va="center", fontsize=7)
+    axes.set_yticks(places, [row["name"] for row in rows], fontsize=8)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,62 @@
+"""``gammer data synthesize``: write the embedded benchmark microfaces."""
+
+import argparse
+import os
+import re
+import time
+from pathlib import Path
+
+from gammer_lightning.commands.options import MOST_SEED, MOST_SIDE, whole, workers
+from gammer_lightning.errors import GammerError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``gammer data synthesize``."""
+    parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
+    parser.add_argument("--portraits", help="folder of frontal photographs (default: two embedded portraits)")
+    parser.add_argument("--subjects", type=whole(1, 1000), default=12, help="default: %(default)s")
+    parser.add_argument("--clips-per-class", type=whole(1, 1000), default=3, help="per subject (default: %(default)s)")
+    parser.add_argument("--size", default="280x340", help="WIDTHxHEIGHT in px (default: %(default)s)")
+    parser.add_argument("--fps", type=whole(20, 2000), default=200, help="frames a second (default: %(default)s)")
+    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run ``gammer data synthesize``."""
+    from gammer_lightning.data.microfaces.generate import MicrofacesSpec, contact_sheet, synthesize
+    from gammer_lightning.files import disk_errors
+
+    width, height = parse_size(arguments.size)
+    spec = MicrofacesSpec(
+        arguments.subjects,
+        arguments.clips_per_class,
+        width,
+        height,
+        arguments.fps,
+        arguments.seed,
+        arguments.portraits and Path(arguments.portraits),
+    )
+    out, start = Path(arguments.out), time.perf_counter()
+    clips = synthesize(out, spec, arguments.workers)
+    seconds = time.perf_counter() - start
+    with disk_errors(out):
+        contact_sheet(out, out / "contact_sheet.png")
+    frames = sum(len(clip.frames) for clip in clips)
+    print(f"{len(clips)} clips of {spec.subjects} subjects, {frames} frames in {out}")
+    print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse WIDTHxHEIGHT.
+
+    Raises:
+        GammerError: If the text has another form.
+    """
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    sides = [int(side) for side in match.groups()] if match else []
+    if not sides or max(sides) > MOST_SIDE:
+        raise GammerError(
+            f"size is {text[:40]!r}", f"it is WIDTHxHEIGHT in px, each at most {MOST_SIDE}", "--size 280x340"
+        )
+    return sides[0], sides[1]

@@ -1,0 +1,233 @@
+"""`gammer magnify compare`: magnifiers side by side, on one clip (the paper's Figs. 1 and 9) and by one protocol."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.data.clips.datasets import find_root, read_datasets
+from gammer_lightning.data.microfaces.facial_actions import UNIT_COLUMNS
+from gammer_lightning.data.microfaces.truth import load_performance, render_pair
+from gammer_lightning.data.motion.datamodule import MotionPairs
+from gammer_lightning.data.motion.render import SUBPIXEL_MOTIONS
+from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import spreadsheet_cell
+from gammer_lightning.evaluation.magnification import as_text, protocol_row, score_microfaces
+from gammer_lightning.files import disk_errors, read_image, replacing
+from gammer_lightning.machine import git_state, interleaved
+from gammer_lightning.magnifiers import Magnifier, load_magnifier
+
+MAGNIFIERS = ("st-memm-small", "eulerian", "phase", "lagrangian", "none")
+ALPHAS = (5.0, 8.0, 10.0, 12.0, 15.0, 20.0)
+SHOWN_MOTIONS = (0.04, 0.10, 0.32, 1.0)  # px, of the table; compare.csv has all
+SIDE, REPEATS = 256, 5
+RANGES = {"clips": (1, 100_000), "scenes": (1, 1000), "size": (32, 1024)}
+"""Least and largest values of options."""
+TILE = 100  # px, width of a frame in the figure
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `gammer magnify compare`."""
+    parser.add_argument(
+        "--magnifiers",
+        nargs="+",
+        default=MAGNIFIERS,
+        metavar="NAME",
+        help="names, run folders or checkpoints (default: all that need no training)",
+    )
+    parser.add_argument("--root", help="folder of the clips (default: data/microfaces)")
+    parser.add_argument("--dataset", default="microfaces", help="what they are; others have no exact truth")
+    parser.add_argument("--clip", metavar="KEY", help="clip that is drawn (default: microfaces' strongest expression)")
+    parser.add_argument(
+        "--clips", type=int, default=6, help="clips with exact truth that are scored (default: %(default)s)"
+    )
+    parser.add_argument("--scenes", type=int, default=2, help="scenes of the sub-pixel test (default: %(default)s)")
+    parser.add_argument("--size", type=int, default=SIDE, help="their side in px (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/magnify/compare"), help="folder (default: %(default)s)")
+
+
+def main(args: argparse.Namespace) -> None:
+    """Run `gammer magnify compare`.
+
+    Raises:
+        GammerError: A magnifier, the clips or the clip cannot be found, or a number is out of range.
+    """
+    for name, (least, largest) in RANGES.items():
+        if not least <= (value := getattr(args, name)) <= largest:
+            raise GammerError(f"--{name} {value}", f"a number from {least} to {largest:,}", "leave it out")
+    with disk_errors(args.out):  # now, not after the minutes of scoring
+        args.out.mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=args.out).close()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    magnifiers = {name: load_magnifier(name).to(device) for name in dict.fromkeys(args.magnifiers)}
+    has_truth = args.dataset == "microfaces"
+    root = find_root(args.dataset, args.root or ("data/microfaces" if has_truth else None))
+    clips = read_datasets({args.dataset: root})
+    clip = find_clip(clips, args.clip, root if has_truth else None)
+    with torch.inference_mode():
+        picture = draw(clip, magnifiers, root if has_truth else None, device)
+        times = frame_times(magnifiers, device)
+        tables = [score_subpixel(magnifiers, args.scenes, args.size, device)]
+        if has_truth:
+            chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(args.clips, len(clips))).round().astype(int)]
+            tables.append(score_truth(magnifiers, root, chosen, device))
+    scores = pd.concat(tables, ignore_index=True)
+    scores["ms"] = scores.magnifier.map(times)
+    print(write(args.out, picture, scores, _conditions(args, clip, device)))
+
+
+def find_clip(clips: Sequence[Clip], key: str | None, truth: Path | None) -> Clip:
+    """Return the clip of a key, or that of the strongest expression.
+
+    Args:
+        clips: All clips.
+        key: Key, with or without the data set's name.
+        truth: The microfaces folder, whose expressions' strengths are known, or None.
+
+    Raises:
+        GammerError: There is no such clip, it has no apex, or a key is needed.
+    """
+    if key is None and truth is not None:
+        return max(clips, key=lambda clip: _strength(truth, clip))
+    for clip in clips:
+        if key in (clip.key, f"{clip.subject}/{clip.name}") and clip.apex is not None:
+            return clip
+    raise GammerError(
+        f"no clip {key} with an apex" if key else "no clip is chosen",
+        f"a clip is named by --clip, such as {clips[0].key}",
+        "gammer data check lists the clips",
+    )
+
+
+def _strength(root: Path, clip: Clip) -> float:
+    acted = load_performance(root, f"sub{clip.subject}/{clip.name}")
+    return float(np.abs(acted.at(acted.apex) - acted.at(acted.onset))[: len(UNIT_COLUMNS)].sum())
+
+
+def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, device: torch.device) -> Figure:
+    """Draw a clip's onset, raw apex and magnified apexes, a row a magnifier and the exact truth last.
+
+    Args:
+        clip: The clip, whose recorded frames are magnified.
+        magnifiers: By name; "none" has no row, since it shows the raw apex.
+        truth: The microfaces folder, where the clip is of one.
+        device: Where to magnify.
+    """
+    frames = [torch.tensor(read_image(clip.frame(number))) for number in (clip.onset, clip.apex)]
+    onset, apex = (frame.to(device).permute(2, 0, 1)[None] / 255 for frame in frames)
+    rows = {}
+    for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
+        if name != "none":
+            rows[name] = torch.cat([onset, apex, magnifier(onset, apex, ALPHAS)[:, 0]]).cpu().numpy()
+    if truth is not None:
+        first, second, magnified, _ = render_pair(truth, clip.key, ALPHAS)
+        rows["exact truth"] = np.concatenate([first[None], second[None], magnified])
+    return _grid(rows, f"{clip.key}, {clip.emotion}")
+
+
+def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
+    columns = ["onset", "raw apex", *(f"α = {alpha:g}" for alpha in ALPHAS)]
+    height, width = next(iter(rows.values())).shape[-2:]
+    tile, dpi = (TILE / 100, TILE / 100 * height / width), 100
+    figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure.suptitle(title, fontsize=8, parse_math=False)
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes, (name, images) in zip(grid, rows.items(), strict=True):
+        axes[0].set_ylabel(Path(name).name, fontsize=7, parse_math=False)
+        for ax, image in zip(axes, images, strict=True):
+            ax.imshow(image.transpose(1, 2, 0).clip(0, 1))
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+    for ax, column in zip(grid[0], columns, strict=True):
+        ax.set_title(column, fontsize=7, pad=2)
+    return figure
+
+
+def frame_times(magnifiers: dict[str, Magnifier], device: torch.device) -> dict[str, float]:
+    """Return the median time in ms of a 256x256 pair at one alpha, by magnifier, measured in turns."""
+    onset, apex = torch.rand(2, 1, 3, SIDE, SIDE, device=device, generator=torch.Generator(device).manual_seed(0))
+    steps = {name: lambda magnify=magnify: magnify(onset, apex, [10.0]) for name, magnify in magnifiers.items()}
+    return {row["name"]: row["ms"] for row in interleaved(steps, REPEATS, device.type)}
+
+
+def score_subpixel(magnifiers: dict[str, Magnifier], scenes: int, size: int, device: torch.device) -> pd.DataFrame:
+    """Run the sub-pixel test of `gammer magnify test`: d = .04 to 1 px, alpha = 10 / d, images of no training.
+
+    Args:
+        magnifiers: By name.
+        scenes: Scenes of each motion.
+        size: Side of the scenes in px.
+        device: Where to magnify.
+
+    Returns:
+        A row for each magnifier and motion (see `protocol_row`).
+    """
+    data = MotionPairs(test_scenes=scenes, test_size=size, num_workers=0)
+    data.setup("test")
+    rows = []
+    batches = tqdm(data.test_dataloader()[0], "sub-pixel test", unit="motion")
+    for motion, scene in zip(SUBPIXEL_MOTIONS, batches, strict=True):
+        batch = data.on_after_batch_transfer({key: value.to(device) for key, value in scene.items()}, 0)
+        for name, magnify in magnifiers.items():
+            frame = magnify(batch["onset"], batch["apex"], [float(batch["alpha"][0])])[0]
+            rows.append(dict(magnifier=name, test="sub-pixel", value=motion) | protocol_row(frame, batch))
+    return pd.DataFrame(rows)
+
+
+def score_truth(
+    magnifiers: dict[str, Magnifier], root: Path, clips: Sequence[Clip], device: torch.device
+) -> pd.DataFrame:
+    """Compare all with the exact truth of microfaces; rows as of `score_microfaces`, its input as the test."""
+    tables = [
+        score_microfaces(magnify, root, clips, device).rename(columns={"input": "test"}).assign(magnifier=name)
+        for name, magnify in magnifiers.items()
+    ]
+    return pd.concat(tables)
+
+
+def summary(scores: pd.DataFrame) -> str:
+    """Return two Markdown tables: the sub-pixel test with times, and the true apexes of microfaces."""
+    subpixel = scores[scores.test == "sub-pixel"]
+    gains = subpixel.pivot(index="magnifier", columns="value", values="gain")
+    shown = gains[list(SHOWN_MOTIONS)].rename(columns="d {:g}".format)
+    shown["all d"] = gains.mean(axis=1)
+    shown["ms"] = [f"{time:.0f}" for time in subpixel.groupby("magnifier").ms.first().loc[shown.index]]
+    order = list(dict.fromkeys(scores.magnifier))
+    heading = "Sub-pixel test (d px, alpha = 10 / d): SSIM gained over the apex itself; ms for a pair of 256x256 px"
+    parts = [heading, as_text(shown.loc[order].reset_index())]
+    for test in ("clean", "recorded"):
+        rows = scores[scores.test == test]
+        if len(rows):
+            wide = rows.pivot(index="magnifier", columns="alpha", values=["gain", "psnr"]).loc[order]
+            wide["psnr"] = wide["psnr"].map("{:.2f}".format)
+            wide.columns = [f"{'SSIM gain' if what == 'gain' else 'dB'} α {alpha:g}" for what, alpha in wide.columns]
+            parts += [f"microfaces, {test} frames, against true magnified apexes", as_text(wide.reset_index())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _conditions(args: argparse.Namespace, clip: Clip, device: torch.device) -> str:
+    state = git_state() or {}
+    return (
+        f"Drawn: {clip.key}; {args.scenes} scenes of {args.size} px, {args.clips} clips; {device.type}, "
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, commit {str(state.get('commit'))[:8]}"
+    )
+
+
+def write(out: Path, picture: Figure, scores: pd.DataFrame, conditions: str) -> str:
+    """Write compare.png, compare.csv and compare.md into a folder; return the text."""
+    text = f"{summary(scores)}\n{conditions}\n"
+    with replacing(out / "compare.png") as temporary:
+        picture.savefig(temporary)
+    with replacing(out / "compare.csv") as temporary:
+        scores.map(spreadsheet_cell).to_csv(temporary, index=False, float_format="%.5g")
+    with replacing(out / "compare.md") as temporary:
+        temporary.write_text(text)
+    return f"{text}\n{out}/compare.png, compare.csv, compare.md"

@@ -1,0 +1,1 @@
+"""Clips: their record, the readers of data sets, annotations, class sets and apexes."""

@@ -1,0 +1,239 @@
+"""``gammer data check``: whether a data set on disk is whole, and what in it would change a result."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw
+from tqdm import tqdm
+
+from gammer_lightning.data.clips.action_units import objective_class, remarks, unit_faults
+from gammer_lightning.data.clips.class_sets import canonical, class_set_sizes, clips_without_class
+from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.data.clips.datasets import DATASETS, frame_note
+from gammer_lightning.data.resumable import process_map
+from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import find_face
+from gammer_lightning.files import check_writable, content_hash, is_junk, read_image, replacing, write_json
+
+SHOWN = 10  # lines of one kind on the terminal; the JSON has all
+THUMBNAIL = 240  # px
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is wrong with one clip's frames.
+
+    Attributes:
+        key: The clip.
+        unreadable: Frames that are no whole images.
+        face: Why its onset shows no usable face, or empty.
+        assumed: Whether no face was detected in its tight crop.
+        pixels: Hash of its onset, apex and last frame, equal for duplicates.
+        dropped: How many frames between onset and offset are missing.
+        sizes: Sizes of its frames, ``WxH``; more than one is a mistake.
+    """
+
+    key: str
+    unreadable: tuple[str, ...]
+    face: str
+    assumed: bool
+    pixels: str
+    dropped: int
+    sizes: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """What a check found.
+
+    Attributes:
+        dataset: Name of the data set.
+        root: Its folder.
+        clips: Clips that can be used.
+        subjects: Clips of each subject by annotated emotion.
+        emotions: Clips of each annotated emotion.
+        class_sets: Clips and subjects that each class set keeps.
+        problems: What would change a result, by kind.
+        notes: What is worth knowing, by kind.
+    """
+
+    dataset: str
+    root: str
+    clips: int
+    subjects: dict[str, dict[str, int]]
+    emotions: dict[str, int]
+    class_sets: dict[str, tuple[int, int]]
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+
+def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0) -> Report:
+    """Read a data set and every frame between onset and offset, one clip at a time in each process.
+
+    Args:
+        name: A data set of `DATASETS`.
+        root: Its folder.
+        pictures: Where pictures of onsets without a usable face go; None draws none.
+        workers: Processes; 0 or 1 works in this one.
+
+    Raises:
+        GammerError: If the data set as a whole cannot be read.
+    """
+    errors: list[GammerError] = []
+    clips = DATASETS[name].read(root, problems=errors)
+    if pictures:
+        check_writable(pictures.parent)
+    with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
+        found = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
+    subjects = {clip.subject: Counter() for clip in clips}
+    for clip in clips:
+        subjects[clip.subject][canonical(clip.emotion)] += 1
+    emotions = sum(subjects.values(), Counter())
+    report = Report(name, str(root), len(clips), subjects, emotions, class_set_sizes(clips, name))
+    faults = unit_faults(clips)
+    report.problems = {
+        "clips that cannot be used": [error.what for error in errors],
+        "action units that cannot be read, needed for class set objective": [
+            f"{clip.key}: {faults[clip.key]}" for clip in clips_without_class(clips) if clip.key in faults
+        ],
+        "other numbers than expected": _unexpected(report),
+        "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in found if f.unreadable],
+        "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in found if len(f.sizes) > 1],
+        "no usable face": [f.face for f in found if f.face],
+        "duplicate clips": _duplicates(found),
+    }
+    report.notes = {
+        "annotations corrected or left out": [note for clip in clips for note in clip.notes],
+        "action units that cannot be read, needed by networks that learn them": [
+            f"{clip.key}: {faults[clip.key]}" for clip in clips if clip.key in faults and clip.objective_class
+        ],
+        "words among action units, which do not count": [
+            f"{clip.key}: {', '.join(words)} in {clip.action_units!r}"
+            for clip in clips
+            if clip.key not in faults and (words := remarks(clip.action_units))
+        ],
+        "objective classes derived from action units, since none is published with the data": [
+            f"{clip.key}: {clip.action_units} is {objective_class(clip.action_units)}"
+            for clip in clips_without_class(clips)
+            if clip.key not in faults and "objective" in DATASETS[name].class_sets
+        ],
+        "folders without a row": _without_row(clips),
+        "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in found if f.dropped],
+        "frames of more than 8 bits": [note for clip in clips if (note := frame_note(clip))],
+        "faces assumed in tight crops": [f.key for f in found if f.assumed],
+    }
+    if pictures and report.problems["no usable face"]:
+        _draw_onsets([clip for clip, f in zip(clips, found, strict=True) if f.face], pictures)
+    return report
+
+
+def examine(clip: Clip) -> Findings:
+    """Look at the frames of one clip, from its onset to its offset."""
+    numbers = [number for number in clip.numbers if clip.onset <= number <= clip.offset]
+    unreadable, sizes, images = [], set(), {}
+    for number in numbers:
+        try:
+            image = read_image(clip.frame(number))
+        except GammerError:
+            unreadable.append(clip.frame(number).name)
+            continue
+        sizes.add(f"{image.shape[1]}x{image.shape[0]}")
+        if number in (clip.onset, clip.apex, numbers[-1]):
+            images[number] = image
+    face, assumed = _face(clip, images.get(clip.onset))
+    return Findings(
+        clip.key,
+        tuple(unreadable),
+        face,
+        assumed,
+        content_hash(*images.values()),
+        clip.offset - clip.onset + 1 - len(numbers),
+        tuple(sorted(sizes)),
+    )
+
+
+def _face(clip: Clip, onset: np.ndarray | None) -> tuple[str, bool]:
+    """Return why there is no usable face, or an empty text; and whether it is assumed, not detected."""
+    if onset is None:
+        return "", False
+    try:
+        return "", not find_face(onset, clip.key, clip.cropped).detected
+    except GammerError as error:
+        return error.what, False
+
+
+def _unexpected(report: Report) -> list[str]:
+    return [
+        f"{what}: {found}, {wanted} expected" for what, found, wanted in _counts(report) if wanted not in (found, "")
+    ]
+
+
+def _counts(report: Report) -> list[tuple[str, str, str]]:
+    """Return what is counted, how often it was found, and how often it is expected; that is empty where any will do."""
+    expected = DATASETS[report.dataset]
+    known = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
+    rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(known)]
+    rows += [("all clips", report.clips, sum(expected.emotions.values()))]
+    rows += [("subjects", len(report.subjects), expected.subjects)]
+    for name in report.class_sets | expected.class_sets:
+        found = report.class_sets.get(name, (0, 0))
+        kinds = zip(("clips", "subjects"), found, expected.class_sets.get(name, ("", "")), strict=True)
+        rows += [(f"class set {name}, {kind}", count, wanted) for kind, count, wanted in kinds]
+    return [(what, str(found), str(wanted) if expected.emotions else "") for what, found, wanted in rows]
+
+
+def _duplicates(found: Sequence[Findings]) -> list[str]:
+    groups: dict[str, list[str]] = {}
+    for finding in found:
+        groups.setdefault(finding.pixels, []).append(finding.key)
+    return [" = ".join(keys) for pixels, keys in groups.items() if len(keys) > 1 and pixels != content_hash()]
+
+
+def _without_row(clips: Sequence[Clip]) -> list[str]:
+    """Return folders beside those of the clips that no clip is read from."""
+    used = {clip.frames[0].parent for clip in clips}
+    beside = {folder for path in {folder.parent for folder in used} for folder in path.iterdir() if folder.is_dir()}
+    beside = {folder for folder in beside if not is_junk(folder.name)}
+    return sorted(str(folder) for folder in beside - used)
+
+
+def _draw_onsets(clips: Sequence[Clip], path: Path) -> None:
+    """Draw a contact sheet of onsets, each with its clip's name."""
+    columns = min(6, len(clips))
+    sheet = Image.new("RGB", (columns * THUMBNAIL, -(-len(clips) // columns) * (THUMBNAIL + 16)), "white")
+    for index, clip in enumerate(clips):
+        image = Image.fromarray(read_image(clip.frame(clip.onset)))
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        left, top = index % columns * THUMBNAIL, index // columns * (THUMBNAIL + 16)
+        sheet.paste(image, (left, top))
+        ImageDraw.Draw(sheet).text((left + 2, top + THUMBNAIL), clip.key, "black")
+    with replacing(path) as temporary:
+        sheet.save(temporary)
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write all of a report as JSON."""
+    write_json(path, vars(report))
+
+
+def report_text(report: Report) -> str:
+    """Return a report for the terminal, the first few lines of each kind."""
+    rows = [("", "found", "expected"), ("---", "---", "---"), *_counts(report)]
+    lines = [f"{DATASETS[report.dataset].title} in {report.root}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    for title, kinds in (("PROBLEM", report.problems), ("note", report.notes)):
+        for kind, found in kinds.items():
+            if found:
+                lines.append(f"{title}: {kind} ({len(found)})")
+                lines += [f"    {line}" for line in found[:SHOWN]]
+                lines += [f"    and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
+    return "\n".join(lines)
+
+
+def failed(report: Report) -> bool:
+    """Whether something was found that would change a result."""
+    return any(report.problems.values())

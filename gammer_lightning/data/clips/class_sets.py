@@ -1,0 +1,240 @@
+"""Class sets: which clips an evaluation keeps, and the class of each."""
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gammer_lightning.data.clips.action_units import objective_class, unit_faults
+from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import read_text, read_yaml
+
+NEGATIVE = ("repression", "anger", "contempt", "disgust", "fear", "sadness", "negative")
+THREE = {"negative": NEGATIVE, "positive": ("happiness", "positive"), "surprise": ("surprise",)}
+FIVE = {
+    "casme2": ("happiness", "surprise", "disgust", "repression", "others"),
+    "samm": ("anger", "happiness", "surprise", "contempt", "others"),
+}
+FIVE["microfaces"] = FIVE["casme2"]
+OBJECTIVE = ("I", "II", "III", "IV", "V")
+NOT_IN_MEGC = ("casme2/04/EP12_01f", "casme2/05/EP09_05f")
+"""CASME II's two clips without an annotated apex, which MEGC 2019 leaves out..."""
+NOT_IN_MEGC_EMOTIONS = {"casme2": ("sadness", "fear")}
+"""... as it does CASME II's 9 clips of these emotions: 145 of its 255 clips are left."""
+
+NAMES = ("three", "five", "objective")
+Rule = Callable[[Clip], str | None]
+LISTED = ("casme2", "samm", "smic", "microfaces")
+"""Databases that a clip list may name."""
+
+
+def class_labels(
+    clips: Sequence[Clip], class_set: str, clip_list: str | Path | None = None
+) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+    """Keep the clips that the class set covers, and label them.
+
+    Args:
+        clips: Clips of any data sets and emotions.
+        class_set: ``"three"`` (negative, positive, surprise, by the rule of MEGC 2019), ``"five"`` (those of the
+            paper, which differ between CASME II and SAMM), ``"objective"`` (classes I to V of Davison et al. 2018, as
+            published with the data set, else derived from action units; a clip without the one whose units cannot
+            be read is left out), or a YAML file of your own: ``class: [emotion, ...]``.
+        clip_list: Official list of MEGC 2019 (CSV: database, subject, clip, label 0 to 2; perhaps a header row), where
+            the class set is ``"three"``: its clips are kept instead.
+
+    Returns:
+        The kept clips in their order, their labels, and the class names that the labels index.
+
+    Raises:
+        GammerError: If the class set is unknown or does not fit the data sets, a class of the mapping is empty, or
+            the list and the clips disagree.
+
+    Source: See et al., MEGC 2019, for the three classes; paper Sec. 3.2 for the five.
+    """
+    names, rule = _rule(clips, class_set)
+    if clip_list is not None:
+        clips = _listed(clips, class_set, Path(clip_list), names, rule)
+    labelled = [(clip, label) for clip in clips if (label := rule(clip)) is not None]
+    absent = [name for name in names if name not in {label for _, label in labelled}]
+    if not labelled or (absent and class_set not in NAMES):
+        raise GammerError(
+            f"class set {class_set!r} leaves {', '.join(absent)} without any of the {len(clips)} clips",
+            "each class of a mapping needs clips",
+            "check the emotion column of the coding workbook, or choose another data.class_set",
+        )
+    return [clip for clip, _ in labelled], [names.index(label) for _, label in labelled], names
+
+
+def _rule(clips: Sequence[Clip], class_set: str) -> tuple[tuple[str, ...], Rule]:
+    """Return the names of the classes, and the function from a clip to one of them, or to None."""
+    check_class_set(class_set)
+    if class_set == "three":
+        return tuple(THREE), _three
+    if class_set == "five":
+        names = _five_names({clip.dataset for clip in clips})
+        return names, lambda clip: name if (name := canonical(clip.emotion)) in names else None
+    if class_set == "objective":
+        return OBJECTIVE, _objective_rule(clips)
+    mapping = _read_mapping(Path(class_set))
+    of_emotion = {emotion: name for name, emotions in mapping.items() for emotion in emotions}
+    return tuple(mapping), lambda clip: of_emotion.get(canonical(clip.emotion))
+
+
+def check_class_set(class_set: str) -> None:
+    """Refuse a class set that is neither known nor a YAML file.
+
+    Raises:
+        GammerError: Naming those that are known.
+    """
+    if class_set not in NAMES and Path(class_set).suffix not in (".yaml", ".yml"):
+        raise GammerError(
+            f"data.class_set is {class_set!r}",
+            f"it is one of {', '.join(NAMES)}, or a YAML file that maps classes to emotions",
+            "set data.class_set to one of them",
+        )
+
+
+def _three(clip: Clip) -> str | None:
+    if clip.key in NOT_IN_MEGC or clip.emotion in NOT_IN_MEGC_EMOTIONS.get(clip.dataset, ()):
+        return None
+    return next((name for name, emotions in THREE.items() if clip.emotion in emotions), None)
+
+
+def canonical(emotion: str) -> str:
+    """Return one spelling of an emotion; SAMM's table has both ``other`` and ``others``."""
+    return "others" if emotion == "other" else emotion
+
+
+def _five_names(datasets: set[str]) -> tuple[str, ...]:
+    sets = {FIVE.get(dataset) for dataset in datasets}
+    if len(sets) != 1 or None in sets:
+        raise GammerError(
+            f"class set five for {', '.join(sorted(datasets)) or 'no clips'}",
+            f"it is that of one of {', '.join(FIVE)}; CASME II and SAMM have different ones, SMIC has none",
+            "set data.class_set to three",
+        )
+    return sets.pop()
+
+
+def _objective_rule(clips: Sequence[Clip]) -> Rule:
+    lacking = {clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units or c.objective_class}
+    if lacking or not clips:
+        raise GammerError(
+            f"class set objective for {', '.join(sorted(lacking)) or 'no clips'}",
+            "it needs objective classes or action units, of which SMIC has none",
+            "set data.class_set to three",
+        )
+    faults = unit_faults(clips)
+
+    def objective(clip: Clip) -> str | None:
+        if not clip.objective_class and clip.key in faults:
+            return None
+        name = clip.objective_class or objective_class(clip.action_units)
+        return name if name in OBJECTIVE else None
+
+    return objective
+
+
+def clips_without_class(clips: Sequence[Clip]) -> list[Clip]:
+    """Return the clips without a published objective class, which is derived from their action units."""
+    return [clip for clip in clips if not clip.objective_class and clip.action_units]
+
+
+def class_set_notes(clips: Sequence[Clip], class_set: str) -> list[str]:
+    """Say how many objective classes of each data set are derived, and which clips are left out as unreadable.
+
+    Args:
+        clips: All clips of the data sets.
+        class_set: As in `class_labels`; others than ``"objective"`` have nothing to say.
+    """
+    if class_set != "objective":
+        return []
+    lacking, of_dataset = clips_without_class(clips), Counter(clip.dataset for clip in clips)
+    faults = unit_faults(lacking)
+    derived = Counter(clip.dataset for clip in lacking if clip.key not in faults)
+    return [
+        f"{dataset}: of {of_dataset[dataset]} objective classes, {count} are not published with the data but derived "
+        "from action units"
+        for dataset, count in derived.items()
+    ] + [f"{key} is left out: {fault}" for key, fault in faults.items()]
+
+
+def class_set_sizes(clips: Sequence[Clip], dataset: str) -> dict[str, tuple[int, int]]:
+    """Return how many clips and subjects each class set keeps that the data set can have.
+
+    Args:
+        clips: Clips of one data set.
+        dataset: Its name.
+    """
+    has_units = any(clip.action_units or clip.objective_class for clip in clips)
+    names = ["three"] + ["five"] * (dataset in FIVE) + ["objective"] * has_units
+    sizes = {}
+    for name in names if clips else ():
+        _, rule = _rule(clips, name)
+        labelled = [clip for clip in clips if rule(clip) is not None]
+        sizes[name] = len(labelled), len({clip.subject for clip in labelled})
+    return sizes
+
+
+def _read_mapping(path: Path) -> dict[str, list[str]]:
+    mapping = read_yaml(path)
+    lists = isinstance(mapping, dict) and all(isinstance(value, list) and value for value in mapping.values())
+    classes = {str(k): {canonical(str(e).lower()): None for e in v} for k, v in mapping.items()} if lists else {}
+    emotions = [emotion for value in classes.values() for emotion in value]
+    if len(classes) < 2 or len(set(emotions)) < len(emotions):
+        raise GammerError(
+            f"class set {path} holds {str(mapping)[:200]}",
+            "it maps two classes or more to lists of emotions, each emotion once, e.g. positive: [happiness]",
+            "mend the file",
+        )
+    return {name: list(value) for name, value in classes.items()}
+
+
+def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str, ...], rule: Rule) -> list[Clip]:
+    """Return the clips on the list, and see that its labels are ours."""
+    if class_set != "three":
+        raise GammerError(f"data.clip_list with class set {class_set!r}", "it is a list of MEGC 2019", "leave it unset")
+    listed, ours = _read_list(path), {_list_key(clip.dataset, clip.subject, clip.name): clip for clip in clips}
+    absent = [key for key in listed if key not in ours and key[0] in {clip.dataset for clip in clips}]
+    other = [key for key, label in listed.items() if key in ours and rule(ours[key]) != names[label]]
+    if absent or other:
+        raise GammerError(
+            f"{path}: {len(absent)} clips are not in the data sets, {len(other)} are of another class there: "
+            + ", ".join("/".join(key) for key in (absent + other)[:5]),
+            "the official list and the data sets agree",
+            "gammer data check tells what is missing",
+        )
+    return [clip for key, clip in ours.items() if key in listed]
+
+
+def _read_list(path: Path) -> dict[tuple[str, str, str], int]:
+    """Return the label of each clip of a list, with or without a header row, byte order mark and carriage returns."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines())]
+    labels: dict[tuple[str, str, str], int] = {}
+    for number, row in enumerate(rows, 1):
+        is_header = number == 1 and len(row) > 3 and not re.search(r"\d", row[1] + row[3])
+        if is_header or not any(row):
+            continue
+        database = re.sub(r"[^a-z0-9]", "", row[0].lower()).replace("casmeii", "casme2").removesuffix("hs")
+        key = _list_key(database, *row[1:3]) if len(row) > 3 else ("", "", "")
+        if database not in LISTED or not all(key) or row[3] not in ("0", "1", "2") or labels.get(key, row[3]) != row[3]:
+            raise GammerError(
+                f"row {number} of the clip list {path} is {','.join(row)[:80]!r}",
+                f"database ({', '.join(LISTED)}), subject, clip, and label 0, 1 or 2; no clip twice with other labels",
+                "copy the official file of MEGC 2019 again",
+            )
+        labels[key] = row[3]
+    if not labels:
+        raise GammerError(f"the clip list {path} names no clip", "a clip in each row", "copy the official file again")
+    return {key: int(label) for key, label in labels.items()}
+
+
+def _list_key(dataset: str, subject: str, name: str) -> tuple[str, str, str]:
+    """Make names comparable, which lists and folders write with or without prefix and zeros."""
+    return dataset.lower(), re.sub(r"\D", "", subject).lstrip("0"), _unpadded(name)
+
+
+def _unpadded(name: str) -> str:
+    return "_".join(part.lower().lstrip("s").lstrip("0") for part in name.split("_"))

@@ -1,0 +1,390 @@
+"""The DataModule of recognition: what networks are shown of pre-magnified clips, by default landmark patches.
+
+``prepare_data`` fills the cache, ``setup`` loads everything into memory: patches and faces as uint8.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from statistics import median
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from gammer_lightning.data.clips.action_units import unit_faults, unit_matrix
+from gammer_lightning.data.clips.apex import METHODS, with_apexes
+from gammer_lightning.data.clips.class_sets import check_class_set, class_labels, class_set_notes
+from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.data.clips.datasets import read_datasets
+from gammer_lightning.data.inputs.augment import PhotometricAugmentation
+from gammer_lightning.data.inputs.catalogue import INPUTS, check_input, compute_inputs, read_inputs, refuse_short
+from gammer_lightning.data.inputs.face_clip import FaceClip
+from gammer_lightning.data.premagnify.cache import RAW, Entry
+from gammer_lightning.data.premagnify.fill import premagnify
+from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import cut_patches
+from gammer_lightning.files import content_hash
+from gammer_lightning.magnifiers import check_alphas, load_magnifier
+from gammer_lightning.processes import end_with_my_parent
+from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_range, check_seed
+
+CHANNELS = {"apex": 3, "difference": 3, "both": 6}
+"""What landmark patches show, and their number of channels."""
+CROP = 256
+"""Side of the crop that patches are cut from, px."""
+MAX_SIZE = 1024
+"""Side of the largest face that a network is shown, px."""
+DIFFERENCE_SCALE = 4.0
+"""A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
+
+
+class MagnifiedClips(pl.LightningDataModule):
+    """Clips of one data set or several, pre-magnified, as landmark patches or another input.
+
+    A batch is a dict: ``input`` float32, of patches ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
+    ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
+    training alpha, augmented; testing and predicting show every clip once, in order, at ``eval_alpha`` and
+    unaugmented. Leaving out the held-out subject is the task's concern. There is a validation loader under the
+    protocol ``"inner"`` only, since nothing may be chosen on the held-out subjects of the others.
+
+    After ``setup``: ``clips``, ``labels``, ``class_names``, ``subjects`` (``"dataset/subject"`` for each
+    clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, and ``patches`` uint8
+    ``(n, 1 + A, 68, P, P, 3)`` or ``inputs`` ``(n, A, ...)``.
+
+    Args:
+        roots: Folder of each data set by its name (microfaces, casme2, samm, smic); null looks at its environment
+            variable, e.g. ``GAMMER_CASME2``.
+        class_set: As in `class_labels`: ``"three"``, ``"five"``, ``"objective"`` or a YAML file of your own.
+        clip_list: MEGC 2019's official list of clips, if those are to be kept; as in `class_labels`.
+        apex: Where none is annotated: ``"middle"`` or ``"spotted"``, as in `with_apexes`.
+        magnifier: Name or path, as in `load_magnifier`.
+        alphas: Magnification factors to pre-magnify; 1, the raw apex, is always there.
+        train_alphas: Those among them that training draws from.
+        eval_alpha: The one among them that evaluation uses; 1 is the raw apex.
+        input: Patches of the ``"apex"`` as in the paper, its ``"difference"`` from the onset, or ``"both"``; or what
+            one of the systems it is compared with is shown (`gammer_lightning.data.inputs.catalogue.INPUTS`).
+        patch_size: Side of a patch, px of the 256 px crop.
+        size: Side of the face in px, of inputs that are not patches; of each patch of ``"flow_patches"``.
+        batch_size: Clips in a batch.
+        augment: Whether training patches and faces get random brightness, contrast and colour; flow and descriptors
+            never do.
+        cache: Root of the pre-magnification cache.
+        seed: Seed of order, alphas and augmentation.
+        num_workers: Processes of the training loader, and of reading and cropping before the magnifier.
+
+    Raises:
+        GammerError: If a setting, the data set, a frame or the magnifier is not usable.
+
+    Source: paper Sec. 2.2, Eq. 7; Sec. 3.3 for the alphas.
+    """
+
+    def __init__(
+        self,
+        roots: dict[str, str | None],
+        class_set: str = "five",
+        clip_list: str | None = None,
+        apex: str = "middle",
+        magnifier: str = "st-memm-small",
+        alphas: Sequence[float] = (5, 8, 10, 12, 15, 20),
+        train_alphas: Sequence[float] = (8, 10, 12, 15),
+        eval_alpha: float = 5.0,
+        input: str = "apex",
+        patch_size: int = 16,
+        size: int = 28,
+        batch_size: int = 32,
+        augment: bool = True,
+        cache: str = "cache/premagnified",
+        seed: int = 0,
+        num_workers: int = 0,
+    ):
+        super().__init__()
+        self.save_hyperparameters()
+        self._keep_paths_as_text()
+        self.alphas = check_alphas(alphas)
+        self.train_alphas = check_alphas(train_alphas)
+        (self.eval_alpha,) = check_alphas([eval_alpha])
+        self._check_settings()
+        self.clips = []
+
+    def _keep_paths_as_text(self) -> None:
+        """Checkpoints hold the settings, and are read as plain data only."""
+        h = self.hparams
+        h.roots = {name: root and str(root) for name, root in h.roots.items()}
+        for name in ("class_set", "clip_list", "magnifier", "cache"):
+            h[name] = h[name] and str(h[name])
+
+    @property
+    def shows_patches(self) -> bool:
+        """Whether the input is landmark patches."""
+        return self.hparams.input in CHANNELS
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one clip's input."""
+        h = self.hparams
+        if self.shows_patches:
+            return (68, CHANNELS[h.input], h.patch_size, h.patch_size)
+        return INPUTS[h.input].shape(h.size)
+
+    def _check_settings(self) -> None:
+        _check_choice("data.input", self.hparams.input, [*CHANNELS, *INPUTS])
+        _check_choice("data.apex", self.hparams.apex, METHODS)
+        check_class_set(self.hparams.class_set)
+        for name, low, high in (
+            ("patch_size", 1, CROP),
+            ("size", 1, MAX_SIZE),
+            ("batch_size", 1, MAX_COUNT),
+            ("num_workers", 0, MAX_WORKERS),
+        ):
+            check_range(f"data.{name}", self.hparams[name], low, high)
+        check_seed("data.seed", self.hparams.seed)
+        absent = set(self._used_alphas()) - {*self.alphas, RAW}
+        if absent:
+            raise GammerError(
+                f"train_alphas {self.train_alphas}, eval_alpha {self.eval_alpha}, but alphas {self.alphas}",
+                "training and evaluation alphas are among data.alphas, or 1 for the raw apex",
+                "add them to data.alphas",
+            )
+        if not self.shows_patches:
+            check_input(self.hparams.input, self._used_alphas())
+
+    def _used_alphas(self) -> list[float]:
+        return list(dict.fromkeys([*self.train_alphas, self.eval_alpha]))
+
+    def prepare_data(self) -> None:
+        """Pre-magnify what the cache lacks, on the machine's best device, and compute inputs from it."""
+        clips, _, _ = self._read_clips()
+        h = self.hparams
+        report = premagnify(clips, self.alphas, h.magnifier, h.cache, workers=h.num_workers)
+        print("\n".join([*self._class_notes, *(note for clip in clips for note in clip.notes), str(report)]))
+        if not self.shows_patches:
+            compute_inputs(self._face_clips(self._entries(clips)), h.input, h.size)
+
+    def _entries(self, clips: Sequence[Clip]) -> list[Entry]:
+        fingerprint = load_magnifier(self.hparams.magnifier).fingerprint
+        return [Entry(clip, fingerprint, self.hparams.cache) for clip in clips]
+
+    def _face_clips(self, entries: Sequence[Entry]) -> list[FaceClip]:
+        return [FaceClip(entry, alpha) for entry in entries for alpha in self._used_alphas()]
+
+    def refuse_without_action_units(self, network: str) -> None:
+        """Refuse data sets whose clips are not annotated with action units, and clips whose units cannot be read.
+
+        Args:
+            network: What needs them.
+
+        Raises:
+            GammerError: Naming the data sets, or the clips.
+        """
+        clips, _, _ = self._labelled
+        if lacking := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
+            raise GammerError(
+                f"{', '.join(lacking)} has no action units",
+                f"{network} learns them with the classes",
+                "leave the data set out of data.roots, or choose another model.network",
+            )
+        if faults := unit_faults(clips):
+            shown = "; ".join(f"{key}: {fault}" for key, fault in list(faults.items())[:5])
+            raise GammerError(
+                f"the action units of {len(faults)} clips cannot be read: {shown}",
+                f"{network} learns the action units of every clip with the classes",
+                "correct these cells of the coding workbook, or choose another model.network",
+            )
+
+    def annotated(self) -> tuple[list[str], list[int], tuple[str, ...]]:
+        """Return what annotation says, before a frame is read: ``subjects``, ``labels`` and ``class_names``.
+
+        Raises:
+            GammerError: If a clip is too short for ``data.input``.
+        """
+        clips, labels, names = self._labelled
+        if not self.shows_patches:
+            refuse_short(clips, self.hparams.input)
+        return _subjects(clips), labels, names
+
+    @cached_property
+    def _labelled(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+        h, clips = self.hparams, read_datasets(self.hparams.roots)
+        self._class_notes = class_set_notes(clips, h.class_set)
+        return class_labels(clips, h.class_set, h.clip_list)
+
+    def _read_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+        clips, labels, names = self._labelled
+        return with_apexes(clips, self.hparams.apex, self.hparams.cache), labels, names
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the clips, and cut their patches or read their inputs, once for all stages."""
+        if self.clips:
+            return
+        clips, self.labels, self.class_names = self._read_clips()
+        self.subjects = _subjects(clips)
+        lines = (f"{c.key} {c.onset} {c.apex} {n}" for c, n in zip(clips, self.labels, strict=True))
+        self.clip_hash = content_hash("\n".join(lines))
+        self.entries = self._entries(clips)
+        self.landmarks = np.stack([entry.landmarks() for entry in self.entries])
+        if self.shows_patches:
+            with ThreadPoolExecutor() as pool:
+                self.patches = np.stack(list(pool.map(self._cut, self.entries)))
+        else:
+            inputs = read_inputs(self._face_clips(self.entries), self.hparams.input, self.hparams.size)
+            self.inputs = inputs.reshape(len(clips), -1, *inputs.shape[1:])
+        self.clips = clips
+
+    def _cut(self, entry: Entry) -> np.ndarray:
+        """Return uint8 patches ``(1 + A, 68, P, P, 3)`` of the onset and of the apex at each used alpha."""
+        images, landmarks = entry.images(self._used_alphas()), entry.landmarks()
+        return np.stack([cut_patches(image, landmarks, self.hparams.patch_size) for image in images])
+
+    @cached_property
+    def action_units(self) -> torch.Tensor:
+        """Which of `UNITS` each clip is annotated with, 1 or 0, ``(n, U)``."""
+        return torch.from_numpy(unit_matrix(self.clips))
+
+    def time_input(self, device: torch.device, clips: int = 3) -> float:
+        """Return how long one clip's input takes, ms: median over a few clips, from the crops of onset and apex on.
+
+        The time of the magnifier is in it where the input is magnified, and that of reading the frames where it is of
+        the recording; that of finding the face is not.
+
+        Args:
+            device: Where the magnifier runs.
+            clips: How many clips.
+        """
+        h, times = self.hparams, []
+        magnifier = load_magnifier(h.magnifier).to(device)
+        for entry in self.entries[:clips]:
+            clip = FaceClip(entry, self.eval_alpha)
+            pair, landmarks = clip.pair, clip.landmarks
+            onset, apex = torch.from_numpy(entry.images([RAW])).permute(0, 3, 1, 2)[:, None] / 255
+            started = time.perf_counter()
+            if self.eval_alpha != RAW:
+                magnifier(onset.to(device), apex.to(device), [self.eval_alpha]).cpu()
+            if self.shows_patches:
+                [cut_patches(image, landmarks, h.patch_size) for image in pair]
+            else:
+                INPUTS[h.input].compute(clip, h.size)
+            times.append(1000 * (time.perf_counter() - started))
+        return median(times)
+
+    def images(self, clip: int, alphas: Sequence[float]) -> np.ndarray:
+        """Return the crops of a clip's onset and of its apex at each alpha, for figures.
+
+        Returns:
+            uint8 RGB ``(1 + A, 256, 256, 3)``.
+
+        Raises:
+            GammerError: If an alpha was not pre-magnified.
+        """
+        return self.entries[clip].images(alphas)
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the loader that draws alpha and augmentation anew for every clip and epoch."""
+        clips = _Clips(self, PhotometricAugmentation() if self.hparams.augment else None)
+        sampler = _EpochSampler(len(self.clips), len(self.train_alphas), self.hparams.seed)
+        workers = self.hparams.num_workers
+        return DataLoader(
+            clips,
+            batch_size=self.hparams.batch_size,
+            sampler=sampler,
+            collate_fn=_as_batch,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            worker_init_fn=end_with_my_parent,
+        )
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the loader of every clip once, in order, at ``eval_alpha``, unaugmented."""
+        position = self._used_alphas().index(self.eval_alpha)
+        draws = [(clip, position, 0) for clip in range(len(self.clips))]
+        size = self.hparams.batch_size
+        return DataLoader(_Clips(self, None), batch_size=size, sampler=draws, collate_fn=_as_batch)
+
+    predict_dataloader = test_dataloader
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Return the same clips where the task's held-out ones are for validation; nothing otherwise."""
+        return self.test_dataloader() if self.trainer.lightning_module.validates else []
+
+
+def _subjects(clips: Sequence[Clip]) -> list[str]:
+    return [f"{clip.dataset}/{clip.subject}" for clip in clips]
+
+
+def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(known)}", f"set {name} to one of them")
+
+
+class _EpochSampler(Sampler):
+    """Draws (clip, position of alpha, seed of augmentation) for an epoch, every clip once.
+
+    All of training's chance is drawn here from (seed, epoch), hence the same for any number of workers and
+    after a resume; Lightning calls ``set_epoch``.
+    """
+
+    def __init__(self, clips: int, alphas: int, seed: int):
+        self.clips, self.alphas, self.seed, self.epoch = clips, alphas, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.clips
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        alphas = rng.integers(self.alphas, size=self.clips)
+        seeds = rng.integers(2**31, size=self.clips)
+        yield from zip(rng.permutation(self.clips).tolist(), alphas.tolist(), seeds.tolist(), strict=True)
+
+
+class _Clips(Dataset):
+    """Whole batches by (clip, position of alpha, seed of augmentation)."""
+
+    def __init__(self, data: MagnifiedClips, augmentation: PhotometricAugmentation | None):
+        self.kind, self.augmentation = data.hparams.input, augmentation
+        self.frames = data.patches if data.shows_patches else data.inputs
+        self.labels, self.alphas = torch.tensor(data.labels), torch.tensor(data._used_alphas())
+
+    def __getitems__(self, draws: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
+        clips, positions, _ = torch.tensor(draws).T
+        shown = torch.from_numpy(np.stack([self._shown(*draw) for draw in draws]))
+        return {
+            "input": to_input(shown, self.kind) if self.kind in CHANNELS else _to_float(shown),
+            "label": self.labels[clips],
+            "clip": clips,
+            "alpha": self.alphas[positions],
+        }
+
+    def _shown(self, clip: int, position: int, seed: int) -> np.ndarray:
+        """Return a clip at an alpha: of patches those of the apex, after those of the onset where needed."""
+        frames = self.frames[clip]
+        if self.kind in CHANNELS:
+            frames = frames[[1 + position] if self.kind == "apex" else [0, 1 + position]]
+        else:
+            frames = frames[position]
+        is_picture = frames.dtype == np.uint8
+        return self.augmentation(frames, seed) if self.augmentation and is_picture else frames
+
+
+def _to_float(shown: torch.Tensor) -> torch.Tensor:
+    """Return faces ``(B, K, S, S, 3)`` uint8 as ``(B, K, 3, S, S)`` in [-1, 1]; other inputs as they are."""
+    return shown.movedim(-1, 2).contiguous() / 127.5 - 1 if shown.dtype == torch.uint8 else shown
+
+
+def _as_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return batch  # `__getitems__` has collated it
+
+
+def to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
+    """Return float patches ``(B, 68, C, P, P)`` in [-1, 1] of uint8 frames ``(B, 1 or 2, 68, P, P, 3)``."""
+    frames = frames.permute(0, 1, 2, 5, 3, 4).contiguous() / 255
+    shown = []
+    if kind != "difference":
+        shown.append(frames[:, -1] * 2 - 1)
+    if kind != "apex":
+        shown.append(((frames[:, 1] - frames[:, 0]) * DIFFERENCE_SCALE).clamp(-1, 1))
+    return torch.cat(shown, 2)

@@ -1,1 +1,0 @@
-"""Inputs of the systems that the paper compares with: optical flow, and hand-made descriptors."""

@@ -1,0 +1,193 @@
+"""What a network may be shown of a clip besides landmark patches, computed once per clip and kept in the cache."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.data.inputs.face_clip import FaceClip, recorded
+from gammer_lightning.data.premagnify.cache import RAW, image_name
+from gammer_lightning.data.resumable import process_map
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import read_npz, replacing
+from gammer_lightning.models.recogniser import SEQUENCE
+
+
+@dataclass(frozen=True)
+class Input:
+    """A kind of input.
+
+    Attributes:
+        function: Module of ``gammer_lightning.data.inputs`` and function that computes it from a `FaceClip` and
+            ``data.size``: uint8 RGB ``(K, S, S, 3)``, which networks are shown as float ``(K, 3, S, S)`` in [-1, 1],
+            or float32 of any shape, shown as it is.
+        shape: Shape of one clip's, as networks are shown it, for a size.
+        is_picture: Whether it is uint8 RGB ``(K, S, S, 3)``, and not float32.
+        version: Raise it when a change of the function changes its values.
+        is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
+        is_of_flow: Whether it is of the TV-L1 flow from onset to apex.
+    """
+
+    function: str
+    shape: Callable[[int], tuple[int, ...]]
+    is_picture: bool = False
+    version: int = 1
+    is_of_recording: bool = False
+    is_of_flow: bool = False
+
+    def compute(self, clip: FaceClip, size: int) -> np.ndarray:
+        """Compute it for a clip."""
+        module, _, name = self.function.rpartition(".")
+        return getattr(import_module(f"gammer_lightning.data.inputs.{module}"), name)(clip, size)
+
+    def is_valid(self, values: np.ndarray, size: int) -> bool:
+        """Return whether values are finite and have the type and shape of this input."""
+        shown = np.moveaxis(values, -1, 1) if self.is_picture and values.ndim == 4 else values
+        dtype = np.uint8 if self.is_picture else np.float32
+        return values.dtype == dtype and shown.shape == self.shape(size) and bool(np.isfinite(values).all())
+
+
+INPUTS = {
+    "image": Input("frames.apex_image", lambda size: (1, 3, size, size), is_picture=True),
+    "pair": Input("frames.onset_and_apex", lambda size: (2, 3, size, size), is_picture=True),
+    "flow": Input("flow.flow_and_strain", lambda size: (3, size, size), is_of_flow=True),
+    "flow_patches": Input("flow_patches.flow_patches", lambda size: (68, 6, size, size), is_of_flow=True),
+    "lbp_top": Input("lbp.lbp_top", lambda size: (4425,), is_of_recording=True),
+    "lbp_sip": Input("lbp.lbp_sip", lambda size: (500,), is_of_recording=True),
+    "stlbp_ip": Input("lbp.stlbp_ip", lambda size: (15750,), is_of_recording=True),
+    "bi_woof": Input("bi_woof.bi_woof", lambda size: (200,), is_of_flow=True),
+    "sequence": Input("frames.sequence", lambda size: (SEQUENCE, 3, size, size), is_picture=True, is_of_recording=True),
+}
+"""Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.datamodule.CHANNELS`."""
+
+
+SHORTEST = 3
+"""Fewest recorded frames of an input that is of them."""
+
+
+def refuse_short(clips: Sequence[Clip], name: str) -> None:
+    """Refuse clips that are too short for an input that is of the recorded frames, before a frame is read.
+
+    Args:
+        clips: The clips.
+        name: Key of `INPUTS`.
+
+    Raises:
+        GammerError: Naming a clip with fewer than `SHORTEST` frames.
+    """
+    short = [clip for clip in clips if len(recorded(clip)) < SHORTEST] if INPUTS[name].is_of_recording else []
+    if short:
+        more = f" (and {len(short) - 1} other clips are as short)" if len(short) > 1 else ""
+        raise GammerError(
+            f"clip {short[0].key} has {len(recorded(short[0]))} frames from onset to offset{more}",
+            f"data.input {name} needs {SHORTEST} or more",
+            "leave it out of the coding workbook, or choose another data.input",
+        )
+
+
+def compute_inputs(clips: Sequence[FaceClip], name: str, size: int) -> None:
+    """Compute what the cache lacks, in as many processes as torch has threads, with a progress bar.
+
+    Args:
+        clips: Clips, each at one alpha.
+        name: Key of `INPUTS`.
+        size: Side of a face in px.
+
+    Raises:
+        GammerError: If the input of a clip cannot be computed; the others are computed before it is raised.
+    """
+    lacking = [clip for clip in clips if _cached(clip, name, size) is None]
+    workers = min(torch.get_num_threads(), len(lacking))
+    with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
+        results = run(partial(_attempt, name, size), lacking)
+        errors = list(tqdm(results, f"{name} inputs", len(lacking), unit="clip", disable=not lacking))
+    if failed := [error for error in errors if error]:
+        what, rule, next_step = failed[0]
+        more = f" (and {len(failed) - 1} other clips)" if len(failed) > 1 else ""
+        raise GammerError(f"{what}{more}", rule, next_step)
+
+
+def read_inputs(clips: Sequence[FaceClip], name: str, size: int) -> np.ndarray:
+    """Return the input of every clip from the cache ``(n, ...)``.
+
+    Raises:
+        GammerError: If one is missing or damaged.
+    """
+    return np.stack([_read(clip, name, size) for clip in clips])
+
+
+def _read(clip: FaceClip, name: str, size: int) -> np.ndarray:
+    values = _cached(clip, name, size)
+    if values is None:
+        path = _file(clip, name, size)
+        raise GammerError(f"{path} is missing or damaged", "it is computed before it is used", "run the same again")
+    return values
+
+
+def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | None:
+    """Compute and keep one clip's input; return the parts of an error, which would lose them between processes."""
+    try:
+        values = INPUTS[name].compute(clip, size)
+        if not INPUTS[name].is_valid(values, size):
+            raise GammerError(
+                f"the {name} of {clip.key} is {values.dtype} {values.shape}, or not finite",
+                f"inputs are finite and shown as {INPUTS[name].shape(size)}",
+                "report it",
+            )
+        path = _file(clip, name, size)
+        with replacing(path, sync=False) as temporary, temporary.open("wb") as file:
+            np.savez(file, input=values, key=_key(clip, path))
+    except GammerError as error:
+        return error.what, error.rule, error.next_step
+    except OSError as error:
+        return f"the input of {clip.key} cannot be kept: {error}", "the cache can be written", "set another data.cache"
+    return None
+
+
+def _cached(clip: FaceClip, name: str, size: int) -> np.ndarray | None:
+    """Return an input that the cache holds; None where it is missing, damaged or another clip's."""
+    path = _file(clip, name, size)
+    most = 4 * math.prod(INPUTS[name].shape(size)) + 2**16  # float32, the key and the headers
+    try:
+        stored = read_npz(path, most)
+    except GammerError:
+        return None
+    is_own = stored.keys() == {"input", "key"} and str(stored["key"]) == _key(clip, path)
+    return stored["input"] if is_own and INPUTS[name].is_valid(stored["input"], size) else None
+
+
+def _key(clip: FaceClip, path: Path) -> str:
+    """Return what an input is computed from: the entry's frames, magnifier and crop, kind, size, alpha or frames."""
+    return f"{clip.entry.key} {path.stem}"
+
+
+def _file(clip: FaceClip, name: str, size: int) -> Path:
+    """Return where an input is kept: beside the images of its clip, whose folder is named after their content."""
+    kind = INPUTS[name]
+    content = clip.recording if kind.is_of_recording else Path(image_name(clip.alpha)).stem
+    return clip.entry.folder / f"{name}-{kind.version}-{size}-{content}.npz"
+
+
+def check_input(name: str, alphas: Sequence[float]) -> None:
+    """Refuse an input that cannot be had here, or not at these alphas.
+
+    Raises:
+        GammerError: If an input that is of the recorded frames is asked for at an alpha other than 1, or OpenCV lacks
+            its contributed modules for one that is of flow.
+    """
+    if INPUTS[name].is_of_flow:
+        import_module("gammer_lightning.data.inputs.flow").need_optflow()
+    if INPUTS[name].is_of_recording and set(alphas) != {RAW}:
+        raise GammerError(
+            f"data.input {name} at alphas {', '.join(f'{alpha:g}' for alpha in alphas)}",
+            "it is of the recorded frames, which are not magnified",
+            "set data.eval_alpha to 1 and data.train_alphas to [1]",
+        )

@@ -1,0 +1,66 @@
+"""Dense optical flow from onset to apex, and its strain."""
+
+from importlib.metadata import version
+
+import cv2
+import numpy as np
+
+from gammer_lightning.data.inputs.face_clip import FaceClip, resized
+from gammer_lightning.errors import GammerError
+
+STRAIN_SCALE = 10.0
+"""Brings the strain, some .05 per unit, to the size of the flow, some .5 px. All clips share it: scaling each clip by
+its own largest value, as much public code does, would erase how strong a motion is."""
+
+
+def flow_and_strain(clip: FaceClip, size: int) -> np.ndarray:
+    """Return the flow from onset to apex and its strain, float32 ``(3, S, S)``.
+
+    Returns:
+        Across and down in px of the 256 px crop, and the strain times `STRAIN_SCALE`, averaged over the pixels that
+        become one.
+    """
+    flow = dense_flow(*clip.pair)
+    maps = np.dstack([flow[0], flow[1], STRAIN_SCALE * optical_strain(flow)])
+    return np.ascontiguousarray(resized(maps, size).transpose(2, 0, 1))
+
+
+def dense_flow(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
+    """Return where each pixel of the onset lies in the apex, relative to it: float32 ``(2, H, W)``, across, down, px.
+
+    Args:
+        onset: uint8 RGB ``(H, W, 3)``.
+        apex: Alike.
+
+    Source: Zach, Pock and Bischof, A duality based approach for realtime TV-L1 optical flow, DAGM 2007; OpenCV's
+    defaults.
+    """
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex)]
+    # OpenCV's stub demands a flow to begin with, which its code does not
+    flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(grey[0], grey[1], None)  # type: ignore[call-overload]
+    return flow.transpose(2, 0, 1)
+
+
+def need_optflow() -> None:
+    """See whether there is TV-L1 flow.
+
+    Raises:
+        GammerError: If OpenCV lacks its contributed modules.
+    """
+    if not hasattr(cv2, "optflow"):
+        release = version("opencv-python-headless")
+        raise GammerError(
+            "OpenCV lacks its module optflow",
+            "TV-L1 flow is among its contributed modules, in the package opencv-contrib-python-headless",
+            f"pip install --force-reinstall --no-deps opencv-contrib-python-headless=={release}",
+        )
+
+
+def optical_strain(flow: np.ndarray) -> np.ndarray:
+    """Return the magnitude of the strain of a flow ``(2, H, W)``: ``(H, W)``, per unit length.
+
+    Source: Shreve et al., Macro- and micro-expression spotting in long videos using spatio-temporal strain, FG 2011:
+    sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2).
+    """
+    (u_y, u_x), (v_y, v_x) = (np.gradient(part) for part in flow)
+    return np.sqrt(u_x**2 + v_y**2 + (u_y + v_x) ** 2 / 2)

@@ -1,0 +1,188 @@
+"""The exact truth of microfaces: any frame and any true magnified apex, rendered from ``truth/``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from gammer_lightning.data.microfaces import warps
+from gammer_lightning.data.microfaces.facial_actions import COLUMNS, Performance, motion_fields
+from gammer_lightning.data.microfaces.portraits import SOURCE_SCALE, Framing
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import is_finite_array, read_cached_json, read_image, read_npz
+
+NUMBERS = ("first", "onset", "apex", "offset")
+"""Fields of a `Performance` that number frames."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A neutral face that can be moved.
+
+    Attributes:
+        framing: Size of the frame.
+        source: Neutral face at `portraits.SOURCE_SCALE`, float32 ``(h, w, 3)`` in 0..255.
+        landmarks: In frame px, ``(68, 2)``.
+        fields: Of `facial_actions.motion_fields`, ``(K, h, w, 2)``.
+    """
+
+    framing: Framing
+    source: np.ndarray
+    landmarks: np.ndarray
+    fields: np.ndarray
+
+    def displacement(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return how far each pixel's content has moved, ``(height, width, 2)`` in px."""
+        # einsum, since BLAS may sum in another order with another number of threads
+        coarse = np.einsum("k,khwc->hwc", coefficients, self.fields)
+        return warps.upsample(coarse, self.framing.width, self.framing.height)
+
+    def render(self, coefficients: np.ndarray) -> np.ndarray:
+        """Render a frame ``(height, width, 3)``, float32 in 0..255, by one look-up in the neutral face."""
+        places = self.framing.pixels - self.displacement(coefficients)
+        return warps.sample(self.source, self.framing.to_source(places))
+
+    def eyes(self) -> np.ndarray:
+        """Return where the eyes are, with their lids: bool ``(height, width)``."""
+        mask = np.zeros((self.framing.height, self.framing.width), np.uint8)
+        axes = [round(share * self.framing.iod) for share in (0.36, 0.22)]
+        for eye in (self.landmarks[36:42], self.landmarks[42:48]):
+            cv2.ellipse(mask, np.rint(eye.mean(0)).astype(int).tolist(), axes, 0, 0, 360, 1, -1)
+        return mask > 0
+
+    def stretch(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return the Jacobian determinant ``(height, width)`` of the look-up: not positive where it folds."""
+        moved = self.displacement(coefficients)
+        (across_y, across_x), (down_y, down_x) = (np.gradient(moved[..., axis]) for axis in (0, 1))
+        return (1 - across_x) * (1 - down_y) - across_y * down_x
+
+
+def _open_clip(root: Path, clip: str) -> tuple[Subject, Performance]:
+    subject, name = ("", *clip.split("/"))[-2:]
+    return load_subject(Path(root), subject), load_performance(Path(root), f"sub{subject}/{name}")
+
+
+def displacement(root: Path, clip: str, alpha: float = 1) -> np.ndarray:
+    """Return the exact displacement field from the onset to the apex magnified by alpha.
+
+    Args:
+        root: A microfaces folder.
+        clip: Key or subject/name of the clip, e.g. ``"01/EP01_01"``.
+        alpha: Magnification factor, 0 or more.
+
+    Returns:
+        Float32 ``(2, H, W)``, across and down, in px: content at x shows in the onset at x - displacement.
+    """
+    subject, acted = _open_clip(root, clip)
+    moved = subject.displacement(acted.magnified(alpha)) - subject.displacement(acted.magnified(0))
+    return moved.transpose(2, 0, 1)
+
+
+def render_pair(
+    root: Path, clip: str, alphas: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Render onset, apex and true magnified apexes, without noise, flicker and JPEG.
+
+    Every pixel's look-up place in the neutral face moves on a line: at its onset place for alpha 0, at its
+    apex place for alpha 1. Head motion and drift are magnified too, as a magnifier must.
+
+    Args:
+        root: A microfaces folder.
+        clip: Key or subject/name of the clip, e.g. ``"microfaces/01/EP01_01"``.
+        alphas: Magnification factors, 0 or more.
+
+    Returns:
+        Onset and apex ``(3, H, W)`` and magnified apexes ``(A, 3, H, W)``, float32 in [0, 1], and a mask
+        ``(H, W)``, bool: True where they may be compared, that is outside the eyes (whose lids stop when
+        shut) and where the motion does not fold at any of the alphas.
+
+    Raises:
+        GammerError: If the folder has no such clip.
+
+    Source: Wu et al., Eulerian Video Magnification, ACM TOG 31(4), 2012, Eq. 2 (displacement times alpha).
+    """
+    subject, acted = _open_clip(root, clip)
+    motions = [acted.magnified(alpha) for alpha in (0, 1, *alphas)]
+    frames = np.stack([subject.render(motion).transpose(2, 0, 1) / 255 for motion in motions])
+    folded = [subject.stretch(motion) <= 0 for motion in motions]
+    return frames[0], frames[1], frames[2:], ~(subject.eyes() | np.any(folded, 0))
+
+
+@lru_cache(maxsize=2)
+def load_subject(root: Path, subject: str) -> Subject:
+    """Load a subject of a microfaces folder, e.g. ``"01"``.
+
+    Raises:
+        GammerError: If the folder has no such subject, or its files are damaged.
+    """
+    framing, source, landmarks = read_face(root, subject)
+    return Subject(framing, source, landmarks, motion_fields(landmarks, framing))
+
+
+def read_face(root: Path, subject: str) -> tuple[Framing, np.ndarray, np.ndarray]:
+    """Read a subject's framing, neutral face and landmarks, as in `Subject`.
+
+    Raises:
+        GammerError: As in `load_subject`.
+    """
+    folder = root / "truth" / f"sub{subject}"
+    path = folder / "face.json"
+    if not path.exists():
+        raise _no_truth(path)
+    record = read_cached_json(path)
+    size, landmarks = record.get("size"), record.get("landmarks")
+    is_size = is_finite_array(size, (2,)) and all(type(side) is int and side > 0 for side in size)
+    if not is_size or not is_finite_array(landmarks, (68, 2)):
+        raise _damaged(path)
+    framing, landmarks = Framing(*size), np.array(landmarks)
+    source = read_image(folder / "face.png").astype(np.float32)
+    if source.shape != (*(SOURCE_SCALE * (side + 2 * framing.margin) for side in (framing.height, framing.width)), 3):
+        raise _damaged(folder / "face.png")
+    return framing, source, landmarks
+
+
+def _damaged(path: Path) -> GammerError:
+    return GammerError(
+        f"{path} is damaged or another's",
+        "the truth of a microfaces folder is as `gammer data synthesize` wrote it",
+        "run the command again that made the folder: it makes again what is damaged",
+    )
+
+
+def _no_truth(path: Path) -> GammerError:
+    return GammerError(
+        f"no {path}",
+        "exact truth exists only for clips of a microfaces folder, named subject/clip as in 01/EP01_01",
+        "make one: gammer data synthesize --out DIR",
+    )
+
+
+def load_performance(root: Path, place: str) -> Performance:
+    """Load the motion of a clip, e.g. ``"sub01/EP01_01"``.
+
+    Raises:
+        GammerError: If the folder has no such clip, or its file is damaged.
+    """
+    path = root / "truth" / f"{place}.npz"
+    if not path.exists():
+        raise _no_truth(path)
+    try:
+        values = read_npz(path)
+    except GammerError as error:
+        raise _damaged(path) from error
+    dtypes = {name: value.dtype.kind for name, value in values.items()}
+    coefficients = values.get("coefficients", np.zeros(0))
+    if (
+        dtypes != dict.fromkeys(("emotion", "action_units"), "U") | dict.fromkeys(NUMBERS, "i") | {"coefficients": "f"}
+        or any(value.ndim for name, value in values.items() if name != "coefficients")
+        or coefficients.shape[1:] != (len(COLUMNS),)
+        or not np.isfinite(coefficients).all()
+    ):
+        raise _damaged(path)
+    acted = Performance(**{name: value if value.ndim else value.item() for name, value in values.items()})
+    if not acted.first <= acted.onset < acted.apex <= acted.offset < acted.first + len(coefficients):
+        raise _damaged(path)
+    return acted

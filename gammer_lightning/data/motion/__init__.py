@@ -1,0 +1,1 @@
+"""Synthetic motion pairs, which magnifiers are trained on."""

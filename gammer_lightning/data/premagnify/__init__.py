@@ -1,0 +1,1 @@
+"""Pre-magnification: the cache, and what fills it."""

@@ -1,0 +1,1 @@
+"""A finished run, ready to run: with PyTorch, ONNX Runtime or TensorRT."""

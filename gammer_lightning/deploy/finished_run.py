@@ -1,0 +1,184 @@
+"""A finished run, ready to run: its networks and facts, opened once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gammer_lightning import __version__
+from gammer_lightning.deploy.rules import CONFIG_RULES, RECOGNITION_RULES, RESULT_RULES
+from gammer_lightning.deploy.values import (
+    check_values,
+)
+from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
+from gammer_lightning.faces.graph import adjacency, nodes_of
+from gammer_lightning.files import (
+    read_json,
+    read_yaml,
+    sha256_of,
+)
+from gammer_lightning.machine import git_state
+from gammer_lightning.magnifiers import load_magnifier
+from gammer_lightning.magnifiers.trained import STMEMMMagnifier
+from gammer_lightning.models.gam_mer import GamMer
+from gammer_lightning.runs.checkpoints import load_checkpoint
+from gammer_lightning.runs.folder import RunFolder, open_run
+from gammer_lightning.tasks.recognize import deployed_model
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """A finished recognition run, its networks loaded.
+
+    Attributes:
+        run: The run folder.
+        magnifier: ST-MEMM.
+        recognizer: The member that holds out nobody.
+        recognition: What the checkpoint says of the networks and clips.
+        config: What config.yaml says.
+    """
+
+    run: RunFolder
+    magnifier: STMEMMMagnifier
+    recognizer: GamMer
+    recognition: dict[str, Any]
+    config: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """Return what bundle.json says, with no files and nothing measured at fp16 yet."""
+        network = self.recognition["network"] | {"regions": list(self.recognition["network"]["regions"])}
+        return {
+            "format": FORMAT,
+            "package": __version__,
+            "commit": (git_state() or {}).get("commit"),
+            "run": self._run_facts(),
+            "classes": list(self.recognition["class_names"]),
+            **self._input_facts(),
+            "nodes": list(nodes_of(network["regions"])),
+            "regions": network["regions"],
+            "graph": network["graph"],
+            "adjacency": adjacency(network["regions"], network["graph"]).astype(int).tolist(),
+            "network": network,
+            "magnifier": self._magnifier_facts(),
+            **self._result_facts(),
+            "fp16": {},
+            "files": {},
+        }
+
+    def _run_facts(self) -> dict[str, Any]:
+        known = self.run.facts
+        return {
+            "name": known["name"],
+            "folder": self.run.path.resolve().name,
+            "wandb_id": known.get("wandb_id"),
+            "started": known.get("started"),
+            "commit": (known.get("git") or {}).get("commit"),
+            "epochs": self.config["trainer"]["max_epochs"],
+            "checkpoint": self.run.best.name,
+            "checkpoint_sha256": sha256_of(self.run.best),
+        }
+
+    def _input_facts(self) -> dict[str, Any]:
+        data = self.config["data"]
+        used = [float(alpha) for alpha in (*data["train_alphas"], data["eval_alpha"])]
+        return {
+            "alpha": float(data["eval_alpha"]),
+            "alpha_range": [min(used), max(used)],
+            "train_alphas": [float(alpha) for alpha in data["train_alphas"]],
+            "input": data["input"],
+            "patch_size": self.recognition["network"]["patch_size"],
+            "channels": self.recognition["network"]["channels"],
+            "geometry": {
+                "crop": CROP,
+                "iod": IOD,
+                "eye_line": EYE_LINE,
+                "max_outside": MAX_OUTSIDE,
+                "landmarks": "dlib, 68 points, found once on the onset",
+                "landmark_model_sha256": MODEL_SHA256,
+                "version": GEOMETRY,
+            },
+        }
+
+    def _magnifier_facts(self) -> dict[str, Any]:
+        return {
+            "name": _public_name(self.magnifier.name),
+            "fingerprint": self.magnifier.fingerprint,
+            "preset": self.magnifier.network.preset,
+            "trained_with": _public_name(self.config["data"]["magnifier"]),
+            "replaced": self.magnifier.name != self.config["data"]["magnifier"],
+        }
+
+    def _result_facts(self) -> dict[str, Any]:
+        path = self.run.path / "results.json"
+        if not path.is_file():
+            raise GammerError(
+                f"{self.run.path} has no results.json",
+                "a bundle says how good its model is",
+                f"gammer recognize test {self.run.path}",
+            )
+        check_values(results := read_json(path), RESULT_RULES, path, f"gammer recognize test {self.run.path}")
+        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
+        std = {key: results["std"].get(key) for key in results["mean"]}
+        metrics = {"mean": results["mean"], "std": std, "seeds": len(results["seeds"])}
+        return {key: results[key] for key in kept} | {"metrics": metrics}
+
+
+def _public_name(magnifier: str) -> str:
+    """Return a magnifier's name without the folders of this machine: bundles are given away."""
+    return Path(magnifier).name
+
+
+def open_source(path: str | Path, magnifier: str | None = None) -> Source:
+    """Load the networks of a finished recognition run.
+
+    Args:
+        path: The run folder.
+        magnifier: Name or path of the magnifier, in place of the run's own.
+
+    Raises:
+        GammerError: If it is no finished run of GAM-MER, or its magnifier is no ST-MEMM.
+    """
+    run = _finished_run(path)
+    recognizer, recognition = deployed_model(run.best), load_checkpoint(run.best)["recognition"]
+    _refuse_other_networks(path, recognition.get("name", "gam_mer"))
+    again = "copy the run folder again, or train again: gammer recognize fit"
+    check_values(recognition, RECOGNITION_RULES, run.best, again)
+    check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, again)
+    name = magnifier or config["data"]["magnifier"]
+    loaded = load_magnifier(name)
+    if not isinstance(loaded, STMEMMMagnifier):
+        raise GammerError(
+            f"the magnifier {name!r} is not ST-MEMM",
+            "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
+            f"gammer export {path} --magnifier st-memm-small",
+        )
+    return Source(run, loaded, recognizer, recognition, config)
+
+
+def _finished_run(path: str | Path) -> RunFolder:
+    run = open_run(path)
+    task = run.facts["task"]
+    if task != "recognize":
+        raise GammerError(
+            f"{path} is a run of `{task}`",
+            "a bundle is made of a recognition run, and of a magnifier beside it",
+            f"gammer export RECOGNITION_RUN --magnifier {path}",
+        )
+    if not run.facts["finished"] or not run.best.is_file():
+        raise GammerError(
+            f"the run {path} " + ("has no checkpoint" if run.facts["finished"] else "is not finished"),
+            "a bundle is made of the last checkpoint of a finished run",
+            f"gammer recognize fit --resume {path}",
+        )
+    return run
+
+
+def _refuse_other_networks(path: str | Path, network: str) -> None:
+    if network != "gam_mer":
+        raise GammerError(
+            f"{path} is a run of {network}",
+            "only runs of GAM-MER are exported and predict; the systems it is compared with are there to be scored",
+            f"give a run whose model.network is gam_mer; for the scores of this one: gammer recognize test {path}",
+        )

@@ -1,0 +1,1 @@
+"""Evaluation: folds, scores, predictions, results and their comparison; no training."""

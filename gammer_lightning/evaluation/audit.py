@@ -1,0 +1,190 @@
+"""``gammer recognize audit``: a run scored honestly, and as much public code scores, side by side.
+
+It trains as ``gammer recognize fit`` does, to the same weights and results; beside that it notes after every epoch what
+the held-out clips are taken for. From these notes it shows how far two habits lift the score of the very same training:
+to take for each fold the epoch that does best on its test clips, and to average scores over folds instead of scoring
+all clips at once. None of it is logged as a metric, so nothing can be chosen by it.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from gammer_lightning.escapes import markdown_cell
+from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.results import MICROFACES_NOTE, markdown_table
+from gammer_lightning.evaluation.scores import scores
+from gammer_lightning.files import replacing, write_text
+
+HONEST = "honest: last epoch, all clips scored at once"
+OF_FOLDS = "LEAKY: last epoch, mean of each fold's own scores"
+CHOSEN = "LEAKY: each fold's epoch chosen on its test clips, all clips scored at once"
+CHOSEN_OF_FOLDS = "LEAKY: each fold's epoch chosen on its test clips, mean of each fold's own scores"
+SHUFFLES = 100
+NOTES = (
+    "No skill: the same predictions, scored against labels that are shuffled over all clips (mean ± standard deviation "
+    f"over {SHUFFLES} shuffles). What it gains from one line to the next is no skill either.",
+    "The epoch is the first one at which most of the fold's test clips are right, as public code has it. A fold's own "
+    "UF1 and UAR are means over the classes that its test clips have.",
+    "Only the first line is a result. A mean over folds chooses nothing by test clips, but scores no clips.",
+)
+
+
+def fold_counts(predicted: np.ndarray, labels: Sequence[int], folds: Sequence[str], num_classes: int) -> np.ndarray:
+    """Count clips by true and predicted class, for each seed, epoch and fold.
+
+    Args:
+        predicted: Class index ``(S, E, n)``.
+        labels: True class index of the n clips.
+        folds: Name of the fold that held each clip out.
+        num_classes: K.
+
+    Returns:
+        ``(S, E, F, K, K)``, folds in the order of their names.
+    """
+    names, fold = np.unique(folds, return_inverse=True)
+    seeds, epochs, _ = predicted.shape
+    counts = np.zeros((seeds, epochs, len(names), num_classes, num_classes), int)
+    seed, epoch = np.arange(seeds)[:, None, None], np.arange(epochs)[:, None]
+    np.add.at(counts, (seed, epoch, fold, np.asarray(labels), predicted), 1)
+    return counts
+
+
+def chosen_epochs(counts: np.ndarray) -> np.ndarray:
+    """Return for each seed and fold the first epoch at which most of its test clips are right, ``(S, F)`` from 0."""
+    return np.trace(counts, axis1=-2, axis2=-1).argmax(1)
+
+
+def score_all_ways(counts: np.ndarray) -> dict[str, list[dict[str, float]]]:
+    """Return for each way of scoring ``uf1``, ``uar`` and ``accuracy`` of each seed.
+
+    Args:
+        counts: From `fold_counts`.
+    """
+    last = counts[:, -1]
+    chosen = np.take_along_axis(counts, chosen_epochs(counts)[:, None, :, None, None], 1)[:, 0]
+    return {
+        HONEST: list(map(_at_once, last)),
+        OF_FOLDS: list(map(_mean_of_folds, last)),
+        CHOSEN: list(map(_at_once, chosen)),
+        CHOSEN_OF_FOLDS: list(map(_mean_of_folds, chosen)),
+    }
+
+
+def _at_once(folds: np.ndarray) -> dict[str, float]:
+    return scores(folds.sum(0))
+
+
+def _mean_of_folds(folds: np.ndarray) -> dict[str, float]:
+    return pd.DataFrame(list(map(scores, folds))).mean().to_dict()
+
+
+def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]:
+    """Return what audit.json says: of each way of scoring mean, spread, every seed, and what no skill gets.
+
+    Args:
+        predictions: Those of the last epoch.
+        predicted: Class index of each clip after each epoch, ``(S, E, n)``.
+    """
+    folds = predictions.folds
+
+    def counts(labels: Sequence[int]) -> np.ndarray:
+        return fold_counts(predicted, labels, folds, len(predictions.class_names))
+
+    found = counts(predictions.labels)
+    no_skill = _no_skill(counts, predictions.labels)
+    return {
+        "protocol": predictions.protocol,
+        "datasets": sorted({clip.dataset for clip in predictions.clips}),
+        "clips": len(predictions.clips),
+        "folds": len(set(folds)),
+        "epochs": predicted.shape[1],
+        "ways": {
+            way: {"leaky": way != HONEST, **_spread(each), "seeds": dict(zip(predictions.seeds, each, strict=True))}
+            | {"no_skill": no_skill[way]}
+            for way, each in score_all_ways(found).items()
+        },
+        "LEAKY_chosen_epochs": {
+            seed: dict(zip(sorted(set(folds)), (1 + epochs).tolist(), strict=True))
+            for seed, epochs in zip(predictions.seeds, chosen_epochs(found), strict=True)
+        },
+    }
+
+
+def _no_skill(counts: Callable[[Sequence[int]], np.ndarray], labels: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Return mean and spread over shuffles of the labels, of the mean over seeds, for each way of scoring."""
+    rng = np.random.default_rng(0)
+    shuffled = [score_all_ways(counts(rng.permutation(labels))) for _ in range(SHUFFLES)]
+    return {way: _spread([_spread(ways[way])["mean"] for ways in shuffled]) for way in shuffled[0]}
+
+
+def _spread(each: Sequence[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    table = pd.DataFrame(each)
+    return {"mean": table.mean().to_dict(), "std": table.std().to_dict() if len(each) > 1 else dict.fromkeys(table)}
+
+
+def write_audit(run: Path, summary: dict[str, Any]) -> str:
+    """Write audit.json, audit.md and figures/audit.png.
+
+    Args:
+        run: The run folder.
+        summary: From `summarise`.
+
+    Returns:
+        The text of audit.md.
+    """
+    text = audit_text(summary)
+    for name, content in (("audit.json", json.dumps(summary, indent=2) + "\n"), ("audit.md", text)):
+        write_text(run / name, content)
+    with replacing(run / "figures/audit.png") as temporary:
+        draw_audit(summary["ways"]).savefig(temporary, dpi=150)
+    return text
+
+
+def audit_text(summary: dict[str, Any]) -> str:
+    """Return a summary as Markdown; every line of a score that leaks says LEAKY."""
+    rows = []
+    for way, found in summary["ways"].items():
+        rows.append([way, *(_figure(found, score) for score in ("uf1", "uar", "accuracy")), _figure(found["no_skill"])])
+    datasets = markdown_cell(", ".join(summary["datasets"]))
+    head = f"{summary['clips']} clips in {summary['folds']} folds ({datasets}), "
+    notes = [*NOTES, *([MICROFACES_NOTE] if "microfaces" in summary["datasets"] else [])]
+    return "\n".join(
+        [
+            "# Audit: one training, scored in four ways",
+            "",
+            f"{head}{summary['epochs']} epochs; {summary['protocol']}. ±: standard deviation over seeds.",
+            "",
+            *markdown_table(["", "UF1", "UAR", "accuracy", "UF1 without skill"], rows),
+            "",
+            *(f"- {note}" for note in notes),
+            "",
+        ]
+    )
+
+
+def _figure(found: dict[str, Any], score: str = "uf1") -> str:
+    mean, std = found["mean"][score], found["std"][score]
+    return f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else "")
+
+
+def draw_audit(ways: dict[str, dict[str, Any]]) -> Figure:
+    """Draw UF1 of each way of scoring, of the run and of no skill, with their spreads."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    bars = [(found, -0.2, "#b3261e" if found["leaky"] else "#22578f") for found in ways.values()]
+    bars += [(found["no_skill"], 0.2, "0.75") for found in ways.values()]
+    for place, (found, offset, colour) in enumerate(bars):
+        mean, std = found["mean"]["uf1"], found["std"]["uf1"] or 0
+        axes.barh(place % len(ways) + offset, mean, 0.38, xerr=std, color=colour, ecolor="0.35", capsize=2)
+        axes.text(mean + std + 0.01, place % len(ways) + offset, f"{mean:.2f}", va="center", fontsize=8)
+    axes.set_yticks(range(len(ways)), [way.replace(", ", ",\n").replace(": ", ":\n", 1) for way in ways], fontsize=8)
+    axes.set(xlim=(0, 1.08), xlabel="UF1 (grey: no skill, labels shuffled)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.invert_yaxis()
+    return figure

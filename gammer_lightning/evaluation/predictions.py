@@ -1,0 +1,77 @@
+"""Predictions of held-out clips."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.evaluation.scores import confusion
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predictions of each clip by the members that held it out.
+
+    Attributes:
+        clips: The n clips.
+        labels: True class index of each clip.
+        class_names: Names of the K classes.
+        seeds: The S seeds.
+        probabilities: ``(S, n, K)`` in [0, 1].
+        folds: Name of the fold that held each clip out.
+        protocol: What the folds are, for people.
+    """
+
+    clips: Sequence[Clip]
+    labels: Sequence[int]
+    class_names: Sequence[str]
+    seeds: Sequence[int]
+    probabilities: np.ndarray
+    folds: Sequence[str]
+    protocol: str
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subject of each clip as ``"dataset/subject"``."""
+        return [f"{clip.dataset}/{clip.subject}" for clip in self.clips]
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Predicted class index ``(S, n)``."""
+        return self.probabilities.argmax(-1)
+
+    @property
+    def confusions(self) -> np.ndarray:
+        """Counts pooled over folds, for each seed ``(S, K, K)``: true class by predicted class."""
+        return np.stack([confusion(self.labels, seed, len(self.class_names)) for seed in self.predicted])
+
+    def table(self) -> pd.DataFrame:
+        """Return one row for each seed and clip."""
+        return pd.concat([self._seed_table(index) for index in range(len(self.seeds))], ignore_index=True)
+
+    def _seed_table(self, index: int) -> pd.DataFrame:
+        table = pd.DataFrame(
+            [(c.dataset, c.subject, c.name) for c in self.clips], columns=["dataset", "subject", "clip"]
+        )
+        table["label"] = [self.class_names[label] for label in self.labels]
+        table["prediction"] = [self.class_names[label] for label in self.predicted[index]]
+        for k, name in enumerate(self.class_names):
+            table[f"p_{name}"] = self.probabilities[index, :, k].round(6)
+        return table.assign(fold=self.folds, seed=self.seeds[index])
+
+    def by_clip(self) -> pd.DataFrame:
+        """Return one row for each clip: the share of seeds that are right, each seed's class and its probability."""
+        table = self._seed_table(0)[["dataset", "subject", "clip", "label", "fold"]]
+        table["correct"] = (self.predicted == np.asarray(self.labels)).mean(0)
+        for seed, predicted, likely in zip(self.seeds, self.predicted, self.probabilities.max(-1), strict=True):
+            table[f"seed {seed}"] = [self.class_names[label] for label in predicted]
+            table[f"seed {seed} p"] = likely.astype(float).round(4)
+        return table
+
+    def clip_table(self) -> pd.DataFrame:
+        """Return one row for each clip: what was evaluated."""
+        columns = ["dataset", "subject", "name", "onset", "apex", "offset", "action_units", "emotion"]
+        table = pd.DataFrame([[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns)
+        return table.rename(columns={"name": "clip"}).assign(label=[self.class_names[k] for k in self.labels])

@@ -1,0 +1,240 @@
+"""What a recognition run leaves in its folder: predictions, scores, MEGC logs, the clip list and figures."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from pytorch_lightning.loggers import Logger
+
+from gammer_lightning.escapes import csv_table, markdown_cell
+from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.scores import class_scores, megc_log, scores
+from gammer_lightning.faces.graph import draw_graph
+from gammer_lightning.files import replacing, write_text
+from gammer_lightning.reports.tables import _digits
+
+if TYPE_CHECKING:
+    from gammer_lightning.data.datamodule import MagnifiedClips
+
+MICROFACES_NOTE = (
+    "microfaces are generated clips of pseudo-subjects, made by default from two public-domain portraits: "
+    "these figures test the pipeline and say nothing about real faces."
+)
+THUMBNAIL = 128
+"""Side of a clip's picture in W&B's table, px: some 5 KB."""
+
+
+def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
+    """Write predictions.csv, clips.csv and its SHA-256, a MEGC log a seed, results.json and results.md.
+
+    Args:
+        run: The run folder; files of an earlier test are replaced.
+        predictions: Predictions of every clip.
+
+    Returns:
+        What results.json says.
+    """
+    clip_list = csv_table(predictions.clip_table())
+    clip_hash = sha256(clip_list.encode()).hexdigest()
+    summary = summarise(predictions, clip_hash)
+    texts = {
+        "predictions.csv": csv_table(predictions.table()),
+        "clips.csv": clip_list,
+        "clips.csv.sha256": f"{clip_hash}  clips.csv\n",
+        "results.json": json.dumps(summary, indent=2) + "\n",
+        "results.md": results_text(summary),
+    }
+    names = [clip.name for clip in predictions.clips]
+    for seed, predicted in zip(predictions.seeds, predictions.predicted, strict=True):
+        log = megc_log(predictions.subjects, names, predictions.labels, predicted)
+        texts[f"megc_log_seed{seed}.txt"] = log
+    for name, text in texts.items():
+        write_text(run / name, text)
+    return summary
+
+
+def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
+    """Return scores by seed, their mean and sample standard deviation (None for one seed), and by class.
+
+    Args:
+        predictions: Predictions of every clip.
+        clip_hash: SHA-256 of clips.csv.
+    """
+    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=list(predictions.seeds))
+    several = len(per_seed) > 1
+    by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
+    by_class["support"] //= len(per_seed)
+    return {
+        "protocol": predictions.protocol,
+        "datasets": sorted({clip.dataset for clip in predictions.clips}),
+        "clips": len(predictions.clips),
+        "subjects": len(set(predictions.subjects)),
+        "folds": len(set(predictions.folds)),
+        "apexes": dict(Counter(clip.apex_origin for clip in predictions.clips)),
+        "clips_sha256": clip_hash,
+        "mean": per_seed.mean().to_dict(),
+        "std": per_seed.std().to_dict() if several else dict.fromkeys(per_seed),
+        "seeds": per_seed.to_dict("index"),
+        "classes": by_class.to_dict("index"),
+        "confusion": dict(zip(predictions.seeds, predictions.confusions.tolist(), strict=True)),
+    }
+
+
+def results_text(summary: dict[str, Any]) -> str:
+    """Return the tables of a summary as Markdown."""
+    rows = [[f"seed {seed}", *_digits(values.values())] for seed, values in summary["seeds"].items()]
+    rows += [[name, *_digits(summary[name].values())] for name in ("mean", "std")]
+    by_class = [
+        [name, *_digits([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
+        for name, values in summary["classes"].items()
+    ]
+    notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
+    if set(summary["apexes"]) != {"annotated"}:
+        notes += [f"Apexes: {', '.join(f'{count} {origin}' for origin, count in summary['apexes'].items())}.", ""]
+    datasets = markdown_cell(", ".join(summary["datasets"]))
+    head = f"{summary['clips']} clips of {summary['subjects']} subjects ({datasets})"
+    return "\n".join(
+        [
+            "# Recognition results",
+            "",
+            f"{head}; {summary['protocol']}. Clip list: SHA-256 {summary['clips_sha256']}.",
+            "",
+            *notes,
+            *markdown_table(["", "UF1", "UAR", "accuracy"], rows),
+            "",
+            "Per class, over all seeds:",
+            "",
+            *markdown_table(["class", "F1", "recall", "precision", "clips"], by_class),
+            "",
+        ]
+    )
+
+
+def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table in Markdown, its texts escaped."""
+    return ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in [head, ["---"] * len(head), *rows]]
+
+
+def write_figures(
+    run: Path,
+    predictions: Predictions,
+    data: "MagnifiedClips",
+    graph: tuple[Sequence[str], str, np.ndarray | None] | None,
+) -> None:
+    """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and, of GAM-MER, graph.png.
+
+    Args:
+        run: The run folder.
+        predictions: Predictions of every clip.
+        data: The DataModule after its setup; its first clip is shown.
+        graph: Facial regions of the graph, ``raw`` or ``optimised``, and the weight of each edge ``(N, N)``, None where
+            the network has no attention; None where the network has no such graph.
+    """
+    alphas = [1.0, *sorted(set(data.alphas) - {1.0})]
+    onset, *apexes = data.images(0, alphas)
+    title = f"{data.clips[0].key}, {data.clips[0].emotion}"
+    strip = {"onset": onset, **{_alpha_name(a): image for a, image in zip(alphas, apexes, strict=True)}}
+    counts = predictions.confusions.sum(0)
+    figures = {
+        "confusion": draw_confusion(counts, predictions.class_names, len(predictions.seeds)),
+        "alphas": draw_strip(strip, title),
+    }
+    if graph:
+        figures["graph"] = draw_graph(onset, data.landmarks[0], *graph)
+    for name, figure in figures.items():
+        with replacing(run / "figures" / f"{name}.png") as temporary:
+            figure.savefig(temporary, dpi=150)
+
+
+def _alpha_name(alpha: float) -> str:
+    return "raw apex" if alpha == 1 else f"α = {alpha:g}"
+
+
+def draw_confusion(counts: np.ndarray, class_names: Sequence[str], num_seeds: int) -> Figure:
+    """Draw pooled counts ``(K, K)`` and the same as shares of each true class."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    panels = (
+        (counts, "d", f"clips, summed over {num_seeds} seed(s)"),
+        (shares, ".2f", "share of the true class"),
+    )
+    for axes, (values, style, title) in zip(figure.subplots(1, 2), panels, strict=True):
+        draw_shares(axes, shares, values, style, class_names)
+        axes.set(xlabel="predicted", ylabel="true", title=title)
+    return figure
+
+
+def draw_shares(axes: Axes, shares: np.ndarray, values: np.ndarray, style: str, class_names: Sequence[str]) -> None:
+    """Draw a confusion matrix ``(K, K)`` coloured by shares of each true class, with values written in its cells."""
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), value in np.ndenumerate(values):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, format(value, style), ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(class_names)), class_names, rotation=30, parse_math=False)
+    axes.set_yticks(range(len(class_names)), class_names, parse_math=False)
+
+
+def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
+    """Draw images ``(H, W, 3)`` uint8 in a row, each under its name (the paper's Fig. 9)."""
+    figure = Figure(figsize=(2 * len(images), 2.5), layout="constrained")
+    for axes, (name, image) in zip(figure.subplots(1, len(images)), images.items(), strict=True):
+        axes.imshow(image)
+        axes.set_axis_off()
+        axes.set_title(name, fontsize=10, parse_math=False)
+    figure.suptitle(title, fontsize=10, parse_math=False)
+    return figure
+
+
+def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, data: "MagnifiedClips") -> None:
+    """Log figures and tables to every logger that takes images (W&B); metrics.csv takes none.
+
+    Args:
+        loggers: Loggers of the run.
+        run: The run folder, with its figures.
+        predictions: Predictions of every clip.
+        data: The DataModule after its setup, for a picture of each clip.
+    """
+    for logger in loggers:
+        if hasattr(logger, "log_image"):
+            for picture in sorted((run / "figures").glob("*.png")):
+                logger.log_image(picture.stem, [str(picture)])
+            by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
+            logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
+            logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
+            logger.log_table("predictions", **_pictured(predictions, data))
+
+
+def _confusion_chart(predictions: Predictions) -> Any:
+    from wandb.plot import confusion_matrix
+
+    seeds = len(predictions.seeds)
+    return confusion_matrix(
+        y_true=[*predictions.labels] * seeds,
+        preds=predictions.predicted.flatten().tolist(),
+        class_names=list(predictions.class_names),
+        title=f"Clips, summed over {seeds} seed(s)",
+    )
+
+
+def _pictured(predictions: Predictions, data: "MagnifiedClips") -> dict[str, list]:
+    """Return columns and rows of the clips, each with its apex as the networks were shown it."""
+    from wandb import Image as Picture
+
+    index = {clip.key: number for number, clip in enumerate(data.clips)}
+    table = predictions.by_clip()
+    apexes = (data.images(index[clip.key], [data.eval_alpha])[1] for clip in predictions.clips)
+    pictures = [Picture(_thumbnail(apex), file_type="jpg") for apex in apexes]
+    rows = [[picture, *row] for picture, row in zip(pictures, table.to_numpy(object).tolist(), strict=True)]
+    return {"columns": ["apex", *table], "data": rows}
+
+
+def _thumbnail(image: np.ndarray) -> Image.Image:
+    return Image.fromarray(image).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)

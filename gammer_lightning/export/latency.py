@@ -1,0 +1,288 @@
+"""The rows of `gammer bench export`: what each one times, in a process of its own (`main`)."""
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.machine import keep_freed_memory
+
+Step = Callable[[], object]
+SIDE, WARMUP = 256, 5
+
+
+class Place(NamedTuple):
+    """Where a row runs: the folder of the bundle or run, "cpu" or "cuda", threads, alpha."""
+
+    bundle: str
+    device: str
+    threads: int
+    alpha: float
+
+
+class Row(NamedTuple):
+    """A row of the ladder.
+
+    Attributes:
+        name: What is printed.
+        published: Its column of the paper's Table 5, "" if it has none.
+        prepare: Makes its step from the name of the network, ``st_memm`` or ``gam_mer``, and the place.
+    """
+
+    name: str
+    published: str
+    prepare: Callable[[str, Place], Step]
+
+
+def torch_step(
+    model: str,
+    place: Place,
+    sdpa: bool = True,
+    autocast: str = "",
+    compiled: bool = False,
+    captured: bool = False,
+    frames: str = "together",
+    keeps_memory: bool = True,
+) -> Step:
+    """Return a step in PyTorch.
+
+    Args:
+        model: ``st_memm`` or ``gam_mer``.
+        place: Where it runs.
+        sdpa: Whether ST-MEMM's attention is `scaled_dot_product_attention`, or two products and a softmax.
+        autocast: Type of autocast, "" for fp32.
+        compiled: Whether it is compiled; on a GPU with CUDA graphs.
+        captured: Whether its kernels are replayed as one CUDA graph, without Python between them.
+        frames: How ST-MEMM encodes them: ``"together"``, ``"in turn"``, or ``"onset kept"``, as on a video: a step is
+            then one more frame.
+        keeps_memory: Whether the process keeps freed memory, as `gammer` does, or leaves that to the C library.
+    """
+    import torch
+
+    if keeps_memory:
+        keep_freed_memory()
+    torch.set_num_threads(place.threads)
+    network, inputs = _network(model, place)
+    if not sdpa:
+        for module in network.modules():
+            if hasattr(module, "fused_attn"):
+                module.fused_attn = False
+    if compiled:
+        network.compile(mode="reduce-overhead" if place.device == "cuda" else "default")
+
+    def context():
+        return torch.autocast(place.device, getattr(torch, autocast)) if autocast else nullcontext()
+
+    with torch.inference_mode(), context():
+        kept = network.encode(inputs[0]) if frames == "onset kept" else None
+
+    def step() -> None:
+        with torch.inference_mode(), context():
+            if frames == "together":
+                network(*inputs)
+            else:
+                network.decode(kept or network.encode(inputs[0]), network.encode(inputs[1]), inputs[2])
+
+    return _capture(step) if captured else step
+
+
+def _capture(step: Step) -> Step:
+    """Return what replays a step as one CUDA graph."""
+    import torch
+
+    for _ in range(WARMUP):
+        step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def _network(model: str, place: Place) -> tuple[Any, tuple]:
+    """Return the network and random inputs for it, on the device."""
+    from gammer_lightning.deploy.bundle import load_bundle
+
+    bundle = load_bundle(place.bundle)
+    magnifier, recognizer = bundle.networks()
+    if model == "gam_mer":
+        shapes = {"patches": (1, 68, bundle.facts["channels"], bundle.patch_size, bundle.patch_size)}
+        return recognizer.to(place.device), tuple(_inputs(shapes, place, place.device).values())
+    frame = (1, 3, SIDE, SIDE)
+    shapes = {"onset": frame, "apex": frame, "alpha": (1, 1)}  # STMEMM takes alphas (A, B)
+    return magnifier.to(place.device), tuple(_inputs(shapes, place, place.device).values())
+
+
+def _inputs(shapes: Mapping[str, Sequence[int | str]], place: Place, device: str) -> dict[str, Any]:
+    """Return random inputs at batch 1, each in the range that its name stands for; -1 or a text is a free batch."""
+    import torch
+
+    torch.manual_seed(0)
+    sizes = {name: [max(size, 1) if isinstance(size, int) else 1 for size in shape] for name, shape in shapes.items()}
+    inputs = {name: torch.rand(size, device=device) for name, size in sizes.items()}
+    if "patches" in inputs:
+        inputs["patches"] = inputs["patches"] * 2 - 1
+    return inputs | ({"alpha": torch.full_like(inputs["alpha"], place.alpha)} if "alpha" in inputs else {})
+
+
+def onnx_step(model: str, place: Place, device: str, precision: str = "fp32") -> Step:
+    """Return a step in ONNX Runtime; its inputs and outputs stay on the device, as they do in PyTorch."""
+    session = _session(model, place, device, precision)
+    inputs = _inputs(session.inputs, place, device)
+    return lambda: session(**inputs)
+
+
+def onnx_cached_step(model: str, place: Place, device: str) -> Step:
+    """Return a step in ONNX Runtime that encodes one more frame and decodes it against a kept onset."""
+    encoder, decoder = (_session(f"{model}_{part}", place, device, "fp32") for part in ("encoder", "decoder"))
+    frame, inputs = (_inputs(session.inputs, place, device) for session in (encoder, decoder))
+    return lambda: decoder(**(inputs | {"apex_mix": encoder(**frame)}))
+
+
+def _session(graph: str, place: Place, device: str, precision: str):
+    import torch
+
+    from gammer_lightning.deploy.backends import open_session
+    from gammer_lightning.deploy.bundle import load_bundle
+
+    torch.set_num_threads(place.threads)  # the session takes as many
+    return open_session(load_bundle(place.bundle), graph, precision, device)
+
+
+def tensorrt_step(model: str, place: Place, package: str, precision: str) -> Step:
+    """Return a step in TensorRT, from the plan beside the ONNX file."""
+    from gammer_lightning.deploy.bundle import load_bundle
+    from gammer_lightning.deploy.tensorrt import Runner, import_tensorrt, plan_path
+
+    import_tensorrt(package)
+    runner = Runner(load_bundle(place.bundle).file(plan_path(f"{model}.onnx", precision, package).name))
+    inputs = _inputs(runner.description["inputs"], place, "cuda")
+    return lambda: runner(inputs)
+
+
+def _onnx(device: str, **settings) -> Callable[[str, Place], Step]:
+    return lambda model, place: onnx_step(model, place, device, **settings)
+
+
+def _torch(**settings) -> Callable[[str, Place], Step]:
+    return lambda model, place: torch_step(model, place, **settings)
+
+
+def _tensorrt(package: str, precision: str) -> Callable[[str, Place], Step]:
+    return lambda model, place: tensorrt_step(model, place, package, precision)
+
+
+def _no_sdpa(model: str, place: Place) -> Step:
+    raise GammerError("graph attention has additive scores, no products of queries and keys")
+
+
+SHARED = (
+    Row("PyTorch, torch.compile", "", _torch(compiled=True)),
+    Row("PyTorch, bf16", "", _torch(autocast="bfloat16")),
+    Row("PyTorch, fp16", "", _torch(autocast="float16")),
+    Row("PyTorch, one CUDA graph", "", _torch(captured=True)),
+    Row("PyTorch, fp16, one CUDA graph", "", _torch(captured=True, autocast="float16")),
+    Row("ONNX Runtime, CPU", "ONNX", _onnx("cpu")),
+    Row("ONNX Runtime, CUDA", "ONNX", _onnx("cuda")),
+    Row("ONNX Runtime, CUDA, fp16", "", _onnx("cuda", precision="fp16")),
+    Row("TensorRT, fp32", "TensorRT", _tensorrt("tensorrt", "fp32")),
+    Row("TensorRT, fp16", "float16", _tensorrt("tensorrt", "fp16")),
+    Row("TensorRT-RTX, fp32", "TensorRT", _tensorrt("tensorrt_rtx", "fp32")),
+    Row("TensorRT-RTX, fp16", "float16", _tensorrt("tensorrt_rtx", "fp16")),
+)
+ROWS: dict[str, tuple[Row, ...]] = {
+    "st_memm": (
+        Row("PyTorch eager, attention without SDPA", "PyTorch", _torch(sdpa=False, keeps_memory=False)),
+        Row("the same, freed memory kept", "", _torch(sdpa=False)),
+        Row("PyTorch eager, frames in turn, SDPA", "", _torch(frames="in turn")),
+        Row("PyTorch eager, SDPA", "", _torch()),
+        *SHARED,
+        Row("one more frame, PyTorch, onset kept", "", _torch(frames="onset kept")),
+        Row("one more frame, PyTorch bf16, onset kept", "", _torch(frames="onset kept", autocast="bfloat16")),
+        Row("one more frame, ONNX Runtime CPU, onset kept", "", lambda *a: onnx_cached_step(*a, "cpu")),
+    ),
+    "gam_mer": (
+        Row("PyTorch eager", "PyTorch", _torch(keeps_memory=False)),
+        Row("PyTorch eager, SDPA", "", _no_sdpa),
+        *SHARED,
+    ),
+}
+"""The rows of each network; the ratios are to the first one."""
+
+
+def needs_gpu(row: Row) -> bool:
+    """Whether a row can run on a CUDA GPU only."""
+    return "CUDA" in row.name or "TensorRT" in row.name
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prepare a row at the first line of the standard input, then time as many steps as each further line says.
+
+    Prints a JSON line when ready, and one for each such line: what was measured, or ``{"why": ...}`` it cannot run.
+    """
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # compilers print, too
+    import_module("gammer_lightning.deploy.bundle")  # takes seconds, which all rows can spend at once
+    if not sys.stdin.readline():
+        return
+    spec = json.loads(argv[0])
+    place = Place(**spec["place"])
+    row = next(row for row in ROWS[spec["model"]] if row.name == spec["row"])
+    try:
+        step, wait, memory = _prepare(row, spec["model"], place)
+    except Exception as error:  # whatever hinders a row, the others go on
+        replies.write(json.dumps({"why": _why(error)}) + "\n")
+        return
+    replies.write(json.dumps({"memory_mb": round(memory(), 1)}) + "\n")
+    for line in sys.stdin:
+        times = [_milliseconds(step, wait) for _ in range(int(line))]
+        replies.write(json.dumps({"times": times}) + "\n")
+
+
+def _prepare(row: Row, model: str, place: Place) -> tuple[Step, Step, Callable[[], float]]:
+    """Return a warm step, what waits for the device, and what reads the peak memory in MB."""
+    if place.device == "cpu":
+        wait, memory = (lambda: None), (lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    else:
+        wait, memory = _gpu()
+    step = row.prepare(model, place)
+    for _ in range(WARMUP):
+        step()
+    wait()
+    return step, wait, memory
+
+
+def _gpu() -> tuple[Step, Callable[[], float]]:
+    """Return what waits for the GPU, and how much of its memory this process took beyond an empty context, MB.
+
+    To be read before another row starts. No allocator of the three gives memory back: so that is the peak.
+    """
+    import torch
+
+    torch.zeros(1, device="cuda")
+    before = torch.cuda.mem_get_info()[0]
+    return torch.cuda.synchronize, lambda: (before - torch.cuda.mem_get_info()[0]) / 2**20
+
+
+def _milliseconds(step: Step, wait: Step) -> float:
+    started = time.perf_counter()
+    step()
+    wait()
+    return 1000 * (time.perf_counter() - started)
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, GammerError):
+        return "; ".join(part for part in (error.what, error.next_step) if part)
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

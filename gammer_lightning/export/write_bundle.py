@@ -1,0 +1,108 @@
+"""Bundles written whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from safetensors.torch import save_file
+
+from gammer_lightning.deploy.bundle import BUNDLE, MEASURED, WEIGHTS, Bundle, _digest, is_same_model, read_facts
+from gammer_lightning.deploy.finished_run import Source
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import (
+    remove_stale,
+    replacing,
+    sha256_of,
+    write_json,
+    write_text,
+)
+from gammer_lightning.magnifiers.trained import save_st_memm
+
+
+def save_networks(source: Source, folder: Path) -> None:
+    """Write both networks as safetensors, so that a bundle alone can run in PyTorch and be exported again."""
+    save_st_memm(source.magnifier.network, source.magnifier.network.preset, folder / WEIGHTS["st_memm"])
+    weights = {key: value.contiguous() for key, value in source.recognizer.state_dict().items()}
+    with replacing(folder / WEIGHTS["gam_mer"]) as temporary:
+        save_file(weights, temporary, metadata={"model": "GAM-MER"})
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty sibling of ``folder`` that takes its place, old files and all, only if the block succeeds."""
+    with replacing(folder) as staged:
+        staged.mkdir(parents=True)
+        yield staged
+        aside = staged.with_name(staged.name + ".old")
+        if folder.exists():
+            os.replace(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside a bundle's, deleted afterwards; what killed exports left is swept away."""
+    if any(folder.parent.glob(f".{folder.name}.*.tmp*")):
+        with _locked(folder):
+            for aside in folder.parent.glob(f".{folder.name}.*.tmp.old"):  # killed while a new bundle took its place
+                shutil.rmtree(aside) if folder.exists() else os.replace(aside, folder)
+            remove_stale(folder)
+    with tempfile.TemporaryDirectory(".tmp", f".{folder.name}.{os.getpid()}-", folder.parent) as staged:
+        yield Path(staged)
+
+
+def _locked(folder: Path) -> FileLock:
+    return FileLock(folder.parent / f".{folder.name}.lock")
+
+
+def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[str, dict[str, Any]]) -> Bundle:
+    """Make a bundle of what lies in a staging folder, and of the old bundle's other files of the same weights.
+
+    Args:
+        folder: The bundle's folder, as it will be; other exports of it wait meanwhile.
+        staged: Folder of the new files.
+        facts: What bundle.json says, without files.
+        files: Graph, precision, batch and so on of each new file.
+    """
+    from gammer_lightning.export.card import model_card
+
+    with _locked(folder), replacing_folder(folder) as new:
+        for path in staged.iterdir():
+            shutil.copyfile(path, new / path.name)
+        old = _old_facts(folder, facts)
+        entries = (_kept_files(folder, new, old["files"], files) if old else {}) | {
+            name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size} | entry
+            for name, entry in files.items()
+        }
+        facts = facts | {"files": dict(sorted(entries.items())), "fp16": old.get("fp16", {}) | facts["fp16"]}
+        write_json(new / BUNDLE, facts | {"digest": _digest(facts)})
+        write_text(new / "MODEL_CARD.md", model_card(facts))
+    return Bundle(folder, facts)
+
+
+def _old_facts(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what the folder's bundle.json says, no files where there is none; nothing if it is of other weights."""
+    try:
+        old = read_facts(folder)
+    except GammerError:
+        return {"files": {}}
+    return old if is_same_model(old, facts) else {}
+
+
+def _kept_files(folder: Path, new: Path, old: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Copy the old bundle's files that are whole, and no plan of an ONNX file that changed.
+
+    What `gammer bench export` measured of these weights is copied, too, but is none of the bundle's own files.
+    """
+    others = {name: entry for name, entry in old.items() if name not in files}
+    whole = {n: e for n, e in others.items() if (folder / n).is_file() and sha256_of(folder / n) == e["sha256"]}
+    hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
+    kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}
+    for name in (*kept, *(name for name in MEASURED if (folder / name).is_file())):
+        shutil.copyfile(folder / name, new / name)
+    return kept

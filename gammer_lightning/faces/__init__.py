@@ -1,0 +1,1 @@
+"""Faces: alignment, landmark regions and the facial graph."""

@@ -1,0 +1,299 @@
+"""The run folder: ``runs/<task>/<name>/<time-id>/``, and what lies in it; imports nothing heavy."""
+
+import netrc
+import os
+import re
+import shlex
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from filelock import FileLock, Timeout
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import check_name, read_json, read_yaml, write_json, write_text
+from gammer_lightning.machine import environment
+
+WANDB_PROJECT = "gammer-lightning"
+LOG = "log.txt"
+"""What a sweep's row prints; it lies in the run folder before the run does."""
+LOCK, HOLDER = ".lock", ".lock.holder"
+"""Files of a run folder while a process writes into it: the lock, and which process that is."""
+ORPHAN_PATIENCE = 15.0
+"""How long the workers of a killed process may hold its lock, s; DataLoader's look for their parent every 5 s."""
+TASKS = ("magnify", "recognize")
+PACKAGES = ("gammer_lightning", "pytorch_lightning")
+"""Packages whose classes a run's config.yaml may name."""
+TRUST_VARIABLE = "GAMMER_TRUSTED_PACKAGES"
+"""In the environment: further packages whose classes it may name, with commas between."""
+PLAIN_TEXTS = ("monitor", "filename", "dirpath")
+"""Settings of Lightning's callbacks that may look like a dotted name and are none."""
+DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+WANDB_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
+"""Servers whose key `wandb login` writes into netrc: since 0.31, and before."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run on disk; made by `new_run_folder`, found again by `open_run`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The full settings of the run, a YAML that `fit -c` takes again."""
+        return self.path / "config.yaml"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the run's figures."""
+        return self.path / "figures"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint of the last finished epoch."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The best checkpoint, which is the last one where the task names no metric to choose by."""
+        best = self.path / "checkpoints" / "best.ckpt"
+        return best if best.exists() else self.last
+
+    def clear(self) -> None:
+        """Remove what lies in the folder, and the folder where a sweep's log does not stay in it."""
+        for path in self.path.iterdir():
+            if path.name != LOG:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run folder: one process at a time writes into it.
+
+        The lock is the operating system's, so that of a killed process is gone with it.
+
+        Raises:
+            GammerError: If another process holds it, with its id and host.
+        """
+        lock, holder = FileLock(self.path / LOCK), self.path / HOLDER
+        try:
+            lock.acquire(timeout=ORPHAN_PATIENCE if _has_died(holder) else 0)
+        except Timeout:
+            raise GammerError(
+                f"another process writes into the run folder {self.path}: {_line_of(holder) or 'it has just started'}",
+                "one process at a time writes into a run folder",
+                "wait until it ends, or stop it",
+            ) from None
+        try:
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            (self.path / LOCK).unlink(missing_ok=True)
+            lock.release()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What env.json says: task, name, versions, machine, commit, seed, whether it is finished.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            GammerError: If it is damaged.
+        """
+        path = self.path / "env.json"
+        if not path.exists():
+            raise FileNotFoundError(path)
+        return check_facts(read_json(path), path)
+
+    def save_facts(self, **facts: Any) -> None:
+        """Update env.json."""
+        old = self.facts if (self.path / "env.json").exists() else {}
+        write_json(self.path / "env.json", old | facts)
+
+    def save_start(self, config: str, argv: Sequence[str], **facts: Any) -> None:
+        """Write config.yaml, the command (one line for each start) and env.json."""
+        write_text(self.config, config)
+        with (self.path / "command.txt").open("a", encoding="utf-8") as commands:
+            commands.write(shlex.join(["gammer", *argv]) + "\n")
+        identity = {} if (self.path / "env.json").exists() else {"wandb_id": uuid.uuid4().hex[:8]}
+        self.save_facts(**identity, finished=False, **facts, **environment())
+        self.figures.mkdir(exist_ok=True)
+
+
+def _line_of(holder: Path) -> str:
+    try:
+        return holder.read_text().strip()
+    except (OSError, UnicodeDecodeError):  # it is just being written, or removed
+        return ""
+
+
+def _has_died(holder: Path) -> bool:
+    """Return whether the last process that held the lock was of this machine and is gone.
+
+    Workers that it forked hold the lock with it, and need some seconds to notice that it was killed.
+    """
+    process, _, host = _line_of(holder).removeprefix("process ").partition(" on ")
+    return process.isdecimal() and host == socket.gethostname() and not psutil.pid_exists(int(process))
+
+
+def new_run_folder(task: str, name: str, out: Path | None = None) -> Path:
+    """Make an empty run folder: ``out`` if it is given, else ``runs/<task>/<name>/<time-id>``.
+
+    Raises:
+        GammerError: If ``out`` holds anything already, or ``name`` is no name of a folder.
+    """
+    if out is not None:
+        refuse_used(task, out)
+        out.mkdir(parents=True, exist_ok=True)
+        return out
+    stamp = Path("runs", task, check_name(name, "the run's name (--name, or that of the YAML)"))
+    stamp /= time.strftime("%Y%m%d-%H%M%S")
+    candidates = [stamp, *(stamp.with_name(f"{stamp.name}-{n}") for n in range(2, 100))]
+    return next(path for path in candidates if _made(path))
+
+
+def refuse_used(task: str, out: Path) -> None:
+    """Refuse a folder for a new run that holds anything but a sweep's log and a lock.
+
+    Raises:
+        GammerError: Naming it.
+    """
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {LOG, LOCK, HOLDER}):
+        raise GammerError(
+            f"the run folder {out} is not empty" if out.is_dir() else f"{out} is a file, not a folder",
+            "a new run never writes into another one",
+            f"choose another --out, or go on with that run: gammer {task} fit --resume {out}",
+        )
+
+
+def _made(path: Path) -> bool:
+    try:
+        path.mkdir(parents=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def open_run(path: str | Path, task: str | None = None) -> RunFolder:
+    """Open an existing run folder.
+
+    Args:
+        path: The run folder.
+        task: If given, the run must be of this task (``"magnify"`` or ``"recognize"``).
+
+    Raises:
+        GammerError: If it is no run folder, or one of another task.
+    """
+    run = RunFolder(Path(path))
+    known = "runs/<task>/<name>/<time-id>"
+    if not run.config.is_file() or not (run.path / "env.json").is_file():
+        raise GammerError(
+            f"{path} is not a run folder",
+            f"a run folder ({known}) holds config.yaml and env.json",
+            f"list yours with `ls -d runs/*/*/*`, or start one: gammer {task or 'magnify'} fit -c CONFIG",
+        )
+    facts = run.facts
+    try:
+        config = read_yaml(run.config)
+    except GammerError as error:
+        raise _damaged(run.config, error.what) from error
+    check_config(config, run.config)
+    if task and facts["task"] != task:
+        raise GammerError(
+            f"{path} is a run of `{facts['task']}`, not of `{task}`",
+            "a verb takes runs of its own task",
+            f"gammer {facts['task']} test {path}",
+        )
+    return run
+
+
+FACTS = {"task": str, "name": str, "seed": int | bool | None, "finished": bool, "wandb_id": str, "git": dict | None}
+"""Types of what env.json says and this package uses; ``task`` is always there."""
+
+
+def check_facts(facts: Any, path: Path) -> dict[str, Any]:
+    """Return what env.json says.
+
+    Raises:
+        GammerError: If it is no dict, lacks ``task``, or one of `FACTS` is of another type.
+    """
+    if not isinstance(facts, dict):
+        raise _damaged(path, "it holds no names")
+    if "task" not in facts:
+        raise _damaged(path, "it has no `task`")
+    for name, kind in FACTS.items():
+        if name in facts and not isinstance(facts[name], kind):
+            raise _damaged(path, f"`{name}` is {str(facts[name])[:80]!r}")
+    if facts["task"] not in TASKS:
+        raise _damaged(path, f"`task` is {facts['task'][:80]!r}, not {' or '.join(TASKS)}")
+    return facts
+
+
+def _damaged(path: Path, reason: str) -> GammerError:
+    return GammerError(
+        f"{path} is damaged: {reason}", "a run is rebuilt from what it was started with", "copy the run folder again"
+    )
+
+
+def check_config(config: Any, path: Path) -> None:
+    """Refuse settings that would run code of other packages: a run folder may come from anybody.
+
+    Args:
+        config: What config.yaml says.
+        path: Its file.
+
+    Raises:
+        GammerError: Naming the first class or function that is neither Lightning's nor this package's.
+    """
+    if not isinstance(config, dict):
+        raise _damaged(path, "it holds no settings")
+    trusted = tuple(f"{name}." for name in os.environ.get(TRUST_VARIABLE, "").split(",") if name)
+    for setting, name in _imports(config, ""):
+        is_class = setting.endswith("class_path")
+        if not name.startswith((*trusted, *(f"{package}." for package in PACKAGES)) if is_class else trusted):
+            raise GammerError(
+                f"{path} names {name} as {setting}",
+                f"of a run folder, classes of {' and '.join(PACKAGES)} are used; others could run any code",
+                "delete the setting there; or, if you trust that code, set "
+                f"{TRUST_VARIABLE}={name.partition('.')[0]} in the environment",
+            )
+
+
+def _imports(value: Any, setting: str) -> Iterator[tuple[str, str]]:
+    """Yield what of the settings is imported: every class_path, and in trainer.* every text that is a dotted name."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _imports(item, f"{setting}.{key}" if setting else str(key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _imports(item, f"{setting}.{number}")
+    elif isinstance(value, str) and DOTTED_NAME.fullmatch(name := value.strip()):
+        last = setting.rpartition(".")[2]
+        if last == "class_path" or (setting.startswith("trainer.") and last not in PLAIN_TEXTS):
+            yield setting, name
+
+
+def wandb_default() -> str:
+    """Return ``"online"`` if a W&B key is set (WANDB_API_KEY, or netrc), else ``"offline"``."""
+    try:
+        file = netrc.netrc(os.environ.get("NETRC", Path.home() / ".netrc"))
+        own_server = urlsplit(os.environ.get("WANDB_BASE_URL", "")).netloc
+        has_key = any(file.authenticators(host) for host in ([own_server] if own_server else WANDB_HOSTS))
+    except (OSError, netrc.NetrcParseError):
+        has_key = False
+    return "online" if has_key or os.environ.get("WANDB_API_KEY") else "offline"
+
+
+def stage_in(folder: Path) -> None:
+    """Let what W&B uploads later, such as the pictures of tables, wait in ``folder/wandb``, not in the home folder."""
+    os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")

@@ -1,0 +1,1 @@
+"""The queue of a sweep: its study, supervisor, and rows as processes."""

@@ -1,0 +1,340 @@
+"""The supervisor: gives waiting rows to free slots, looks after their processes, and tells the study how they ended.
+
+On a server it holds its rows on a lease that each heartbeat renews. Rows pause before the lease ends, whether the
+storage fails, a query hangs or Ctrl-Z stops the supervisor, and go on once a heartbeat has arrived and they are found
+not to be taken up. Only `kill -STOP` lets rows run on beside those who took them up: what comes out does not count, and
+when their supervisor is continued it ends them.
+"""
+
+import json
+import math
+import shlex
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.trial import FrozenTrial
+from sqlalchemy.exc import SQLAlchemyError
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import disk_errors
+from gammer_lightning.runs.progress import TRIAL_VARIABLE
+from gammer_lightning.sweep.queue.child import Child, kill_group, stop_all
+from gammer_lightning.sweep.queue.search import draw
+from gammer_lightning.sweep.queue.slots import Slot
+from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, study_folder
+from gammer_lightning.sweep.queue.study import Claim, Study, host, is_alive, process_stamp
+from gammer_lightning.sweep.summary_run import wandb_environment
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C; a batch system's time limit; a closed terminal."""
+POLL = 0.05
+"""Time between two looks at the processes, s."""
+LOOK = 2.0
+"""Time between two looks at what other supervisors do, s."""
+FENCE = GRACE - HEARTBEAT
+"""So long after the last heartbeat that arrived, s, rows pause: soon another supervisor may take them up."""
+WATCH = 1.0
+"""Time between two looks at how long ago that was, s."""
+STORAGE_PATIENCE = 600
+"""How long a storage may be out of reach before the supervisor gives up, s."""
+MIN_FREE_BYTES = 500 * 2**20
+"""Less free disk than this, and no further row is started: checkpoints would be cut off."""
+
+
+class Supervisor:
+    """Runs the rows of a study in this machine's slots until none is left.
+
+    Args:
+        study: The study.
+        slots: Where rows run.
+        storage: The storage as the user named it, for the rows' own processes.
+        say: Takes a line for people.
+    """
+
+    def __init__(self, study: Study, slots: Sequence[Slot], storage: str | None, say: Callable[[str], None]):
+        self.study, self.slots, self.storage, self.say = study, list(slots), storage, say
+        self.children: dict[str, tuple[Claim, Child]] = {}
+        self.stops = 0
+        self.is_terminated = False
+        self.problem: str | None = None
+        self._is_over = self._ending = False
+        self._looked = self._beat = 0.0
+        self._said: set[str] = set()
+
+    def run(self, show: Callable[["Supervisor"], None] = lambda supervisor: None) -> bool:
+        """Run rows until all are done, or the user stops them (once: running rows end; twice: at once).
+
+        Args:
+            show: Called many times a second, to draw.
+
+        Returns:
+            Whether it went on to the end.
+
+        Raises:
+            GammerError: If the disk is full or the storage stays out of reach.
+        """
+        with disk_errors(study_folder(self.study.name)):
+            study_folder(self.study.name).mkdir(parents=True, exist_ok=True)
+        self._beat = time.monotonic()
+        self._looked = self._beat - LOOK
+        with self._signals():
+            try:
+                with self._fence():
+                    while self._step_or_wait(show):
+                        time.sleep(POLL)
+            finally:
+                self._stop_children()
+        if self.problem:
+            raise GammerError(self.problem, "nothing is lost", f"then: gammer sweep resume {self.study.name}")
+        return not self.stops
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        handlers = dict.fromkeys(SIGNALS, self._on_signal) | {signal.SIGTSTP: self._on_suspend}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self.stops += 1 if number == signal.SIGINT else 2  # printing here could meet printing that it interrupts
+        self.is_terminated |= number == signal.SIGTERM
+
+    def _on_suspend(self, number: int, frame: object) -> None:
+        """Stop the rows with this process (Ctrl-Z), since they have sessions of their own; both go on with `fg`."""
+        self._signal_children(signal.SIGSTOP)
+        signal.raise_signal(signal.SIGSTOP)  # returns when this process is continued
+        if not self._has_lapsed():
+            self._signal_children(signal.SIGCONT)
+
+    @contextmanager
+    def _fence(self) -> Iterator[None]:
+        """Watch the time since the last heartbeat, in a thread of its own since a query may hang."""
+        is_over = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(is_over,), daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            watch.join()
+
+    def _watch(self, is_over: threading.Event) -> None:
+        """Pause the rows before others may take us for dead, so that none runs twice."""
+        had_lapsed = False
+        while not is_over.wait(WATCH):
+            has_lapsed = self._has_lapsed()
+            if has_lapsed:
+                self._signal_children(signal.SIGSTOP)
+            if has_lapsed and not had_lapsed and self.children:
+                self.say(f"no word to the storage for {FENCE} s; rows pause until it answers")
+            had_lapsed = has_lapsed
+
+    def _has_lapsed(self) -> bool:
+        return time.monotonic() - self._beat > FENCE
+
+    def _signal_children(self, number: int) -> None:
+        for _, child in list(self.children.values()):
+            child.signal(number)
+
+    def _step_or_wait(self, show: Callable[["Supervisor"], None]) -> bool:
+        """Do one round; wait where the storage is out of reach, which may pass. Return whether to go on."""
+        try:
+            goes_on = self._step()
+            show(self)
+        except (StorageInternalError, SQLAlchemyError):
+            return self._wait_for_storage()
+        except OSError as error:
+            self.problem = f"cannot write below {study_folder(self.study.name)}: {error.strerror or error}"
+            return False
+        return goes_on
+
+    def _wait_for_storage(self) -> bool:
+        if time.monotonic() - self._looked > STORAGE_PATIENCE:
+            self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
+            return False
+        time.sleep(1)
+        return self.stops < 2
+
+    def _step(self) -> bool:
+        if self.stops == 1:
+            self._say_once("running rows will end, no other starts; Ctrl-C again stops them now")
+        ended = [name for name, (_, child) in self.children.items() if child.exit_code is not None]
+        for name in ended:
+            self._settle(*self.children[name])
+            del self.children[name]
+        if self.stops >= 2:
+            return False
+        if ended or time.monotonic() - self._looked > LOOK:
+            self._look_around()
+            self._fill_slots()
+            self._is_over = self.study.is_over()
+            if not self.children and not self._is_over:
+                self._say_who_runs()
+        return bool(self.children) or not (self._is_over or self.stops or self.problem)
+
+    def _look_around(self) -> None:
+        """Keep the rows that run here, take up those of dead supervisors, enqueue what is missing."""
+        self._keep_rows()
+        mine = {claim.trial_id for claim, _ in self.children.values()}
+        for trial in self.study.abandoned(mine):
+            self._take_up(trial)
+        self.study.enqueue_missing()
+        self._looked = time.monotonic()
+
+    def _keep_rows(self) -> None:
+        """Say that this supervisor lives, drop rows that others took up, let the others go on if they paused."""
+        now = time.monotonic()
+        is_due = now - self._beat > HEARTBEAT
+        for claim, child in self.children.values():
+            if is_due:
+                self.study.heartbeat(claim.trial_id)
+            if not self.study.owns(claim.trial_id):
+                self.say(f"{claim.row}: taken up by another supervisor; stopped here")
+                child.kill()
+        if is_due:
+            self._beat = now
+        if is_due and not self._has_lapsed():
+            self._signal_children(signal.SIGCONT)
+
+    def _take_up(self, trial: FrozenTrial) -> None:
+        study, known = self.study, trial.user_attrs
+        child = known.get("child", {})
+        if child.get("host") == host() and is_alive(child):
+            kill_group(child["pid"])
+        if known.get("pruned_at") is not None:
+            if study.prune(trial._trial_id):
+                self.say(f"{known['row']}: pruned, though its supervisor died")
+            return
+        is_own = known.get("stamp") == process_stamp()  # the storage failed us between claim and start
+        if study.fail(trial._trial_id, "its supervisor died", counts=not is_own):
+            self.say(f"{known['row']}: taken up from a supervisor that died")
+
+    def _fill_slots(self) -> None:
+        """Start waiting rows in free slots."""
+        for slot in self.slots:
+            while slot.name not in self.children and not self.stops and self._has_disk():
+                claim = self.study.claim()
+                if claim is None:
+                    return
+                self._start(slot, claim)
+
+    def _has_disk(self) -> bool:
+        free = shutil.disk_usage(study_folder(self.study.name)).free
+        if free < MIN_FREE_BYTES:
+            self.problem = f"{free / 2**20:.0f} MB are free on the disk of {study_folder(self.study.name)}; free some"
+        return not self.problem
+
+    def _say_who_runs(self) -> None:
+        hosts = sorted({row.host for row in self.study.rows() if row.state == "running"})
+        if not hosts:
+            return
+        self._say_once(f"no row waits; others run on {', '.join(hosts)}, and are taken up if those die (Ctrl-C leaves)")
+        others = [name for name in hosts if name != host()]
+        if others and not hasattr(self.study.storage, "record_heartbeat"):
+            self._say_once(
+                f"a journal cannot tell whether {others[0]} lives; if it does not, or was renamed: "
+                f"GAMMER_HOST={shlex.quote(others[0])} gammer sweep resume {self.study.name}"
+            )
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self.say(line)
+
+    def _start(self, slot: Slot, claim: Claim) -> None:
+        study, sweep = self.study, self.study.sweep
+        try:
+            settings = draw(study, claim) if sweep.search else study.planned[claim.row]
+            study.note(claim.trial_id, settings=settings)
+            command = sweep.command(settings | claim.extra)
+            child = Child(sweep.task, command, study.folder(claim.row, claim.extra), self._environment(slot, claim))
+        except UpdateFinishedTrialError:
+            return  # others took us for dead
+        except (GammerError, ValueError) as error:
+            study.fail(claim.trial_id, str(error).partition("\n")[0], final=True)
+            self.say(f"{claim.row}: {error}")
+            return
+        self.children[slot.name] = claim, child
+        if child.process and study.owns(claim.trial_id):
+            study.note(claim.trial_id, run=str(child.run.path), child=process_stamp(child.process.pid))
+
+    def _environment(self, slot: Slot, claim: Claim) -> dict[str, str]:
+        sweep = self.study.sweep
+        prunes = bool(sweep.search and sweep.search.prune and len(sweep.metrics) == 1)
+        trial = {"study": sweep.study, "trial_id": claim.trial_id, "prunes": prunes}
+        storage = {STORAGE_VARIABLE: self.storage} if self.storage else {}
+        return (
+            {**slot.environment, TRIAL_VARIABLE: json.dumps(trial)}
+            | storage
+            | wandb_environment(sweep, claim.row, sweep.seeds_of(claim.row))
+        )
+
+    def _settle(self, claim: Claim, child: Child) -> None:
+        """Tell the study how a process ended, and end what it started."""
+        study, row = self.study, claim.row
+        child.kill()
+        try:
+            self._tell(claim, child)
+        except GammerError as error:  # what the run left is damaged
+            study.fail(claim.trial_id, error.what, final=True)
+            again = f"gammer sweep resume {study.name} --again {shlex.quote(row)}"
+            self.say(f"{row}: {error.what}; to run it anew: {again}")
+
+    def _tell(self, claim: Claim, child: Child) -> None:
+        study, row = self.study, claim.row
+        if child.exit_code == 0:
+            self._complete(claim, child)
+        elif study.storage.get_trial(claim.trial_id).user_attrs.get("pruned_at") is not None:
+            study.prune(claim.trial_id, values=child.values())
+            self.say(f"{row}: pruned")
+        else:
+            error = child.error()
+            study.fail(claim.trial_id, error, **self._consequence(claim, child))
+            how = "stopped" if self._ending else f"attempt {claim.attempt} failed, {error}"
+            self.say(f"{row}: {how} (log: {child.run.path}/log.txt)")
+
+    def _consequence(self, claim: Claim, child: Child) -> dict:
+        """Return what follows from a failure: another attempt, one with smaller chunks, or none."""
+        if self._ending:
+            return {"counts": False}
+        if not child.is_short_of_memory:
+            return {"final": True} if child.is_a_mistake else {}
+        chunk = None if claim.extra else child.smaller_chunk()
+        return {"retry_with": {"model.member_chunk": chunk}} if chunk else {"final": True}  # once
+
+    def _complete(self, claim: Claim, child: Child) -> None:
+        values, metrics = child.values(), self.study.sweep.metrics
+        if missing := [metric for metric in metrics if not math.isfinite(values.get(metric, math.nan))]:
+            error = f"the run did not log a finite {', '.join(missing)}; it logged {', '.join(sorted(values))}"
+            self.study.fail(claim.trial_id, error, final=True)
+            self.say(f"{claim.row}: {error}")
+            return
+        seconds = time.monotonic() - child.started
+        objective = [values[metric] for metric in metrics] or [seconds]  # where nothing is chosen, Optuna needs a value
+        done = self.study.complete(claim.trial_id, objective, values=values, results=child.results())
+        shown = [f"{name} {values[name]:.4g}" for name in metrics or ("test_uf1",) if name in values]
+        said = ["done" if done else "done here, but taken up by others", *shown, f"{seconds:.0f} s"]
+        self.say(f"{claim.row}: {', '.join(said)}")
+
+    def _stop_children(self) -> None:
+        self._ending = True
+        if self.children:
+            self.say(f"stopping {', '.join(claim.row for claim, _ in self.children.values())}")
+        if self._has_lapsed():  # others may run them by now
+            self._signal_children(signal.SIGKILL)
+        self._signal_children(signal.SIGCONT)
+        stop_all([child for _, child in self.children.values()])
+        for claim, child in self.children.values():
+            try:
+                self._settle(claim, child)
+            except (StorageInternalError, SQLAlchemyError, OSError, GammerError):
+                self.say(f"{claim.row}: the study could not be told; `gammer sweep resume` takes it up")
+        self.children.clear()

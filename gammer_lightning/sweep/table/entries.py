@@ -1,0 +1,267 @@
+"""What a table says of each row of a study: figures, difference to the reference, published figures, notes."""
+
+import math
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gammer_lightning.commands.recognize_table import METRICS, REMARK, TEXTS
+from gammer_lightning.data.clips.class_sets import FIVE, THREE
+from gammer_lightning.evaluation.comparison import Difference, differences, holm, pareto, subject_counts
+from gammer_lightning.sweep.queue.study import Row, host
+from gammer_lightning.sweep.spec import Sweep
+
+SEVERAL = "composite"
+NAMES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS", SEVERAL: "composite"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of a study and what is said of it.
+
+    Attributes:
+        sweep: The sweep.
+        row: The row.
+        is_reference: Whether the others are compared with it.
+        difference: Its difference to the reference; None where both did not judge the same clips by the same
+            protocol, or cannot be read.
+        p_holm: The difference's p, corrected after Holm over the rows of the study.
+        published: Accuracy and F1 in the paper by data set and number of classes: those that may stand beside it.
+        published_metrics: What they are where the paper's heading does not say it; empty where it does.
+        published_remark: What else is odd about them.
+        is_optimal: Whether no other row of a search is as good in both metrics and better in one.
+        notes: Footnotes.
+    """
+
+    sweep: Sweep
+    row: Row
+    is_reference: bool = False
+    difference: Difference | None = None
+    p_holm: float | None = None
+    published: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    published_metrics: str = ""
+    published_remark: str = ""
+    is_optimal: bool = False
+    notes: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The command that reproduces the row."""
+        return shlex.join(self.sweep.command(self.row.settings))
+
+    @property
+    def run(self) -> str:
+        """The row's run folder, as seen from the current one where it lies below it: a table may be passed on."""
+        run, here = self.row.run, Path.cwd()
+        return str(run.relative_to(here) if run.is_relative_to(here) else run) if run else ""
+
+    @property
+    def parameters(self) -> float | None:
+        """Trainable values of one network; None where the run did not log them."""
+        return self.row.values.get("parameters")
+
+    @property
+    def milliseconds(self) -> float | None:
+        """Time that a clip takes, ms: to make the network's input of it, and the network; None where not logged."""
+        times = [self.row.values.get(name) for name in ("input_ms", "latency_ms")]
+        return None if None in times else sum(times)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What results.json says; empty where there is none."""
+        return self.row.results or {}
+
+
+def has_results(sweep: Sweep) -> bool:
+    """Whether a sweep's table compares recognition results; that of a search, or over `magnify`, shows metrics."""
+    return sweep.task == "recognize" and sweep.search is None
+
+
+def differ_in_cost(entries: Sequence[Entry]) -> bool:
+    """Whether the networks of a study differ in size twofold or more, so that a table says what each one costs."""
+    sizes = [entry.parameters for entry in entries if entry.results and entry.parameters]
+    return bool(sizes) and max(sizes) >= 2 * min(sizes)
+
+
+def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
+    """Return an entry for each row, in their order."""
+    if not has_results(sweep):
+        return _with_metrics(sweep, rows)
+    judged = {row.name: _judged(row) for row in rows}
+    reference = sweep.reference or next((row.name for row in rows), "")
+    compared = _differences(rows, judged, reference)
+    corrected = holm({name: difference.p for name, difference in compared.items()})
+    published = _published_columns(sweep, rows)
+    return [
+        Entry(
+            sweep,
+            row,
+            row.name == reference,
+            compared.get(row.name),
+            corrected.get(row.name),
+            {key: sweep.published.get(row.name, {}).get(key, ()) for key in published},
+            *(sweep.published.get(row.name, {}).get(text, "") for text in (METRICS, REMARK)),
+            notes=[
+                note
+                for note in (
+                    judged[row.name][1],
+                    _other_clips(row, rows, reference),
+                    _other_evaluation(row, rows, reference),
+                )
+                if note
+            ],
+        )
+        for row in rows
+    ]
+
+
+def _with_metrics(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
+    complete = {row.name: values for row in rows if np.isfinite(values := objectives(sweep, row)).all()}
+    optimal: set[str] = set()
+    if len(sweep.metrics) == 2 and complete:
+        front = pareto(np.stack(list(complete.values())), sweep.modes)
+        optimal = {name for name, is_best in zip(complete, front, strict=True) if is_best}
+    return [
+        Entry(sweep, row, is_optimal=row.name in optimal, notes=[note] if (note := _state_note(row)) else [])
+        for row in rows
+    ]
+
+
+def objectives(sweep: Sweep, row: Row) -> np.ndarray:
+    """Return the value of each of the sweep's metrics; NaN where the row has none, or did not complete."""
+    complete = row.state == "complete"
+    return np.array([row.values.get(metric, math.nan) if complete else math.nan for metric in sweep.metrics])
+
+
+def ranked(entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries as a table has them: of a search by the first metric, best first; others as they are."""
+    sweep = entries[0].sweep
+    if sweep.search is None:
+        return list(entries)
+    sign = -1 if sweep.modes[0] == "max" else 1
+    keys = {entry.row.name: sign * objectives(sweep, entry.row)[0] for entry in entries}
+    return sorted(entries, key=lambda entry: (math.isnan(keys[entry.row.name]), keys[entry.row.name]))
+
+
+def _state_note(row: Row) -> str:
+    """Return why a row has no figures, or why they can no longer be looked into."""
+    if row.state == "failed":
+        return f"failed: {textwrap.shorten(row.error, 300)}" if row.error else "failed"
+    if row.state != "complete" or (row.run and row.run.is_dir()):
+        return ""
+    elsewhere = row.host and row.host != host()
+    return "run folder gone" + (f", or only on {row.host}" if elsewhere else "")
+
+
+def _judged(row: Row) -> tuple[np.ndarray | None, str]:
+    """Return a row's counts ``(S, N, K, K)`` by seed and subject; None where it has none, mostly with a note."""
+    note = _state_note(row)
+    if note or row.state != "complete" or not row.results:
+        return None, note or ("no results.json" if row.state == "complete" else "")
+    path = row.run / "predictions.csv"
+    if not path.is_file():
+        return None, "predictions.csv gone"
+    try:
+        counts = subject_counts(path, list(row.results["classes"]))
+    except (KeyError, ValueError):
+        return None, "predictions.csv cannot be read"
+    if not np.array_equal(counts.sum(1), list(row.results["confusion"].values())):
+        return None, "predictions.csv is not that of these figures"
+    return counts, ""
+
+
+def _differences(
+    rows: Sequence[Row], judged: Mapping[str, tuple[np.ndarray | None, str]], reference: str
+) -> dict[str, Difference]:
+    results = {row.name: row.results for row in rows if judged[row.name][0] is not None}
+    counts = {name: judged[name][0] for name, own in results.items() if _alike(own, results.get(reference))}
+    return differences(counts, reference) if reference in counts else {}
+
+
+def _alike(results: Mapping[str, Any], others: Mapping[str, Any] | None) -> bool:
+    """Whether two rows judged the same clips by networks that were trained on as many of them."""
+    alike = ("clips_sha256", "protocol", "folds")
+    return bool(others) and all(results.get(fact) == others.get(fact) for fact in alike)
+
+
+def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:
+    compared = next((other.results for other in rows if other.name == reference), None)
+    if not row.results or not compared or row.results["clips_sha256"] == compared["clips_sha256"]:
+        return ""
+    return f"other clips than those of {reference!r}"
+
+
+def _other_evaluation(row: Row, rows: Sequence[Row], reference: str) -> str:
+    """Return what of a row's evaluation is not that of most rows, which a study's note tells."""
+    usual = _usual(rows, reference)
+    if not row.results or not usual:
+        return ""
+    return "; ".join(own for own, other in zip(_evaluated(row.results), usual, strict=True) if own != other)
+
+
+def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
+    """Return what was evaluated in the reference, or where it has no results in the first row that has."""
+    found = {row.name: row.results for row in rows if row.results}
+    results = found.get(reference) or next(iter(found.values()), None)
+    return _evaluated(results) if results else None
+
+
+def data_key(results: Mapping[str, Any]) -> str:
+    """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them."""
+    datasets = results["datasets"]
+    return f"{datasets[0] if len(datasets) == 1 else SEVERAL}_{len(results['classes'])}"
+
+
+def data_name(key: str) -> str:
+    """Return a data key for people, e.g. ``CASME II, 3 classes``."""
+    dataset, _, classes = key.rpartition("_")
+    return f"{NAMES.get(dataset, dataset)}, {classes} classes"
+
+
+def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+    """Return which published figures may stand beside a study: of its data and classes; for microfaces of all data."""
+    results = next((row.results for row in rows if row.results), None)
+    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key not in TEXTS)
+    if results is None:
+        return []
+    own, classes = data_key(results), set(results["classes"])
+    dataset, _, number = own.rpartition("_")
+    if classes not in (set(THREE), set(FIVE.get(dataset, ()))):
+        return []
+    return [key for key in known if key == own or (dataset == "microfaces" and key.endswith(f"_{number}"))]
+
+
+def study_notes(entries: Sequence[Entry]) -> list[str]:
+    """Return what was evaluated in a study: clips, protocol and seeds of its rows but those with a footnote on them."""
+    reference = next((entry.row.name for entry in entries if entry.is_reference), "")
+    rows = [entry.row for entry in entries]
+    usual = _usual(rows, reference)
+    if usual is None:
+        return _without_reference(entries)
+    others = any(_other_evaluation(row, rows, reference) for row in rows)
+    but = " (but where a row's footnote says otherwise)" if others else ""
+    return [f"{entries[0].sweep.study}{but}: {'; '.join(usual)}.", *_without_reference(entries)]
+
+
+def _evaluated(results: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return clips, protocol and seeds in words."""
+    data = ", ".join(NAMES.get(name, name) for name in results["datasets"])
+    counts = f"{results['clips']} clips of {results['subjects']} subjects ({data}), {len(results['classes'])} classes"
+    folds = f"over {results['folds']} folds" if "folds" in results else "over folds"  # older runs did not count them
+    seeds = list(map(str, results["seeds"]))
+    protocol = results["protocol"].replace("over folds", folds)
+    return counts, protocol, f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
+
+
+def _without_reference(entries: Sequence[Entry]) -> list[str]:
+    reference = next((entry for entry in entries if entry.is_reference), None)
+    others = any(entry.results and not entry.is_reference for entry in entries)
+    if reference is None or not others or (reference.results and not reference.notes):
+        return []
+    row, why = reference.row, "; ".join(reference.notes) or f"it is {reference.row.state}"
+    return [f"{reference.sweep.study}: no differences, since the reference {row.name!r} has no predictions: {why}."]

@@ -1,0 +1,385 @@
+"""Figures of sweeps, after the paper's Figs. 6 to 9; those that make no sense for a study are not drawn."""
+
+import itertools
+import json
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
+from matplotlib.transforms import Bbox
+
+from gammer_lightning.evaluation.results import draw_shares
+from gammer_lightning.sweep.table.entries import Entry, data_key, data_name, differ_in_cost, has_results, objectives
+
+DPI = 150
+MAX_ROWS = 100
+"""With more rows, figures that have a bar or a panel for each are not drawn: nobody reads such large ones."""
+PNG_START = b"\x89PNG\r\n\x1a\n"
+STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
+SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
+COLOURS = {"accuracy": "#a9c7e8", "uf1": "#22578f"}
+LICENCE = "whether its faces may be shown to others is for the data set's licence to say"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure as a file.
+
+    Attributes:
+        name: Name of the file without its suffix.
+        alt: What it shows, for people who do not see it.
+        png: Its content.
+    """
+
+    name: str
+    alt: str
+    png: bytes
+
+
+def draw_figures(studies: Sequence[Sequence[Entry]]) -> list[Picture]:
+    """Draw what the studies give cause for: bars over all of them, then figures of each.
+
+    Args:
+        studies: The entries of each study, in planned order.
+    """
+    with matplotlib.rc_context(STYLE):
+        return [*_of_all(studies), *(picture for entries in studies for picture in _of_study(entries))]
+
+
+def _of_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
+    compared = [[entry for entry in entries if entry.results] for entries in studies if has_results(entries[0].sweep)]
+    scored = [entries for entries in compared if entries]
+    if scored and max(map(len, scored)) <= MAX_ROWS:
+        yield _picture("scores", "Accuracy and UF1 of each row, with the standard deviation over seeds", bars(scored))
+        yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(scored))
+
+
+def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
+    sweep, study = entries[0].sweep, entries[0].sweep.study
+    scored = [entry for entry in entries if not math.isnan(_score(entry))]
+    if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
+        alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
+        yield _picture(f"confusion-{study}", alt, confusions(scored))
+    priced = [entry for entry in scored if None not in (entry.parameters, entry.milliseconds)]
+    if priced and has_results(sweep) and differ_in_cost(entries):
+        alt = f"{study}: UF1 against time per clip; a bubble's area grows with the square root of the parameters"
+        yield _picture(f"cost-{study}", alt, bubbles(priced))
+    if scored and len(_varied(entries)) > 1:
+        yield _picture(f"heat-{study}", f"{study}: {_score_name(entries[0])} over the grid", heat_map(entries))
+    if scored and sweep.search:
+        alt = f"{study}: {' and '.join(sweep.metrics)} of each trial"
+        yield _picture(f"trials-{study}", alt, trials(entries) if len(sweep.metrics) == 1 else front(entries))
+    yield from _strip(entries)
+
+
+def _picture(name: str, alt: str, figure: Figure) -> Picture:
+    png = BytesIO()
+    figure.savefig(png, format="png", dpi=DPI)
+    return Picture(name, alt, png.getvalue())
+
+
+def _strip(entries: Sequence[Entry]) -> Iterator[Picture]:
+    """Take the paper's Fig. 9 from the first run that has it."""
+    for entry in entries:
+        path = entry.row.run and entry.row.run / "figures/alphas.png"
+        png = path.read_bytes() if entry.row.state == "complete" and path and path.is_file() else b""
+        if png.startswith(PNG_START):
+            alt = f"{entry.sweep.study}: one apex at rising alpha"
+            faces = "" if entry.results.get("datasets") == ["microfaces"] else f"; {LICENCE}"
+            yield Picture(f"alphas-{entry.sweep.study}", alt + faces, png)
+            return
+
+
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure of ``count`` panels, each of a size in inches."""
+    columns, rows = min(columns, count), math.ceil(count / columns)
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[count:]:
+        unused.set_axis_off()
+    return figure, list(axes[:count])
+
+
+def bars(studies: Sequence[Sequence[Entry]]) -> Figure:
+    """Draw accuracy and UF1 of each row, a panel for each study (the paper's Figs. 7 and 8).
+
+    Args:
+        studies: Entries with results. A diamond is the published figure of the same data.
+    """
+    height = 1.2 + 0.45 * max(map(len, studies))
+    figure, panels = _panels(len(studies), 2, 6.5 if len(studies) == 1 else 5, height)
+    for axes, entries in zip(panels, studies, strict=True):
+        for index, score in enumerate(SCORES):
+            _bars_of_score(axes, entries, index, score)
+        axes.set_yticks(range(len(entries)), [_cut(entry.row.name) for entry in entries])
+        axes.set(xlim=(0, 1), title=_title(entries[0]))
+        axes.invert_yaxis()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+def _bars_of_score(axes: Axes, entries: Sequence[Entry], index: int, score: str) -> None:
+    means = [entry.results["mean"][score] for entry in entries]
+    stds = [entry.results["std"][score] or 0 for entry in entries]
+    places = np.arange(len(entries)) + 0.4 * index - 0.2
+    axes.barh(places, means, 0.38, xerr=stds, color=COLOURS[score], ecolor="0.35", capsize=2, label=SCORES[score])
+    published = [_published(entry)[index] for entry in entries]
+    marks = [(figure, place) for figure, place in zip(published, places, strict=True) if figure is not None]
+    if marks:
+        label = "published, another split" if index else None
+        axes.scatter(*zip(*marks, strict=True), 22, "white", marker="D", edgecolors="black", zorder=3, label=label)
+
+
+def _published(entry: Entry) -> Sequence[float | None]:
+    """Return published accuracy and F1 of the same data; None where there is none, or it is of other metrics."""
+    figures = entry.published.get(data_key(entry.results))
+    return figures if figures and not entry.published_metrics else (None, None)
+
+
+def class_bars(studies: Sequence[Sequence[Entry]]) -> Figure:
+    """Draw F1 of each class over all seeds, a bar for each row and a panel for each study.
+
+    Args:
+        studies: Entries with results.
+    """
+    names = list(dict.fromkeys(entry.row.name for entries in studies for entry in entries))
+    figure, panels = _panels(len(studies), 1, 11, max(3.2, 0.7 + 0.19 * len(names)))
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.95, len(names)))
+    for axes, entries in zip(panels, studies, strict=True):
+        classes = list(entries[0].results["classes"])
+        width = 0.85 / len(names)
+        for entry in entries:
+            at = names.index(entry.row.name)
+            f1 = [entry.results["classes"].get(name, {}).get("f1", math.nan) for name in classes]
+            places = np.arange(len(classes)) + (at - (len(names) - 1) / 2) * width
+            axes.bar(places, f1, width, color=colours[at], label=_cut(entry.row.name))
+        axes.set_xticks(range(len(classes)), classes)
+        axes.set(ylim=(0, 1), ylabel="F1", title=_title(entries[0]))
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+    return figure
+
+
+def confusions(entries: Sequence[Entry]) -> Figure:
+    """Draw the confusion matrix of each row, pooled over folds and seeds (the paper's Fig. 6).
+
+    Args:
+        entries: Entries with results.
+    """
+    columns = 4
+    figure, panels = _panels(len(entries), columns, 2.9, 2.9)
+    for index, (axes, entry) in enumerate(zip(panels, entries, strict=True)):
+        counts = np.sum(list(entry.results["confusion"].values()), axis=0)
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        draw_shares(axes, shares, shares, ".2f", list(entry.results["classes"]))
+        axes.set_title(textwrap.fill(_cut(entry.row.name), 32))
+        axes.spines[:].set_visible(False)
+        axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(entries), length=0)
+    figure.supxlabel("predicted", fontsize=9)
+    figure.supylabel("true", fontsize=9)
+    return figure
+
+
+def bubbles(entries: Sequence[Entry]) -> Figure:
+    """Draw accuracy against the time that a clip takes, and each network's parameters as the area of a bubble.
+
+    Areas grow with the square root of the parameters, or the smallest networks could not be seen beside the largest.
+
+    Args:
+        entries: Entries with results, parameters and times.
+    """
+    figure, (axes,) = _panels(1, 1, 8, 5.5)
+    times = [entry.milliseconds for entry in entries]
+    means, stds = ([entry.results[kind]["accuracy"] for entry in entries] for kind in ("mean", "std"))
+    areas = [_area(entry.parameters) for entry in entries]
+    colours = [COLOURS["uf1" if entry.is_reference else "accuracy"] for entry in entries]
+    axes.errorbar(times, means, [std or 0 for std in stds], fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
+    axes.scatter(times, means, areas, colours, alpha=0.8, edgecolors="0.3", linewidths=0.6, zorder=2)
+    axes.set(xscale="log", xlabel="time per clip, ms", ylabel="accuracy", title=_title(entries[0]))
+    axes.margins(0.12)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    _legend_of_areas(axes, [entry.parameters for entry in entries])
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # so that nothing moves once the names have their places
+    names = [_cut(entry.row.name) for entry in entries]
+    _write_beside(axes, np.column_stack([times, means]), np.sqrt(np.array(areas) / np.pi), names)
+    return figure
+
+
+def _area(parameters: float) -> float:
+    return 10 * math.sqrt(max(parameters, 100) / 1000)
+
+
+def _legend_of_areas(axes: Axes, parameters: Sequence[float]) -> None:
+    """Show bubbles of a thousand, a hundred thousand and ten million parameters, those that the networks are near."""
+    for count, label in ((1e3, "1 thousand"), (1e5, "100 thousand"), (1e7, "10 million")):
+        if min(parameters) / 100 < count < max(parameters) * 100:
+            axes.scatter([], [], _area(count), "white", edgecolors="0.3", linewidths=0.6, label=label)
+    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
+    axes.legend(title="parameters", labelspacing=2.2, handletextpad=1.6, **place)
+
+
+def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequence[str]) -> None:
+    """Write each point's name where it covers no bubble and no other name, joined by a line where that is far.
+
+    Args:
+        axes: Where, its layout settled.
+        points: ``(n, 2)`` in the axes' own units.
+        radii: Radius of each point's bubble in points of 1/72 inch, ``(n,)``.
+        names: The names.
+    """
+    per_pixel = 72 / axes.figure.dpi
+    centres, room = axes.transData.transform(points) * per_pixel, axes.get_window_extent()
+    room = Bbox(room.get_points() * per_pixel)
+    taken = [_box(*centre, radius, radius) for centre, radius in zip(centres, radii, strict=True)]
+    for index in np.argsort(radii):  # the names of what is small, which they could cover, first
+        name = axes.annotate(names[index], points[index], (0, 0), textcoords="offset points", fontsize=8,
+                             ha="center", va="center")  # fmt: skip
+        extent = name.get_window_extent()
+        half = np.array([extent.width, extent.height]) * per_pixel / 2 + 1
+        places = [(far, centres[index] + offset) for far, offset in _places(radii[index], half)]
+        free = [place for place in places if _is_free(_box(*place[1], *half), taken, room)]
+        far, place = (free or places)[0]
+        name.set_position(place - centres[index])
+        taken.append(_box(*place, *half))
+        if far:
+            line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 6, "shrinkB": radii[index]}
+            axes.annotate("", points[index], place - centres[index], textcoords="offset points", arrowprops=line)
+
+
+def _places(radius: float, half: np.ndarray) -> Iterator[tuple[bool, np.ndarray]]:
+    """Return offsets of a name's middle from a bubble's, from near to far, and whether it needs a line to it."""
+    directions = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
+    for distance in (1, 6, 14, 24, 36, 50):
+        for direction in directions:
+            yield distance > 6, direction * (half + radius / np.linalg.norm(direction) + distance)
+
+
+def _box(x: float, y: float, half_width: float, half_height: float) -> Bbox:
+    return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
+
+
+def _is_free(box: Bbox, taken: Sequence[Bbox], room: Bbox) -> bool:
+    inside = box.x0 >= room.x0 and box.x1 <= room.x1 and box.y0 >= room.y0 and box.y1 <= room.y1
+    return inside and not box.count_overlaps(taken)
+
+
+def heat_map(entries: Sequence[Entry]) -> Figure:
+    """Draw UF1, or the sweep's first metric, over the first two varied settings; a panel for each value of the others.
+
+    Args:
+        entries: Entries of a grid that varies two settings or more.
+    """
+    grid = entries[0].sweep.grid
+    (down, across), others = _varied(entries)[:2], _varied(entries)[2:]
+    combinations = list(itertools.product(*(grid[name] for name in others)))
+    values = {_key(entry.row.settings, grid): _score(entry) for entry in entries}
+    figure, panels = _panels(len(combinations), 2, 1.6 + 0.75 * len(grid[across]), 1.3 + 0.55 * len(grid[down]))
+    found = [value for value in values.values() if not math.isnan(value)]
+    for axes, combination in zip(panels, combinations, strict=True):
+        fixed = {name: grid[name][0] for name in grid} | dict(zip(others, combination, strict=True))
+        cells = [
+            [values.get(_key(fixed | {down: y, across: x}, grid), math.nan) for x in grid[across]] for y in grid[down]
+        ]
+        _heat(axes, np.array(cells), min(found), max(found))
+        axes.set_xticks(range(len(grid[across])), [_cut(_text(value)) for value in grid[across]])
+        axes.set_yticks(range(len(grid[down])), [_cut(_text(value)) for value in grid[down]])
+        title = _cut(", ".join(f"{_short(name)} {_text(fixed[name])}" for name in others))
+        axes.set(xlabel=_cut(_short(across)), ylabel=_cut(_short(down)), title=title or _score_name(entries[0]))
+    return figure
+
+
+def _heat(axes: Axes, values: np.ndarray, low: float, high: float) -> None:
+    axes.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
+    for (y, x), value in np.ndenumerate(values):
+        dark = value <= (low + high) / 2
+        text = "-" if math.isnan(value) else f"{value:#.3g}"
+        axes.text(x, y, text, ha="center", va="center", color="white" if dark else "black")
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def trials(entries: Sequence[Entry]) -> Figure:
+    """Draw the metric of each trial of a search, and the best so far.
+
+    Args:
+        entries: Entries in planned order, one with a metric at least.
+    """
+    sweep = entries[0].sweep
+    values = np.array([_score(entry) for entry in entries])
+    best = (np.fmax if sweep.modes[0] == "max" else np.fmin).accumulate(values)
+    figure, (axes,) = _panels(1, 1, 7, 3.5)
+    axes.step(range(len(values)), best, where="post", color=COLOURS["accuracy"], label="best so far")
+    axes.scatter(range(len(values)), values, 22, COLOURS["uf1"], zorder=2, label="trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="trial", ylabel=sweep.metrics[0])
+    axes.legend(frameon=False)
+    return figure
+
+
+def front(entries: Sequence[Entry]) -> Figure:
+    """Draw both metrics of each trial of a search; those on the Pareto front are named and joined.
+
+    Args:
+        entries: Entries in planned order, one with both metrics at least.
+    """
+    sweep = entries[0].sweep
+    figure, (axes,) = _panels(1, 1, 6, 4.5)
+    points = np.array([objectives(sweep, entry.row) for entry in entries])
+    optimal = np.array([entry.is_optimal for entry in entries])
+    joined = points[optimal][np.argsort(points[optimal, 0], kind="stable")]
+    axes.scatter(*points[~optimal].T, 22, COLOURS["accuracy"], label="trial")
+    axes.plot(*joined.T, "o-", color=COLOURS["uf1"], label="Pareto front")
+    for entry, point in zip(entries, points, strict=True):
+        if entry.is_optimal:
+            axes.annotate(_cut(entry.row.name), point, xytext=(5, 5), textcoords="offset points", fontsize=8)
+    axes.set(xlabel=f"{sweep.metrics[0]} ({sweep.modes[0]})", ylabel=f"{sweep.metrics[1]} ({sweep.modes[1]})")
+    axes.legend(frameon=False)
+    return figure
+
+
+def _score(entry: Entry) -> float:
+    """Return UF1, or the first metric of a sweep without recognition results; NaN where there is none."""
+    if has_results(entry.sweep):
+        return entry.results["mean"]["uf1"] if entry.results else math.nan
+    return next(iter(objectives(entry.sweep, entry.row)), math.nan)
+
+
+def _score_name(entry: Entry) -> str:
+    return "UF1" if has_results(entry.sweep) else entry.sweep.metrics[0]
+
+
+def _varied(entries: Sequence[Entry]) -> list[str]:
+    return [name for name, values in entries[0].sweep.grid.items() if len(values) > 1]
+
+
+def _key(settings: dict, grid: Sequence[str]) -> str:
+    return json.dumps([settings.get(name) for name in grid])
+
+
+def _title(entry: Entry) -> str:
+    return f"{_cut(entry.sweep.study)}\n{data_name(data_key(entry.results))}"
+
+
+def _text(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _short(setting: str) -> str:
+    return setting.rpartition(".")[2]
+
+
+def _cut(name: str) -> str:
+    """Return a name that fits a figure: no $ that would be read as mathematics, no _ first, which legends leave out."""
+    name = name if len(name) <= 60 else f"{name[:59]}…"
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")

@@ -1,0 +1,77 @@
+"""The callback of ``recognize audit``: predictions of every member after every epoch."""
+
+from pathlib import Path
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.audit import summarise, write_audit
+from gammer_lightning.evaluation.folds import LEAKY
+from gammer_lightning.tasks.recognize import RecognizeTask
+
+
+class Audit(pl.Callback):
+    """Notes after every epoch what held-out clips are taken for, and scores that when the run is tested.
+
+    Training is not touched: no weight, no metric, no draw of any random generator.
+    """
+
+    def __init__(self):
+        self.predicted: list[np.ndarray] = []
+
+    def setup(self, trainer: pl.Trainer, pl_module: RecognizeTask, stage: str) -> None:
+        """Refuse the protocol that has no honest score to compare with.
+
+        Raises:
+            GammerError: If it is that of the paper's own split.
+        """
+        if pl_module.hparams.protocol == LEAKY:
+            raise GammerError(
+                f"an audit of model.protocol {LEAKY}",
+                "it compares with an honest score, and that protocol trains on its test clips",
+                "set model.protocol to loso or kfold",
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: RecognizeTask) -> None:
+        """Note what the last epoch's weights take the held-out clips for.
+
+        Raises:
+            GammerError: If earlier epochs were trained without an audit.
+        """
+        if trainer.current_epoch:
+            self.predicted.append(_judged(trainer, pl_module))
+        if len(self.predicted) != trainer.current_epoch:
+            raise GammerError(
+                f"{trainer.current_epoch} epochs were trained, of which {len(self.predicted)} were audited",
+                "an audit sees every epoch of its run",
+                "start one of its own: gammer recognize audit -c RUN/config.yaml",
+            )
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: RecognizeTask) -> None:
+        """Write the audit into the run folder, and print it."""
+        predictions = pl_module.predictions()
+        summary = summarise(predictions, np.stack([*self.predicted, predictions.predicted], 1))
+        print(write_audit(Path(trainer.default_root_dir), summary))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was noted, for a checkpoint."""
+        return {"predicted": torch.from_numpy(np.stack(self.predicted))} if self.predicted else {}
+
+    def load_state_dict(self, state_dict: dict[str, Tensor]) -> None:
+        """Go on from a checkpoint's notes."""
+        self.predicted = list(state_dict["predicted"].numpy()) if state_dict else []
+
+
+def _judged(trainer: pl.Trainer, task: RecognizeTask) -> np.ndarray:
+    """Return the class that each seed's members take each held-out clip for ``(S, n)``, as the test would."""
+    precision = trainer.precision_plugin
+    task.eval()
+    with isolate_rng(), torch.no_grad(), precision.forward_context():
+        shown = map(precision.convert_input, trainer.datamodule.test_dataloader())  # a loader's start draws a number
+        task.judge(map(trainer.strategy.batch_to_device, shown))
+    task.train()
+    return task.predictions().predicted.astype(np.uint8)

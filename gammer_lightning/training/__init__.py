@@ -1,0 +1,1 @@
+"""``fit`` and ``test``: settings, run folder, resume."""
