@@ -1,6 +1,7 @@
 """The `gammer` command: finds the verb, and imports only what that verb needs."""
 
 import argparse
+import atexit
 import difflib
 import os
 import select
@@ -153,6 +154,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stop, KeyboardInterrupt):
             return _report_stop(stop)
         raise
+    finally:
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # no traceback of Python's own end
 
 
 def _run(argv: list[str]) -> int:

@@ -118,10 +118,16 @@ def stop_signals() -> Iterator[list[int]]:
         return
 
     around = _imports(sys._getframe())
+    waiting: dict[int, threading.Timer] = {}
+
+    def send_again(number: int) -> None:
+        waiting[number] = threading.Timer(RETRY, os.kill, (os.getpid(), number))
+        waiting[number].daemon = True
+        waiting[number].start()
 
     def stop(number: int, frame: FrameType | None) -> None:
         if _imports(frame) > around:
-            _send_again(number)
+            send_again(number)
             return
         arrived.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
@@ -134,7 +140,7 @@ def stop_signals() -> Iterator[list[int]]:
         if not issubclass(ignored.exc_type, KeyboardInterrupt):
             hook(ignored)
         elif arrived:
-            _send_again(arrived.pop())
+            send_again(arrived.pop())
 
     before = {number: signal.signal(number, stop) for number in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
@@ -142,14 +148,10 @@ def stop_signals() -> Iterator[list[int]]:
         yield arrived
     finally:
         sys.unraisablehook = hook
+        for timer in waiting.values():
+            timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _send_again(number: int) -> None:
-    timer = threading.Timer(RETRY, os.kill, (os.getpid(), number))
-    timer.daemon = True
-    timer.start()
 
 
 def _imports(frame: FrameType | None) -> int:

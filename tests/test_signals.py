@@ -15,7 +15,7 @@ from gammer_forks import Server
 
 from gammer_lightning import cli
 from gammer_lightning.sweep.queue.storage import open_storage
-from gammer_lightning.sweep.queue.study import join_study
+from gammer_lightning.sweep.queue.study import join_study, text_of_files
 from gammer_lightning.sweep.spec import Sweep
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -48,7 +48,7 @@ def motion(*flags):
 
 def recognition(data, *flags):
     clips = [f'--data.roots={{"casme2": "{data / "few"}"}}', f"--data.cache={data / 'cache'}", "--data.patch_size=8"]
-    alphas = ["--data.magnifier=eulerian", "--data.alphas=[5]", "--data.train_alphas=[5]", "--data.eval_alpha=5"]
+    alphas = ["--data.alphas=[5]", "--data.train_alphas=[5]", "--data.eval_alpha=5"]
     return [*clips, *alphas, "--model.width=8", "--model.heads=2", "--model.seeds=[0]", *TRAINER, *flags]
 
 
@@ -74,13 +74,13 @@ def words(verb, data):
             ["--dataset=casme2", "--root", data / "few", "--clip=01/EP01_01", "--magnifiers=phase", "--scenes=90"],
             "sub-pixel test",
         ),
-        "magnify video": ([data / "face.mp4", "out.mp4", *magnify], "3/"),
+        "magnify video": ([data / "face.mp4", "out.mp4", *magnify], "1/600"),
         "recognize fit": (recognition(data, "--out=out"), "out/checkpoints/last.ckpt"),
         "recognize test": (["out", *recognition(data)], "checkpoint: "),
         "recognize audit": (recognition(data, "--out=out"), "out/checkpoints/last.ckpt"),
         "sweep resume": (["stopped", "--workers", "1"], "runs/**/command.txt"),
-        "predict": ([data / "bundle", data / "face.mp4"], "3/"),
-        "export": (["out", "--magnifier", "st-memm-small"], "checkpoint: "),
+        "predict": ([data / "bundle", data / "face.mp4"], "1/600"),
+        "export": (["out"], "checkpoint: "),
         "bench export": (["out", "--threads", "1"], "row"),
         "bench": (["startup", "--repeats", "1000"], "rounds"),
     }[verb]
@@ -113,7 +113,8 @@ def stop(process, name):
     assert process.wait() == SIGNALS[name], process.output
     assert "stopped" in process.output and "Traceback" not in process.output, process.output
     assert psutil.wait_procs([*workers, *members(process)], timeout=3)[1] == []
-    assert [*process.folder.rglob(".*.tmp*")] == [] and [*(process.folder / "tmp").iterdir()] == []
+    assert [*process.folder.rglob(".*.tmp*")] == []
+    assert [path.name for path in (process.folder / "tmp").iterdir() if path.name != ".ses"] == []  # ONNX Runtime's
 
 
 PLAIN = (
@@ -151,8 +152,10 @@ def test_a_signal_stops_fit_which_can_be_resumed_and_what_needs_a_run(task, name
     process = server.start(tmp_path, task, "fit", "--resume", "out")
     process.wait_for(lambda p: (tmp_path / "out/checkpoints/last.ckpt").stat().st_mtime_ns != last)
     stop(process, name)
-    env = tmp_path / "out/env.json"  # a run that is finished, for what needs one
-    env.write_text(env.read_text().replace('"finished": false', '"finished": true'))
+    if task == "recognize":  # make a finished run of it, for what needs one
+        env = tmp_path / "out/env.json"
+        env.write_text(env.read_text().replace('"finished": false', '"finished": true'))
+        assert server.start(tmp_path, task, "test", "out").wait() == 0
     for verb in (f"{task} test", *(("export", "bench export") if task == "recognize" else ())):
         arguments, sign = words(verb, data)
         process = server.start(tmp_path, *verb.split(), *arguments)
@@ -161,12 +164,12 @@ def test_a_signal_stops_fit_which_can_be_resumed_and_what_needs_a_run(task, name
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_a_signal_stops_a_sweep(name, server, tmp_path, monkeypatch):
+def test_a_signal_stops_a_sweep(name, server, data, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "magnify_x.yaml").write_text("model:\n  sleep: 0.01\n")
     sweep = Sweep("stopped", "magnify_x.yaml", rows={"a": {"model.sleep": 0.4}, "b": {}})
-    join_study(open_storage(None, "stopped"), sweep, "")
-    arguments, sign = words("sweep resume", None)
+    join_study(open_storage(None, "stopped"), sweep, text_of_files(sweep))
+    arguments, sign = words("sweep resume", data)
     process = server.start(tmp_path, "sweep", "resume", *arguments)
     process.wait_for(at_work(sign))
     stop(process, name)
@@ -178,7 +181,10 @@ def heed_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("verb", [verb for verb in cli.VERBS if verb not in ("recognize table", "sweep best")])
+ONE_OF_A_MODULE = {verb.module if isinstance(verb, cli.Verb) else verb.task: name for name, verb in cli.VERBS.items()}
+
+
+@pytest.mark.parametrize("verb", [name for name in ONE_OF_A_MODULE.values() if name != "recognize table"])
 def test_a_signal_during_imports_has_no_traceback(verb, tmp_path):
     name = list(SIGNALS)[list(cli.VERBS).index(verb) % 2]
     command = [sys.executable, "-m", "gammer_lightning.cli", *verb.split(), "x"]
@@ -200,7 +206,8 @@ WORKERS = ("data synthesize", "data synthesize-motion", "data check", "premagnif
 @pytest.mark.parametrize("verb", WORKERS)
 def test_workers_end_with_a_parent_that_is_killed(verb, server, data, tmp_path):
     process = server.start(tmp_path, *verb.split(), *words(verb, data)[0])
-    process.wait_for(lambda p: len(p.descendants()) >= (2 if "--workers" in words(verb, data)[0] else 1))
+    is_forked = verb in ("premagnify", "magnify fit")  # others have multiprocessing's resource tracker, too
+    process.wait_for(lambda p: len(p.descendants()) >= (1 if is_forked else 2))
     time.sleep(0.3)
     workers = process.descendants()
     process.kill()
