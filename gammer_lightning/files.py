@@ -69,7 +69,9 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():  # root would make /dev/null a file
-        raise GammerError(f"{path} is a pipe, socket or device", "a regular file is written", "choose another path")
+        raise GammerError(
+            f"{path} is a pipe, socket or device", "a regular file is written", "remove it, or choose another path"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}-{os.urandom(4).hex()}.tmp{path.suffix}")
     try:

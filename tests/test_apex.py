@@ -57,12 +57,13 @@ def test_a_remembered_apex_that_is_none_of_the_clip_is_spotted_again(clip, tmp_p
     assert json.loads(path.read_text()) == {"apex": spotted.apex, "key": key}
 
 
-def test_a_pipe_in_place_of_a_remembered_apex_is_spotted_again(clip, tmp_path):
-    (spotted,) = with_apexes([clip], "spotted", tmp_path / "cache")
+def test_a_pipe_in_place_of_a_remembered_apex_is_refused(clip, tmp_path):
+    with_apexes([clip], "spotted", tmp_path / "cache")
     (path,) = (tmp_path / "cache").rglob("apex.json")
     path.unlink()
     os.mkfifo(path)
-    assert with_apexes([clip], "spotted", tmp_path / "cache") == [spotted] and path.is_file()
+    with pytest.raises(GammerError, match=r"apex\.json is a pipe[^$]*next: remove it"):
+        with_apexes([clip], "spotted", tmp_path / "cache")
 
 
 def test_a_clip_without_a_frame_after_its_onset_is_refused(clip):

@@ -1,7 +1,6 @@
 """Optical flow, its strain, and the cache of inputs; a system that is shown flow, by the real command."""
 
 import json
-import os
 import shutil
 import zipfile
 from functools import partial
@@ -177,11 +176,6 @@ def cut_stream(path):
     path.write_bytes(data)
 
 
-def pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
 DAMAGES = {
     "not a number": lambda path: change(path, input=lambda x: x * np.float32("nan")),
     "infinite": lambda path: change(path, input=lambda x: x + np.float32("inf")),
@@ -198,7 +192,6 @@ DAMAGES = {
     "an empty archive": lambda path: zipfile.ZipFile(path, "w").close(),
     "a bare array": lambda path: np.save(path.open("wb"), np.zeros((3, 16, 16), np.float32)),
     "a member that is no array": lambda path: zipfile.ZipFile(path, "a").writestr("input.npy/x", b"123"),
-    "a pipe": pipe,
 }
 
 

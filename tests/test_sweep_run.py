@@ -632,7 +632,7 @@ def test_ctrl_c_twice_and_sigterm_stop_at_once_and_count_as_no_attempt(slow_swee
         slow_sweep.send_signal(number)
         time.sleep(0.3)
     slow_sweep.communicate(timeout=30)
-    assert slow_sweep.returncode == 130
+    assert slow_sweep.returncode == (143 if signal.SIGTERM in signals else 130)
     assert states() == {"a": "stopped", "b": "stopped", "c": "waiting"}
     assert cli.main(["sweep", "resume", "s", "--workers", "2"]) == 0
     assert {t.user_attrs["attempt"] for t in trials()} == {1}

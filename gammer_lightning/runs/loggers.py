@@ -12,7 +12,6 @@ from typing import Any
 import psutil
 import wandb
 from lightning_fabric.utilities.apply_func import convert_tensors_to_scalars
-from pydantic import ValidationError
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -132,8 +131,8 @@ def check_wandb(mode: str) -> None:
         return
     try:
         wandb.Settings().update_from_env_vars(dict(os.environ))
-    except ValidationError as error:
-        (problem, *_) = error.errors()
+    except ValueError as error:
+        (problem, *_) = error.errors()  # W&B's settings are checked by pydantic
         name = str(problem["loc"][0]).removeprefix("run_")
         raise GammerError(
             f"the environment variable WANDB_{name.upper()} is refused by W&B: {problem['msg']}",
