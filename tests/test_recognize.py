@@ -15,7 +15,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.folds import class_weights, outer_clips
 from gammer_lightning.runs.checkpoints import WholeCheckpoints, checkpoint_callbacks
 from gammer_lightning.runs.folder import RunFolder
-from gammer_lightning.tasks import recognize
+from gammer_lightning.tasks import members
 from gammer_lightning.tasks.members import member_losses, seeded, unstack
 from gammer_lightning.tasks.recognize import RecognizeTask, deployed_model, refuse_trainer
 
@@ -69,7 +69,7 @@ def test_a_fold_in_the_stack_equals_the_fold_trained_alone(tmp_path, chunk, laye
     task = fit(tmp_path, data, 3, precise, seeds=[0, 7], member_chunk=chunk, layer=layer)
     for member, seed, fold in ((1, 0, "microfaces/02"), (4, 7, "microfaces/01"), (7, 7, "nobody")):
         assert task.names[member] == f"seed {seed}, fold {fold}"
-        alone = seeded(seed, task.recognition["network"]).double()
+        alone = seeded(seed, task.facts.network).double()
         trained_alone(alone, data, fold, epochs=3, lr=1e-2)
         stacked = dict(unstack(task.members, member).named_parameters())
         for name, weight in alone.named_parameters():
@@ -180,9 +180,9 @@ class TwoAlphas(FakeClips):
 def test_the_papers_holdout_trains_on_its_test_clips_at_other_alphas_and_says_so(tmp_path):
     data, task = TwoAlphas(subjects=4), RecognizeTask(lr=1e-2, seeds=[0], width=8, protocol="paper_holdout")
     seen = []
-    weigh = recognize.member_losses
+    weigh = members.member_losses
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recognize, "member_losses", lambda *args: (seen.append(args), weigh(*args))[1])
+        patch.setattr(members, "member_losses", lambda *args: (seen.append(args), weigh(*args))[1])
         runner = trainer(tmp_path, 1)
         runner.fit(task, datamodule=data)
     weights = torch.cat([weights for _, _, weights, _ in seen], 1)

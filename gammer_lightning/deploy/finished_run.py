@@ -23,6 +23,7 @@ from gammer_lightning.magnifiers.trained import STMEMMMagnifier
 from gammer_lightning.models.gam_mer import GamMer
 from gammer_lightning.runs.checkpoints import load_checkpoint
 from gammer_lightning.runs.folder import RunFolder, open_run
+from gammer_lightning.tasks.members import MemberFacts
 from gammer_lightning.tasks.recognize import deployed_model
 
 FORMAT = 1
@@ -43,18 +44,18 @@ class Source:
     run: RunFolder
     magnifier: STMEMMMagnifier
     recognizer: GamMer
-    recognition: dict[str, Any]
+    recognition: MemberFacts
     config: dict[str, Any]
 
     def facts(self) -> dict[str, Any]:
         """Return what bundle.json says, with no files and nothing measured at fp16 yet."""
-        network = self.recognition["network"] | {"regions": list(self.recognition["network"]["regions"])}
+        network = self.recognition.network | {"regions": list(self.recognition.network["regions"])}
         return {
             "format": FORMAT,
             "package": __version__,
             "commit": (git_state() or {}).get("commit"),
             "run": self._run_facts(),
-            "classes": list(self.recognition["class_names"]),
+            "classes": list(self.recognition.class_names),
             **self._input_facts(),
             "nodes": list(nodes_of(network["regions"])),
             "regions": network["regions"],
@@ -88,8 +89,8 @@ class Source:
             "alpha_range": [min(used), max(used)],
             "train_alphas": [float(alpha) for alpha in data["train_alphas"]],
             "input": data["input"],
-            "patch_size": self.recognition["network"]["patch_size"],
-            "channels": self.recognition["network"]["channels"],
+            "patch_size": self.recognition.network["patch_size"],
+            "channels": self.recognition.network["channels"],
             "geometry": {
                 "crop": CROP,
                 "iod": IOD,
@@ -141,10 +142,11 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
         GammerError: If it is no finished run of GAM-MER, or its magnifier is no ST-MEMM.
     """
     run = _finished_run(path)
-    recognizer, recognition = deployed_model(run.best), load_checkpoint(run.best)["recognition"]
-    _refuse_other_networks(path, recognition.get("name", "gam_mer"))
+    recognizer = deployed_model(run.best)
+    recognition = MemberFacts.from_checkpoint(load_checkpoint(run.best), run.best)
+    _refuse_other_networks(path, recognition.name)
     again = "copy the run folder again, or train again: gammer recognize fit"
-    check_values(recognition, RECOGNITION_RULES, run.best, again)
+    check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, again)
     check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, again)
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)

@@ -22,7 +22,7 @@ from gammer_lightning.files import replacing, write_text
 from gammer_lightning.reports.tables import _digits
 
 if TYPE_CHECKING:
-    from gammer_lightning.data.datamodule import MagnifiedClips
+    from gammer_lightning.data.recognition_data import RecognitionData
 
 MICROFACES_NOTE = (
     "microfaces are generated clips of pseudo-subjects, made by default from two public-domain portraits: "
@@ -126,7 +126,7 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
 def write_figures(
     run: Path,
     predictions: Predictions,
-    data: "MagnifiedClips",
+    data: "RecognitionData",
     graph: tuple[Sequence[str], str, np.ndarray | None] | None,
 ) -> None:
     """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and, of GAM-MER, graph.png.
@@ -193,7 +193,7 @@ def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
     return figure
 
 
-def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, data: "MagnifiedClips") -> None:
+def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, data: "RecognitionData") -> None:
     """Log figures and tables to every logger that takes images (W&B); metrics.csv takes none.
 
     Args:
@@ -224,7 +224,7 @@ def _confusion_chart(predictions: Predictions) -> Any:
     )
 
 
-def _pictured(predictions: Predictions, data: "MagnifiedClips") -> dict[str, list]:
+def _pictured(predictions: Predictions, data: "RecognitionData") -> dict[str, list]:
     """Return columns and rows of the clips, each with its apex as the networks were shown it."""
     from wandb import Image as Picture
 

@@ -57,7 +57,7 @@ def open_clips(source: Source) -> MagnifiedClips:
         if absent := [name for name, root in roots.items() if not root and not os.environ.get(variable(name))]:
             raise _absent(source, absent) from error
         raise
-    if clips.clip_hash != source.recognition["clip_hash"]:
+    if clips.clip_hash != source.recognition.clip_hash:
         raise GammerError(
             f"the clips in {', '.join(str(root) for root in roots.values())} are not those of {source.run.path}",
             "an export is compared with PyTorch on the clips and labels that the run was trained with",

@@ -43,7 +43,7 @@ class Audit(pl.Callback):
             GammerError: If earlier epochs were trained without an audit.
         """
         if trainer.current_epoch:
-            self.predicted.append(_judged(trainer, pl_module))
+            self.predicted.append(_held_out_classes(trainer, pl_module))
         if len(self.predicted) != trainer.current_epoch:
             raise GammerError(
                 f"{trainer.current_epoch} epochs were trained, of which {len(self.predicted)} were audited",
@@ -66,12 +66,12 @@ class Audit(pl.Callback):
         self.predicted = list(state_dict["predicted"].numpy()) if state_dict else []
 
 
-def _judged(trainer: pl.Trainer, task: RecognizeTask) -> np.ndarray:
-    """Return the class that each seed's members take each held-out clip for ``(S, n)``, as the test would."""
+def _held_out_classes(trainer: pl.Trainer, task: RecognizeTask) -> np.ndarray:
+    """Return the classes that each seed's members predict for held-out clips ``(S, n)``, as the test would."""
     precision = trainer.precision_plugin
     task.eval()
     with isolate_rng(), torch.no_grad(), precision.forward_context():
-        shown = map(precision.convert_input, trainer.datamodule.test_dataloader())  # a loader's start draws a number
-        task.judge(map(trainer.strategy.batch_to_device, shown))
+        batches = map(precision.convert_input, trainer.datamodule.test_dataloader())  # a loader's start draws a number
+        predictions = task.predict_held_out(map(trainer.strategy.batch_to_device, batches))
     task.train()
-    return task.predictions().predicted.astype(np.uint8)
+    return predictions.predicted.astype(np.uint8)

@@ -121,10 +121,9 @@ def is_of_settings(error: BaseException) -> bool:
 
 
 def _smaller_chunk(model: pl.LightningModule) -> str:
-    """Return an example of fewer members than ran at once, 8 or at most half; a sweep tries it, once."""
-    chunk = next(model._chunks(), None) if hasattr(model, "names") else None
-    fewer = min(8, len(model.names[chunk]) // 2) if chunk else 0
-    return f", {CHUNK_ADVICE.format(fewer)}" if fewer else ""
+    """Return an example of fewer members than ran at once; a sweep tries it, once."""
+    smaller = model.smaller_chunk() if hasattr(model, "smaller_chunk") else None
+    return f", {CHUNK_ADVICE.format(smaller)}" if smaller else ""
 
 
 def _split_resume(task: Task, argv: Sequence[str]) -> tuple[str | None, list[str]]:
