@@ -1,6 +1,7 @@
 """The evaluation protocols: folds, weights per fold, and scores of pooled counts."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -138,3 +139,46 @@ def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequ
             "add clips, or choose a coarser data.class_set (three)",
         )
     return counts.sum() / (len(counts) * counts)
+
+
+@dataclass(frozen=True)
+class Split:
+    """The folds of a protocol, and the training clips of each; the last trains on all of them and holds out nobody.
+
+    Attributes:
+        folds: Name of each fold but the last, and the indices of its test clips.
+        masks: Training clips of each fold by its name, bool ``(n,)``; `NOBODY` comes last.
+        class_weights: Class weights of each fold ``(K,)``, in the same order.
+    """
+
+    folds: list[tuple[str, np.ndarray]]
+    masks: dict[str, np.ndarray]
+    class_weights: list[np.ndarray]
+
+
+def make_split(
+    protocol: str,
+    subjects: Sequence[str],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    num_folds: int = 5,
+    outer_fold: int = 1,
+) -> Split:
+    """Return the folds of a protocol, the training clips of each, and its class weights.
+
+    Args:
+        protocol: One of `PROTOCOLS`; of ``"inner"`` no fold trains on the clips of the outer fold.
+        subjects: Subject of each of the n clips, as ``"dataset/subject"``.
+        labels: Class index of each clip.
+        class_names: Names of the K classes.
+        num_folds: As in `make_folds`.
+        outer_fold: As in `make_folds`.
+
+    Raises:
+        GammerError: If there are too few subjects, data sets or clips, or a class has no training clip in a fold.
+    """
+    folds = make_folds(protocol, subjects, labels, num_folds, outer_fold)
+    left_out = outer_clips(subjects, labels, num_folds, outer_fold) if protocol == INNER else ()
+    masks = training_masks(folds, len(labels), left_out)
+    weights = [class_weights(mask, labels, class_names, fold) for fold, mask in masks.items()]
+    return Split(folds, masks, weights)

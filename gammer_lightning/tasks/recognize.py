@@ -17,15 +17,7 @@ from torch import Tensor
 
 from gammer_lightning.data.recognition_data import RecognitionData
 from gammer_lightning.errors import GammerError
-from gammer_lightning.evaluation.folds import (
-    INNER,
-    LEAKY,
-    PROTOCOLS,
-    class_weights,
-    make_folds,
-    outer_clips,
-    training_masks,
-)
+from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS, Split, make_split
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.evaluation.results import log_results, write_figures, write_results
 from gammer_lightning.evaluation.scores import scores
@@ -48,6 +40,7 @@ from gammer_lightning.tasks.members import (
     start_from,
     unstack,
 )
+from gammer_lightning.tasks.trainer_checks import check_trainer, refuse_trainer
 
 MAX_WIDTH = 4096
 NETWORK_SETTINGS = ("regions", "graph", "layer", "depth", "heads", "width", "dropout")
@@ -58,10 +51,10 @@ class RecognizeTask(pl.LightningModule):
     """Micro-expression recognition over subject folds.
 
     Nothing is chosen by held-out clips: the last epoch counts; ``trainer.max_epochs`` fixes it beforehand. Settings are
-    chosen with the protocol ``"inner"``, whose scores are of validation (``val_uf1``), and judged with ``"outer"``.
+    chosen with the protocol ``"inner"``, whose scores are of validation (``val_uf1``), and tested with ``"outer"``.
 
     Args:
-        network: ``"gam_mer"``, or a system it is compared with: a key of `gammer_lightning.models.recogniser.NETWORKS`.
+        network: ``"gam_mer"``, or a system it is compared with: a key of `gammer_lightning.models.networks.NETWORKS`.
         weights: File of weights (.safetensors, .pth, .pt) that all members start from where names and shapes agree,
             e.g. those of a pretrained backbone; None starts at random.
         regions: Facial regions whose landmarks are used: brows, nose_tip, nose_bridge, eyes, mouth, contour,
@@ -152,30 +145,7 @@ class RecognizeTask(pl.LightningModule):
                 f"model.protocol {hp.protocol!r}", f"one of {', '.join(PROTOCOLS)}", "change model.protocol"
             )
 
-    @staticmethod
-    def check_trainer(trainer: Any) -> None:
-        """Refuse settings of the Trainer that are not those of one optimiser step a batch over a number of epochs.
-
-        Args:
-            trainer: The parsed settings ``trainer.*``, by name.
-
-        Raises:
-            GammerError: Naming the setting.
-        """
-        if trainer["accumulate_grad_batches"] != 1:
-            raise GammerError(
-                f"trainer.accumulate_grad_batches is {trainer['accumulate_grad_batches']}",
-                "the members take a step with every batch",
-                "leave it out, and raise data.batch_size",
-            )
-        if trainer["gradient_clip_val"]:
-            raise _clipped(trainer["gradient_clip_val"])
-        if trainer["max_epochs"] == -1 or (trainer["max_epochs"] is None and trainer["max_steps"] != -1):
-            raise GammerError(
-                f"trainer.max_epochs is {trainer['max_epochs']}",
-                "the learning rate falls to 0 along the epochs",
-                "set trainer.max_epochs; trainer.max_steps may end it earlier",
-            )
+    check_trainer = staticmethod(check_trainer)
 
     def check_data(self, data: RecognitionData) -> None:
         """See whether the network takes the DataModule's input, before anything is computed.
@@ -229,43 +199,39 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If there are fewer than two subjects, or a class has no training clip in a fold.
         """
-        data, seeds = self.data, self.hparams.seeds
-        self.folds, masks, weights = self._split(data.subjects, data.labels, data.class_names)
-        self._set_buffer("clip_weights", np.tile(np.stack([*masks.values()]), (len(seeds), 1)))
-        self._set_buffer("class_weights", np.tile(np.stack(weights), (len(seeds), 1)))
+        data, num_seeds = self.data, len(self.hparams.seeds)
+        split = self._split(data.subjects, data.labels, data.class_names)
+        self.folds = split.folds
+        masks = np.tile(np.stack([*split.masks.values()]), (num_seeds, 1))
+        weights = np.tile(np.stack(split.class_weights), (num_seeds, 1))
+        self.register_buffer("clip_weights", torch.tensor(masks).float(), persistent=False)
+        self.register_buffer("class_weights", torch.tensor(weights).float(), persistent=False)
         if self.facts is None:
-            self._build(
-                MemberFacts(
-                    self._network_settings(data),
-                    list(masks),
-                    list(data.class_names),
-                    data.clip_hash,
-                    self._split_hash(data),
-                    self.hparams.network,
-                )
+            facts = MemberFacts(
+                network=self._network_settings(data),
+                folds=list(split.masks),
+                class_names=list(data.class_names),
+                clip_hash=data.clip_hash,
+                split=self._split_hash(data),
+                name=self.hparams.network,
             )
-            if stage == "fit" and not self.trainer.ckpt_path:
+            self._build(facts)
+            is_new_run = stage == "fit" and not self.trainer.ckpt_path
+            if is_new_run and (self.hparams.weights or self.kind.needs_action_units):
                 self._initialise(data, masks)
         if stage == "fit":
             self.training_members = self._training_members(data)
 
+    def _split(self, subjects: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> Split:
+        hp = self.hparams
+        return make_split(hp.protocol, subjects, labels, class_names, hp.num_folds, hp.outer_fold)
+
     def _training_members(self, data: RecognitionData) -> Members:
         if self.kind.is_fitted:
-            return FittedMembers(
-                self.members, data.subjects, np.repeat(self.hparams.seeds, len(self.facts.folds)).tolist()
-            )
+            seeds = [seed for seed in self.hparams.seeds for _ in self.facts.folds]
+            return FittedMembers(self.members, data.subjects, seeds)
         action_units = data.action_units if self.kind.has_own_loss else None
         return GradientMembers(self.members, self._chunks, self._backward, action_units)
-
-    def _split(
-        self, subjects: Sequence[str], labels: Sequence[int], class_names: Sequence[str]
-    ) -> tuple[list[tuple[str, np.ndarray]], dict[str, np.ndarray], list[np.ndarray]]:
-        """Return the folds, and for each and the one that holds out nobody its training clips ``(n,)`` and weights."""
-        hp = self.hparams
-        clips = (subjects, labels, hp.num_folds, hp.outer_fold)
-        folds = make_folds(hp.protocol, *clips)
-        masks = training_masks(folds, len(labels), outer_clips(*clips) if self.validates else ())
-        return folds, masks, [class_weights(mask, labels, class_names, fold) for fold, mask in masks.items()]
 
     def _network_settings(self, data: RecognitionData) -> dict[str, Any]:
         settings = {"num_classes": len(data.class_names)}
@@ -278,22 +244,17 @@ class RecognizeTask(pl.LightningModule):
         settings = {key: self.hparams[key] for key in NETWORK_SETTINGS}
         return settings | dict(channels=channels, patch_size=patch_size, regions=list(self.hparams.regions))
 
-    def _initialise(self, data: RecognitionData, masks: dict[str, np.ndarray]) -> None:
-        """Take pretrained weights, and the action units of each member's training clips."""
+    def _initialise(self, data: RecognitionData, masks: np.ndarray) -> None:
+        """Take pretrained weights, and the action units of each member's training clips, of ``masks`` ``(M, n)``."""
         path = self.hparams.weights
-        if not path and not self.kind.needs_action_units:
-            return
         pretrained = read_weights(path) if path else {}
         networks = [unstack(self.members, index) for index in range(len(self.names))]
-        for network, mask in zip(networks, [*masks.values()] * len(self.hparams.seeds), strict=True):
+        for network, mask in zip(networks, masks, strict=True):
             if path:
                 start_from(network, pretrained, path)
             if self.kind.needs_action_units:
                 network.see_action_units(data.action_units[torch.from_numpy(mask)])
         self.members = stack(networks)
-
-    def _set_buffer(self, name: str, values: np.ndarray) -> None:
-        self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=False)
 
     def _split_hash(self, data: RecognitionData) -> str:
         """Hash the clips that each fold holds out."""
@@ -497,38 +458,6 @@ def deployed_model(checkpoint: str | Path) -> Recogniser:
         weights[name.removeprefix("members.")] = stacked[facts.deployed]
     load_weights(network, weights, checkpoint)
     return network.eval()
-
-
-def refuse_trainer(trainer: pl.Trainer) -> None:
-    """Refuse what would let members or held-out clips act on each other.
-
-    Raises:
-        GammerError: On gradient clipping, several devices, or a monitor that is no training metric.
-    """
-    if trainer.gradient_clip_val:
-        raise _clipped(trainer.gradient_clip_val)
-    if trainer.world_size > 1:
-        raise GammerError(
-            f"{trainer.world_size} devices",
-            "all folds train together on one device",
-            "set trainer.devices to 1, and run other experiments on the other devices",
-        )
-    for callback in trainer.callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if monitor and not monitor.startswith("train") and monitor not in ("epoch", "step"):
-            raise GammerError(
-                f"{type(callback).__name__} monitors `{monitor}`",
-                "no metric of held-out clips chooses an epoch, and there are no other validation clips",
-                "fix trainer.max_epochs beforehand, or monitor train_loss",
-            )
-
-
-def _clipped(value: float) -> GammerError:
-    return GammerError(
-        f"trainer.gradient_clip_val is {value}",
-        "a gradient norm over all members would let folds act on each other",
-        "leave it unset, and lower model.lr if training is unstable",
-    )
 
 
 def _is_same(value: Any, default: Any) -> bool:
