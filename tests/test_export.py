@@ -303,7 +303,7 @@ def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monke
 
 def test_without_the_package_no_plan_is_tried(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    monkeypatch.setattr(finished_run, "open_source", lambda *settings: pytest.fail("the work started"))
     assert "pip install 'tensorrt-rtx>=1.7'" in refusal(capsys, "export", tmp_path, "--to", "tensorrt-rtx")
 
 
@@ -527,7 +527,7 @@ def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    monkeypatch.setattr(finished_run, "open_source", lambda *settings: pytest.fail("the work started"))
     said = refusal(capsys, "export", tmp_path, "--to", "tensorrt")
     assert "there is no CUDA GPU here" in said and "--to tensorrt-rtx" in said
 
