@@ -150,9 +150,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         return _report_stop(stop)
     except SystemExit as end:
-        stop = end.__context__  # Lightning's Trainer exits so, with code 1
-        if isinstance(stop, KeyboardInterrupt):
-            return _report_stop(stop)
+        cause = end.__context__  # Lightning's Trainer exits so, with code 1
+        if isinstance(cause, KeyboardInterrupt):
+            return _report_stop(cause)
         raise
     finally:
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)  # no traceback of Python's own end

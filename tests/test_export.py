@@ -17,7 +17,7 @@ from exported_run import add_preset, copy_run, write_magnifier, write_run
 
 from gammer_lightning import cli
 from gammer_lightning.deploy import bundle as bundles
-from gammer_lightning.deploy import onnx_files
+from gammer_lightning.deploy import finished_run, onnx_files
 from gammer_lightning.deploy import tensorrt as engines
 from gammer_lightning.deploy.backends import open_backend, torch_graphs
 from gammer_lightning.deploy.graphs import INTERFACE
@@ -26,6 +26,7 @@ from gammer_lightning.evaluation.folds import PROTOCOLS
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.export import job, load_bundle, parity
 from gammer_lightning.export.card import model_card
+from gammer_lightning.export.write_bundle import write_bundle
 from gammer_lightning.files import sha256_of
 
 HALF, SINGLE = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
@@ -121,7 +122,7 @@ def test_the_report_names_tolerance_and_differences(bare, reused, tmp_path, caps
 
 def test_an_overflow_at_half_precision_is_found(bare, exported, tmp_path, monkeypatch, capsys):
     """Which onnxruntime does not: on a CPU it computes products at fp32, and what lies between two of them."""
-    read, export = bundles.deployed_model, job.export_onnx
+    read, export = finished_run.deployed_model, job.export_onnx
 
     def with_large_features(checkpoint):
         network = read(checkpoint)
@@ -136,7 +137,7 @@ def test_an_overflow_at_half_precision_is_found(bare, exported, tmp_path, monkey
             return export(graph, path, *settings)
         return shutil.copyfile(exported / "export" / path.name, path)
 
-    monkeypatch.setattr(bundles, "deployed_model", with_large_features)
+    monkeypatch.setattr(finished_run, "deployed_model", with_large_features)
     monkeypatch.setattr(job, "export_onnx", export_gam_mer)
     run = copy_run(bare, tmp_path / "run")
     assert cli.main(["export", str(run), "--precision", "fp16"]) == 1
@@ -259,7 +260,7 @@ def test_the_card_says_what_the_exported_member_has_trained_on(bare, exported, t
     facts = load_bundle(exported).facts
     assert facts["training"] == {"clips": 10, "subjects": 2}
     assert "10 clips of 2 subjects, which are those that were judged.\n" in model_card(facts)
-    source = bundles.open_source(bare)
+    source = finished_run.open_source(bare)
     source.config["model"] |= {"protocol": "inner", "num_folds": 2}
     inner = {"protocol": PROTOCOLS["inner"], "clips": 5, "training": job._trained_on(source, parity.open_clips(source))}
     card = model_card(facts | inner)
@@ -287,7 +288,7 @@ def test_plans_are_built_without_a_gpu_for_the_papers(bare, reused, tmp_path, ca
 
 def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monkeypatch, capsys):
     """The GPU and its runner are imitated: what is shown is which numbers count."""
-    work = job.Job(bundles.open_source(bare), tmp_path, "fp32", None)
+    work = job.Job(finished_run.open_source(bare), tmp_path, "fp32", None)
     plans = {name: exported / "export" / f"{name}.onnx" for name in INTERFACE}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A10")
@@ -302,7 +303,7 @@ def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monke
 
 def test_without_the_package_no_plan_is_tried(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    monkeypatch.setattr(finished_run, "open_source", lambda *settings: pytest.fail("the work started"))
     assert "pip install 'tensorrt-rtx>=1.7'" in refusal(capsys, "export", tmp_path, "--to", "tensorrt-rtx")
 
 
@@ -320,11 +321,11 @@ def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, cap
 
 def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
-    facts = bundles.open_source(copied, str(tmp_path / "other.safetensors")).facts()
+    facts = finished_run.open_source(copied, str(tmp_path / "other.safetensors")).facts()
     facts["training"] = {"clips": 10, "subjects": 2}
     (tmp_path / "staged").mkdir()
     (copied / "export" / "bench.json").write_text("{}")
-    bundles.write_bundle(copied / "export", tmp_path / "staged", facts, {})
+    write_bundle(copied / "export", tmp_path / "staged", facts, {})
     assert load_bundle(copied).facts["magnifier"]["name"] == "other.safetensors"
     assert {path.name for path in (copied / "export").iterdir()} == {"bundle.json", "MODEL_CARD.md"}
     assert "trained on frames of another magnifier" in (copied / "export" / "MODEL_CARD.md").read_text()
@@ -351,7 +352,7 @@ def test_a_value_that_is_not_finite_fails(bare, reused, tmp_path, monkeypatch, c
 
 
 def test_changes_of_predictions_are_counted_clip_by_clip(exported, bare):
-    source = bundles.open_source(bare)
+    source = finished_run.open_source(bare)
     clips = parity.open_clips(source)
     eager = open_backend(load_bundle(exported))
     same = parity.measure_change(eager, eager, clips, 5.0, batch=4)  # 10 clips in batches of 4
@@ -526,7 +527,7 @@ def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bundles, "open_source", lambda *settings: pytest.fail("the work started"))
+    monkeypatch.setattr(finished_run, "open_source", lambda *settings: pytest.fail("the work started"))
     said = refusal(capsys, "export", tmp_path, "--to", "tensorrt")
     assert "there is no CUDA GPU here" in said and "--to tensorrt-rtx" in said
 

@@ -17,6 +17,7 @@ from casme2_sample import portrait, save, write_sample
 
 from gammer_lightning import cli
 from gammer_lightning.data.clips.casme2 import read_casme2
+from gammer_lightning.data.premagnify import cache
 from gammer_lightning.data.premagnify import fill as premagnify
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces import alignment as faces
@@ -165,7 +166,7 @@ def rewrite(path, **changes):
     """Write other values into a record whose digest fits them."""
     record = json.loads(path.read_text()) | changes
     record.pop("digest")
-    path.write_text(json.dumps(record | {"digest": premagnify._digest(record)}))
+    path.write_text(json.dumps(record | {"digest": cache._digest(record)}))
 
 
 def pipe(path):
@@ -207,7 +208,7 @@ def test_a_pipe_in_place_of_a_frame_is_refused(root, tmp_path):
 def test_another_magnifier_crop_or_frame_makes_new_entries(root, clips, tmp_path, monkeypatch, reference):
     fill(clips, tmp_path)
     assert fill(clips, tmp_path, magnifier="none").done == 4
-    monkeypatch.setattr(premagnify, "GEOMETRY", faces.GEOMETRY + " changed")
+    monkeypatch.setattr(cache, "GEOMETRY", faces.GEOMETRY + " changed")
     assert fill(clips, tmp_path).done == 4
     monkeypatch.undo()
     other = tmp_path / "other"

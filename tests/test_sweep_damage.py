@@ -210,7 +210,7 @@ def test_processes_that_a_row_starts_run_no_module_of_the_working_folder(monkeyp
 
 
 def test_sync_runs_no_module_of_the_working_folder(monkeypatch):
-    from gammer_lightning.sweep import sync
+    from gammer_lightning.runs import wandb_uploads as sync
 
     Path("wandb.py").write_text("open('executed', 'a').close()\n")
     with pytest.raises(GammerError, match="did not finish"):

@@ -15,6 +15,7 @@ from made_runs import LABELS, RIGHT, WRONG, complete, sweep
 from PIL import Image
 from scipy.stats import wilcoxon
 
+from gammer_lightning.commands import sweep_table
 from gammer_lightning.commands.recognize_table import TABLES
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.comparison import RESAMPLES, differences, holm, pareto, subject_counts
@@ -22,7 +23,6 @@ from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.evaluation.scores import scores
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Search, Sweep, read_sweep
-from gammer_lightning.sweep.table import table
 from gammer_lightning.sweep.table.entries import study_entries
 from gammer_lightning.sweep.table.figures import bars, bubbles
 from gammer_lightning.sweep.table.table import write_table
@@ -457,11 +457,11 @@ def test_the_verb_prints_the_table_and_says_where_it_is(tmp_path, monkeypatch, c
         opened.append((name, storage))
         return argparse.Namespace(sweep=sweep(rows, study=name), rows=lambda: rows)
 
-    monkeypatch.setattr(table, "open_study", open_study)
+    monkeypatch.setattr(sweep_table, "open_study", open_study)
     monkeypatch.chdir(tmp_path)
     parser = argparse.ArgumentParser()
-    table.add_arguments(parser)
-    table.main(parser.parse_args(["x", "y", "x", "--storage", "s"]))
+    sweep_table.add_arguments(parser)
+    sweep_table.main(parser.parse_args(["x", "y", "x", "--storage", "s"]))
     assert opened == [("x", "s"), ("y", "s")]
     printed = capsys.readouterr().out
     assert "| a | 1.000" in printed and "runs/sweeps/x/table/index.html" in printed

@@ -25,10 +25,11 @@ from test_run_folder import FLAGS
 from tiny_task import TinyData, TinyModule
 
 from gammer_lightning import cli
+from gammer_lightning.commands import sweep_sync as sync
 from gammer_lightning.errors import GammerError
 from gammer_lightning.machine import git_state
+from gammer_lightning.runs import wandb_uploads
 from gammer_lightning.runs.folder import open_run
-from gammer_lightning.sweep import sync
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.summary_run import log_summary, summary_id, wandb_environment
@@ -258,8 +259,8 @@ def recorder(monkeypatch):
             (folder / "run.wandb.synced").touch()
         calls.append((folders[0].parts[-3], target.entity, target.project))
 
-    monkeypatch.setattr(sync, "upload_runs", upload_runs)
-    monkeypatch.setattr(sync, "log_model", lambda upload, target: calls.append(upload.model))
+    monkeypatch.setattr(wandb_uploads, "upload_runs", upload_runs)
+    monkeypatch.setattr(wandb_uploads, "log_model", lambda upload, target: calls.append(upload.model))
     monkeypatch.setattr(sync, "check_login", lambda: calls.append("login"))
     return calls
 
@@ -307,7 +308,7 @@ def test_one_failure_does_not_stop_the_others_and_is_tried_again(monkeypatch, re
     assert run_sync(rows, monkeypatch) == 1
     assert [call for call in recorder if isinstance(call, tuple)] == [("whole", "", "gammer-lightning")]
     assert "not uploaded: broken: connection reset" in capsys.readouterr().err
-    assert not (rows[0].run / "wandb" / sync.MARKER).exists()
+    assert not (rows[0].run / "wandb" / wandb_uploads.MARKER).exists()
     (rows[0].run / "wandb" / "offline-run-1-broken" / "run.wandb.synced").touch()
     assert run_sync(rows, monkeypatch) == 0
     assert recorder[-1] == "table-4-broken"

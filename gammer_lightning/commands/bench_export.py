@@ -25,7 +25,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import disk_errors, replacing
 from gammer_lightning.machine import cpu_name
-from gammer_lightning.processes import end_with_parent, python_command
+from gammer_lightning.processes import end_with_parent, python_command, python_environment
 
 PUBLISHED = {
     "st_memm": {"PyTorch": 156.4, "ONNX": 118.3, "TensorRT": 62.2, "float16": 43.9},
@@ -141,7 +141,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=python_environment() | threads,
             preexec_fn=end_with_parent(),
         )
         stack.callback(self._end)

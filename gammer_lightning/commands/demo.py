@@ -53,12 +53,12 @@ def _step(title: str) -> None:
 
 
 def _synthesize(root: Path, arguments: argparse.Namespace) -> None:
-    from gammer_lightning.data import commands
+    from gammer_lightning.commands import data_synthesize
 
     parser = argparse.ArgumentParser()
-    commands.add_synthesize_arguments(parser)
+    data_synthesize.add_arguments(parser)
     size = [f"--subjects={arguments.subjects}", f"--clips-per-class={arguments.clips_per_class}"]
-    commands.synthesize_command(parser.parse_args([f"--out={root}", *size]))
+    data_synthesize.main(parser.parse_args([f"--out={root}", *size]))
 
 
 def _train_magnifier(run: Path, steps: int) -> None:

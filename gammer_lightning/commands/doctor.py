@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 from gammer_lightning.errors import GammerError
 
-WEIGHTS = Path(__file__).parent / "weights"
+WEIGHTS = Path(__file__).parents[1] / "weights"
 OTHER_NAMES = {"dlib-bin": "dlib", "opencv-python-headless": "opencv-python", "onnxruntime": "onnxruntime-gpu"}
 """The same libraries as conda-forge, a build from source or the GPU's build names them."""
 DISK_GB = 5

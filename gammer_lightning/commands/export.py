@@ -34,11 +34,13 @@ def main(arguments: argparse.Namespace) -> int:
         GammerError: If the run, its clips, an argument or a package is not usable.
     """
     batch = _batch(arguments.batch)
-    from gammer_lightning.deploy import bundle
+    from gammer_lightning.deploy.bundle import FOLDER
+    from gammer_lightning.deploy.finished_run import open_source
     from gammer_lightning.deploy.onnx_files import need
     from gammer_lightning.deploy.tensorrt import check_builder
     from gammer_lightning.export import artifacts
     from gammer_lightning.export.job import Job
+    from gammer_lightning.export.write_bundle import staging, write_bundle
     from gammer_lightning.files import disk_errors
 
     for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -48,17 +50,17 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.upload:
         artifacts.check_online(arguments.run)
     path = artifacts.fetch(arguments.run) if arguments.run.startswith(artifacts.PREFIX) else Path(arguments.run)
-    source = bundle.open_source(path, arguments.magnifier)
+    source = open_source(path, arguments.magnifier)
     print(f"checkpoint: {source.run.best}, magnifier: {source.magnifier.name}")
-    folder = source.run.path / bundle.FOLDER
-    with disk_errors(folder), bundle.staging(folder) as staged:
+    folder = source.run.path / FOLDER
+    with disk_errors(folder), staging(folder) as staged:
         job = Job(source, staged, arguments.precision, batch)
         if failures := job.run(arguments.to):
             lines = [f"error: the exported graphs are not PyTorch's; {folder} is as it was", *failures]
             print("\n  ".join(lines), file=sys.stderr)
             return 1
         before = set(os.listdir(folder)) if folder.is_dir() else set()
-        made = bundle.write_bundle(folder, job.staged, job.facts, job.files)
+        made = write_bundle(folder, job.staged, job.facts, job.files)
     if gone := before - set(os.listdir(folder)):
         print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(gone))}")
     print(f"bundle: {folder}, {sum(entry['bytes'] for entry in made.facts['files'].values()) / 1e6:.1f} MB")

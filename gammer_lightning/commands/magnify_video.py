@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable
-from gammer_lightning.files import check_name, disk_errors, remove_stale, replacing
+from gammer_lightning.files import check_name, check_writable, disk_errors, remove_stale, replacing
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
 from gammer_lightning.predict.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
@@ -123,17 +123,9 @@ def _check_output(given: str, output: Path) -> None:
 
 
 def _replacing(output: Path):
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        (probe := output.with_name(f".{output.name}.probe")).touch()
-        probe.unlink()
+    check_writable(output.parent)
+    with disk_errors(output):
         remove_stale(output)
-    except OSError as error:
-        raise GammerError(
-            f"cannot write to {output.parent}: {error.strerror or error}",
-            "the output's folder can be written",
-            "choose another place",
-        ) from error
     return replacing(output)
 
 

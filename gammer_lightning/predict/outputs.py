@@ -3,10 +3,9 @@
 import csv
 import heapq
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable, spreadsheet_cell
 from gammer_lightning.faces.alignment import CROP
-from gammer_lightning.files import remove_stale, replacing, write_json
+from gammer_lightning.files import check_writable, disk_errors, remove_stale, replacing, write_json
 from gammer_lightning.predict.page import page
 from gammer_lightning.predict.prediction import Example, Prediction, Window
 from gammer_lightning.predict.tracking import Shot
@@ -61,9 +59,8 @@ class Recorder:
         self.writer: VideoWriter | None = None
         self.start = 0.0
         self.stack = ExitStack()
-        with _writing(self.out):
-            self.out.mkdir(parents=True, exist_ok=True)
-            TemporaryFile(dir=self.out).close()
+        check_writable(self.out)
+        with disk_errors(self.out):
             remove_stale(self.out / NAMES["video"])
 
     def __enter__(self) -> "Recorder":
@@ -82,7 +79,7 @@ class Recorder:
 
     def frame(self, shot: Shot, original: np.ndarray, magnified: np.ndarray, window: Window | None) -> None:
         """Add a frame to the video, uint8 ``(256, 256, 3)`` as it is and magnified."""
-        with _writing(self.out):
+        with disk_errors(self.out):
             if self.writer is None:
                 self._open(shot.time)
             picture = np.concatenate([original, magnified], 1)
@@ -107,7 +104,7 @@ class Recorder:
 
     def finish(self, bundle: "Bundle") -> None:
         """Close the video and write the numbers, the timeline and the page."""
-        with _writing(self.out):
+        with disk_errors(self.out):
             self.stack.close()
             result, paths = self.result, {name: self.out / NAMES[name] for name in ("json", "csv", "timeline", "page")}
             result.paths |= paths
@@ -124,18 +121,6 @@ class Recorder:
 
     def _best(self) -> list[Example]:
         return sorted(self.examples, reverse=True)
-
-
-@contextmanager
-def _writing(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise GammerError(
-            f"cannot write to {out}: {error.strerror or error}",
-            "predictions go into a folder that can be written",
-            "free some space, mend its permissions, or choose another folder with --out DIR",
-        ) from error
 
 
 def _write(bar: np.ndarray, x: int, text: str, colour: tuple[int, int, int]) -> None:

@@ -17,7 +17,7 @@ from gammer_lightning.data.inputs.face_clip import FaceClip, recorded
 from gammer_lightning.data.premagnify.cache import RAW, image_name
 from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_npz, replacing
+from gammer_lightning.files import read_npz, replacing, write_error
 from gammer_lightning.models.recogniser import SEQUENCE
 
 
@@ -135,6 +135,7 @@ def _read(clip: FaceClip, name: str, size: int) -> np.ndarray:
 def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | None:
     """Compute and keep one clip's input; return the parts of an error, which would lose them between processes."""
     try:
+        path = _file(clip, name, size)
         values = INPUTS[name].compute(clip, size)
         if not INPUTS[name].is_valid(values, size):
             raise GammerError(
@@ -142,13 +143,13 @@ def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | Non
                 f"inputs are finite and shown as {INPUTS[name].shape(size)}",
                 "report it",
             )
-        path = _file(clip, name, size)
         with replacing(path, sync=False) as temporary, temporary.open("wb") as file:
             np.savez(file, input=values, key=_key(clip, path))
     except GammerError as error:
         return error.what, error.rule, error.next_step
     except OSError as error:
-        return f"the input of {clip.key} cannot be kept: {error}", "the cache can be written", "set another data.cache"
+        refusal = write_error(clip.entry.folder, error)
+        return refusal.what, refusal.rule, refusal.next_step
     return None
 
 
