@@ -217,7 +217,6 @@ class BuiltSettings(SettingsCLI):
         """Take the module and data as they are, and check whether they suit each other."""
         self.model, self.datamodule = self.built
         self.config_init = self.parser.instantiate_classes(self.config, instantiate_groups=False)
-        self.trainer = None
         self._check_suits()
 
     def saved_config(self) -> str:
@@ -226,16 +225,17 @@ class BuiltSettings(SettingsCLI):
         Raises:
             GammerError: If a setting is an object that YAML cannot describe.
         """
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", r"\s*Unable to serialize instance", UserWarning)
-            try:
-                return super().saved_config()
-            except UserWarning as error:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = super().saved_config()
+        for message in (" ".join(str(warning.message).split()) for warning in caught):
+            if message.startswith("Unable to serialize"):
                 raise GammerError(
-                    " ".join(str(error).split()),
+                    message,
                     "config.yaml describes the run: settings are numbers, text, lists and dicts as in YAML",
                     "give a class by its name, {'class_path': ..., 'init_args': {...}}; callbacks also as objects",
-                ) from error
+                )
+        return config
 
 
 def _settings_files(argv: Sequence[str]) -> Iterator[Path]:
