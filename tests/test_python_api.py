@@ -63,7 +63,7 @@ def test_each_public_name_has_a_docstring(name):
 
 
 def test_a_fresh_process_lists_the_names_and_imports_them():
-    code = "import gammer_lightning as g; listed = dir(g); from gammer_lightning import *; print(*listed); print(*dir())"
+    code = "import gammer_lightning; print(*dir(gammer_lightning)); from gammer_lightning import *; print(*dir())"
     listed, imported = (set(line.split()) for line in run_python(code).splitlines()[-2:])
     assert set(gammer_lightning.__all__) <= listed & imported
 
