@@ -14,8 +14,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import torch
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES, BLOCK_BYTES = 2**30, 2**28
 """How much free memory is kept, and up to which size blocks are kept."""
@@ -92,6 +90,8 @@ def interleaved(steps: dict[str, Callable[[], object]], repeats: int, device: st
 @contextmanager
 def one_thread() -> Iterator[int]:
     """Let PyTorch use one thread for each operation meanwhile; yield how many it had."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -82,7 +82,7 @@ class _Pair:
 
 
 def predict(
-    bundle: "Bundle",
+    bundle: "Bundle | str | Path",
     input: str | Path,
     out: str | Path | None = None,
     *,
@@ -103,8 +103,8 @@ def predict(
 
     From a bundle folder or a finished run::
 
-        from gammer_lightning.deploy.bundle import load_bundle
-        prediction = load_bundle("runs/recognize/NAME/ID").predict("video.mp4", out="predictions")
+        import gammer_lightning
+        prediction = gammer_lightning.predict("runs/recognize/NAME/ID", "video.mp4", out="predictions")
         for window in prediction.windows:
             if not window.note:
                 print(window.start, prediction.name(window), window.probabilities)
@@ -112,7 +112,7 @@ def predict(
     Memory does not grow with the length of the input, apart from about 1 kB for each window's numbers.
 
     Args:
-        bundle: Networks and facts, as `load_bundle` returns them.
+        bundle: Networks and facts, as `load_bundle` returns them, or the path that it takes.
         input: Path of a video or a folder of images, or the number of a camera.
         out: Folder for predictions.json, predictions.csv, magnified.mp4, timeline.png and index.html; None writes
             nothing, and magnifies only the apexes.
@@ -135,8 +135,11 @@ def predict(
             cannot be written.
     """
     from gammer_lightning.deploy.backends import open_backend
+    from gammer_lightning.deploy.bundle import load_bundle
     from gammer_lightning.machine import one_thread, slow_bf16
 
+    if isinstance(bundle, str | Path):
+        bundle = load_bundle(bundle)
     alpha = bundle.alpha if alpha is None else alpha
     hop = window / 2 if hop is None else hop
     check_settings(alpha, window, hop, onset, apex, face, fps, limit)

@@ -55,20 +55,37 @@ def fit(task: Task, argv: Sequence[str]) -> int:
         run = open_run(resume, task.name)
         with _locked(run):
             _check_resumable(task, run, rest)
-            return _train(_fit_settings(task, ["--config", str(run.config), *rest]), run, argv)
-    cli = _fit_settings(task, rest)
+            cli = SettingsCLI(task, task.verb, ["--config", str(run.config), *rest])
+            _check_wandb(cli)
+            return _train(cli, run, argv)
+    _, code = train_new_run(SettingsCLI(task, task.verb, rest), argv)
+    return code
+
+
+def train_new_run(cli: SettingsCLI, argv: Sequence[str] | None) -> tuple[RunFolder, int]:
+    """Train into a new run folder, and test at the end where the task says so.
+
+    Args:
+        cli: The settings, with module and data.
+        argv: Arguments of the command, for RUN/command.txt; None writes those that repeat the run from its config.yaml.
+
+    Returns:
+        The run folder, and the exit code as `fit` returns it.
+
+    Raises:
+        GammerError: As `fit` does.
+    """
+    _check_wandb(cli)
     run = RunFolder(_shared_folder(cli))
     with _locked(run):
         if rank_zero_only.rank == 0:
-            refuse_used(task.name, run.path)
-        return _train(cli, run, argv)
+            refuse_used(cli.task.name, run.path)
+        return run, _train(cli, run, ["--config", str(run.config)] if argv is None else argv)
 
 
-def _fit_settings(task: Task, argv: Sequence[str]) -> SettingsCLI:
-    cli = SettingsCLI(task, task.verb, argv)
+def _check_wandb(cli: SettingsCLI) -> None:
     if rank_zero_only.rank == 0:
         check_wandb(cli.wandb_mode)
-    return cli
 
 
 def _locked(run: RunFolder) -> AbstractContextManager[None]:

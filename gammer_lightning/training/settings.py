@@ -2,14 +2,15 @@
 
 import argparse
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
-from jsonargparse import ArgumentError
-from pytorch_lightning.cli import LightningCLI
+from jsonargparse import ArgumentError, Namespace
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import check_name, read_yaml
@@ -100,7 +101,7 @@ class SettingsCLI(LightningCLI):
         for path in _settings_files(args):
             read_yaml(path)  # within bounds, where jsonargparse has none
         try:
-            self.config = parser.parse_args(args)
+            self.config = self._read(parser, args)
         except ArgumentError as error:
             raise GammerError(
                 str(error),
@@ -108,6 +109,9 @@ class SettingsCLI(LightningCLI):
                 f"{parser.prog} --help",
             ) from None
         self._check_options()
+
+    def _read(self, parser: LightningArgumentParser, args: Sequence[str]) -> Namespace:
+        return parser.parse_args(args)
 
     def _check_options(self) -> None:
         """Refuse a seed out of range, a name that is no name, and --resume in a YAML, where nothing would read it."""
@@ -132,6 +136,9 @@ class SettingsCLI(LightningCLI):
     def instantiate_classes(self):
         """Build module and data, and see whether they suit each other."""
         super().instantiate_classes()
+        self._check_suits()
+
+    def _check_suits(self) -> None:
         if check := getattr(self.model, "check_data", None):
             check(self.datamodule)
 
@@ -179,6 +186,58 @@ class SettingsCLI(LightningCLI):
         return self.parser.dump(config, skip_none=False)
 
 
+class BuiltSettings(SettingsCLI):
+    """The settings of a module and DataModule that are built already; only the trainer is still to be built.
+
+    They are checked as those of YAML and flags are, and `saved_config` writes what ``fit -c`` takes again. Module and
+    data are those objects; nothing is built a second time.
+
+    Args:
+        task: The task; its classes are those of ``module`` and ``data``.
+        module: The LightningModule; its hyperparameters are the settings ``model.*``.
+        data: The DataModule; its hyperparameters are the settings ``data.*``.
+        settings: All others: ``trainer``, ``name``, ``out``, ``wandb``, ``seed_everything``.
+
+    Raises:
+        GammerError: If a setting is unknown, has the wrong type or is out of range, or cannot be written as YAML.
+    """
+
+    def __init__(
+        self, task: Task, module: pl.LightningModule, data: pl.LightningDataModule, settings: dict[str, Any]
+    ) -> None:
+        self.built = module, data
+        self.settings = settings | {"model": dict(module.hparams), "data": dict(data.hparams)}
+        super().__init__(task, task.verb, [])
+        self.saved_config()
+
+    def _read(self, parser: LightningArgumentParser, args: Sequence[str]) -> Namespace:
+        return parser.parse_object(self.settings)
+
+    def instantiate_classes(self) -> None:
+        """Take the module and data as they are, and check whether they suit each other."""
+        self.model, self.datamodule = self.built
+        self.config_init = self.parser.instantiate_classes(self.config, instantiate_groups=False)
+        self._check_suits()
+
+    def saved_config(self) -> str:
+        """Return the YAML of all settings, as `SettingsCLI.saved_config` does.
+
+        Raises:
+            GammerError: If a setting is an object that YAML cannot describe.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            config = super().saved_config()
+        for message in (" ".join(str(warning.message).split()) for warning in caught):
+            if message.startswith("Unable to serialize"):
+                raise GammerError(
+                    message,
+                    "config.yaml describes the run: settings are numbers, text, lists and dicts as in YAML",
+                    "give a class by its name, {'class_path': ..., 'init_args': {...}}; callbacks also as objects",
+                )
+        return config
+
+
 def _settings_files(argv: Sequence[str]) -> Iterator[Path]:
     """Yield the YAML files of a command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
@@ -199,9 +258,22 @@ def refuse_settings(trainer: Any) -> None:
     callbacks = trainer.callbacks or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         monitor = str(callback.get("init_args", {}).get("monitor") or "")
-        if monitor.startswith("test"):
-            raise GammerError(
-                f"{callback['class_path']} monitors `{monitor}`",
-                "choosing by a test metric would leak the test set into the model",
-                "monitor a validation metric, or fix trainer.max_epochs",
-            )
+        refuse_test_metric(callback["class_path"], monitor)
+
+
+def refuse_test_metric(callback: str, monitor: str) -> None:
+    """Refuse a test metric as monitor.
+
+    Args:
+        callback: Name of the callback's class.
+        monitor: The metric that it monitors.
+
+    Raises:
+        GammerError: Naming both.
+    """
+    if monitor.startswith("test"):
+        raise GammerError(
+            f"{callback} monitors `{monitor}`",
+            "choosing by a test metric would leak the test set into the model",
+            "monitor a validation metric, or fix trainer.max_epochs",
+        )

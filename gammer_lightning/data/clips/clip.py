@@ -6,9 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import check_name, is_junk
+from gammer_lightning.files import check_name, is_junk, read_image
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FRAME_NAME = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)$", re.IGNORECASE)
 LATEST_OFFSET = 1000
@@ -79,6 +85,46 @@ class Clip:
                 f"copy the missing frame into {self.frames[0].parent}",
             )
         return self.frames[self.numbers.index(number)]
+
+    def image(self, number: int) -> np.ndarray:
+        """Read a frame, uint8 RGB ``(H, W, 3)``.
+
+        Args:
+            number: Its absolute frame number, e.g. ``clip.apex``.
+
+        Raises:
+            GammerError: If the clip has no such frame, or its file cannot be read.
+        """
+        return read_image(self.frame(number))
+
+    def plot(self) -> "Figure":
+        """Draw onset, apex and offset side by side, with frame numbers, emotion, action units and subject.
+
+        A clip without an apex has two pictures. Where no file has the number of the offset, the last frame before it is
+        drawn, and its title says so.
+
+        Returns:
+            A matplotlib figure, which a notebook shows and ``figure.savefig`` writes.
+
+        Raises:
+            GammerError: If a frame cannot be read.
+        """
+        from matplotlib.figure import Figure
+
+        phases = {"onset": self.onset, "apex": self.apex, "offset": self.offset}
+        annotated = {phase: number for phase, number in phases.items() if number is not None}
+        figure = Figure(figsize=(3 * len(annotated), 3.8), layout="constrained")
+        for (phase, number), axes in zip(annotated.items(), figure.subplots(1, len(annotated)), strict=True):
+            drawn = number
+            if phase == "offset":
+                drawn = max((earlier for earlier in self.numbers if earlier <= number), default=number)
+            axes.imshow(self.image(drawn))
+            axes.set_title(f"{phase} {number}" + (f" (frame {drawn})" if drawn != number else ""))
+            axes.set_axis_off()
+        units = f", action units {self.action_units}" if self.action_units else ""
+        title = f"{self.dataset}, subject {self.subject}, {self.name}\n{self.emotion}{units}"
+        figure.suptitle(title, parse_math=False)
+        return figure
 
     def check(self) -> "Clip":
         """Return the clip itself if onset, apex and offset are in order, and frames of onset and apex exist.
