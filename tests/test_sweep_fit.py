@@ -68,7 +68,7 @@ def test_an_unpromising_row_of_a_search_is_pruned():
                 distributions={"model.lr": CategoricalDistribution([0.1, 1e-6])},
                 value=0.1,
                 intermediate_values=dict.fromkeys(range(12), 0.1),
-                user_attrs={"row": f"trial {number}", "attempt": 1, "values": {"val_loss": 0.1}},
+                user_attrs={"row": f"trial {number}", "attempt": 1, "run": f"{number}", "values": {"val_loss": 0.1}},
             ),
         )
     study._enqueue("trial 5", {"attempt": 1, "fixed_params": {"model.lr": 1e-6}})

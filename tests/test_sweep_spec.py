@@ -106,7 +106,7 @@ def test_the_parser_is_built_once_for_all_rows_and_nothing_passes_from_one_to_th
     [
         ({"model.dept": 3}, "row 'odd' of s: .*--model.dept"),
         ({"model.depth": "three"}, "row 'odd' of s: .*model.depth"),
-        ({"model.depth": 9}, "row 'odd' of s: depth 9"),
+        ({"model.depth": 9}, "row 'odd' of s: model.depth is 9"),
         ({"data.eval_alpha": 7}, "row 'odd' of s: .*eval_alpha 7"),
         ({"trainer.callbacks": [{"class_path": "EarlyStopping", "init_args": {"monitor": "test_uf1"}}]}, "test_uf1"),
     ],
