@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from gammer_lightning.data.motion.datamodule import MotionPairs
     from gammer_lightning.deploy.bundle import load_bundle as load_run
     from gammer_lightning.errors import GammerError
+    from gammer_lightning.inference.pipeline import predict
     from gammer_lightning.magnifiers import load_magnifier
     from gammer_lightning.models.gam_mer import GamMer
     from gammer_lightning.models.st_memm import STMEMM
-    from gammer_lightning.predict.pipeline import predict
     from gammer_lightning.tasks.magnify import MagnifyTask
     from gammer_lightning.tasks.recognize import RecognizeTask
     from gammer_lightning.training.python_fit import fit
@@ -59,9 +59,10 @@ _LOCATIONS = {
     "fit": "training.python_fit.fit",
     "load_magnifier": "magnifiers.load_magnifier",
     "load_run": "deploy.bundle.load_bundle",
+    "predict": "inference.pipeline.predict",
     "read_datasets": "data.clips.datasets.read_datasets",
 }
-"""Where each public name is defined; `predict` is the package of that name, which can be called."""
+"""Where each public name is defined."""
 
 
 def __getattr__(name: str) -> Any:
@@ -70,8 +71,6 @@ def __getattr__(name: str) -> Any:
     Raises:
         AttributeError: If there is no such name.
     """
-    if name == "predict":
-        return import_module("gammer_lightning.predict")
     if name not in _LOCATIONS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _LOCATIONS[name].rpartition(".")

@@ -28,7 +28,7 @@ MODULES = (
     "gammer_lightning.tasks.magnify",
     "gammer_lightning.tasks.recognize",
     "gammer_lightning.data.datamodule",
-    "gammer_lightning.predict.pipeline",
+    "gammer_lightning.inference.pipeline",
     "gammer_lightning.deploy.bundle",
     "gammer_lightning.commands.bench_export",
     "gammer_lightning.sweep.queue.study",

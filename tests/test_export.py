@@ -572,8 +572,8 @@ def test_a_session_never_falls_back_to_the_cpu_in_silence(exported):
 def test_predicting_is_the_pipelines(exported, monkeypatch):
     calls = []
     pipeline = SimpleNamespace(predict=lambda *given, **settings: calls.append((given, settings)))
-    monkeypatch.setitem(sys.modules, "gammer_lightning.predict", SimpleNamespace(pipeline=pipeline))
-    monkeypatch.setitem(sys.modules, "gammer_lightning.predict.pipeline", pipeline)
+    monkeypatch.setitem(sys.modules, "gammer_lightning.inference", SimpleNamespace(pipeline=pipeline))
+    monkeypatch.setitem(sys.modules, "gammer_lightning.inference.pipeline", pipeline)
     bundle = load_bundle(exported)
     bundle.predict("video.mp4", "out", alpha=7)
     assert calls == [((bundle, "video.mp4", "out"), {"alpha": 7})]

@@ -12,8 +12,8 @@ from face_videos import face_frames, portrait, read_video, smile, write_folder, 
 
 from gammer_lightning.cli import main
 from gammer_lightning.commands.magnify_video import band_magnified, magnified
+from gammer_lightning.inference.video import Frame
 from gammer_lightning.magnifiers import load_magnifier, magnify_clip
-from gammer_lightning.predict.video import Frame
 
 
 def moving(count, height=67, width=93):

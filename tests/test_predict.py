@@ -24,11 +24,11 @@ from gammer_lightning.deploy.bundle import load_bundle
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import crop, cut_patches, find_face, find_landmarks
 from gammer_lightning.faces.graph import PAPER_REGIONS, nodes_of
+from gammer_lightning.inference import pipeline
+from gammer_lightning.inference.spotting import movement, spans, spot
+from gammer_lightning.inference.tracking import Shot, Tracker
+from gammer_lightning.inference.video import Frame, Source, VideoFile, open_source
 from gammer_lightning.magnifiers import load_magnifier
-from gammer_lightning.predict import pipeline
-from gammer_lightning.predict.spotting import movement, spans, spot
-from gammer_lightning.predict.tracking import Shot, Tracker
-from gammer_lightning.predict.video import Frame, Source, VideoFile, open_source
 
 NOISE = np.random.default_rng(0).integers(0, 255, portrait().shape, np.uint8)
 OUTPUTS = {"predictions.json", "predictions.csv", "magnified.mp4", "timeline.png", "index.html"}
@@ -386,7 +386,7 @@ def test_a_limit_stops_a_camera(bundle, tmp_path, monkeypatch):
 
     clock = iter(np.arange(100) / 20)
     monkeypatch.setattr(cv2, "VideoCapture", FakeCapture)
-    monkeypatch.setattr("gammer_lightning.predict.video.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("gammer_lightning.inference.video.time.monotonic", lambda: float(next(clock)))
     assert raw(bundle, tmp_path, ["0"], "--limit", "0.4") == 0
     assert said(tmp_path / "out/camera0")["frames"] == 8
 

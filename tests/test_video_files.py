@@ -13,8 +13,8 @@ from face_videos import face_frames, made_bundle, portrait, read_video, write_fo
 
 from gammer_lightning.cli import main
 from gammer_lightning.errors import GammerError
+from gammer_lightning.inference.video import Camera, open_source, to_pixels
 from gammer_lightning.machine import slow_bf16
-from gammer_lightning.predict.video import Camera, open_source, to_pixels
 
 SMALL = [frame[60:124, 60:140].copy() for frame in face_frames(3, apex=2)]
 

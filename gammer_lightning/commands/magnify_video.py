@@ -16,9 +16,9 @@ from tqdm import tqdm
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable
 from gammer_lightning.files import check_name, check_writable, disk_errors, remove_stale, replacing
+from gammer_lightning.inference.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
-from gammer_lightning.predict.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
 
 MODES = ("onset", "dynamic")
 CONTAINERS = (".mp4", ".mov", ".mkv")

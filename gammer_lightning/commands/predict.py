@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
             "predict them one after the other, each with its own --out DIR",
         )
     from gammer_lightning.deploy.bundle import load_bundle
-    from gammer_lightning.predict.pipeline import check_settings
+    from gammer_lightning.inference.pipeline import check_settings
 
     check_settings(args.alpha, args.window, args.hop, args.onset, args.apex, args.face, args.fps, args.limit)
     bundle, code = load_bundle(args.bundle), 0
@@ -76,7 +76,7 @@ def _name(text: str) -> str:
 
 def _one(bundle, text: str, name: str, args: argparse.Namespace) -> bool:
     """Predict one input, say what came out, and return whether Ctrl-C stopped it."""
-    from gammer_lightning.predict.pipeline import predict
+    from gammer_lightning.inference.pipeline import predict
 
     settings = ("alpha", "backend", "precision", "device", "window", "hop", "onset", "apex", "face", "fps", "limit")
     chosen = {setting: getattr(args, setting) for setting in settings}

@@ -115,8 +115,8 @@ class Bundle:
         return path
 
     def predict(self, video: str | Path, out: str | Path | None = None, **settings: Any) -> Any:
-        """Find, magnify and classify micro-expressions in a video; as `gammer_lightning.predict.pipeline.predict`."""
-        from gammer_lightning.predict.pipeline import predict
+        """Find, magnify and classify micro-expressions in a video; as `gammer_lightning.inference.pipeline.predict`."""
+        from gammer_lightning.inference.pipeline import predict
 
         return predict(self, video, out, **settings)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import CROP, IOD, Face, NoFaceError, SeveralFacesError, crop, find_landmarks
-from gammer_lightning.predict.video import Frame
+from gammer_lightning.inference.video import Frame
 
 SEARCH_SIDE = 960
 """Longest side in px of a whole frame that is searched; a larger one is reduced."""

@@ -10,8 +10,8 @@ import numpy as np
 
 from gammer_lightning.data.clips.apex import expression_mask, smoothed
 from gammer_lightning.faces.graph import PAPER_REGIONS, nodes_of
-from gammer_lightning.predict.tracking import RIGID, Shot, Tracker
-from gammer_lightning.predict.video import Frame
+from gammer_lightning.inference.tracking import RIGID, Shot, Tracker
+from gammer_lightning.inference.video import Frame
 
 SMOOTHING = 0.045
 """Seconds over which motion is averaged: nine frames of 200 a second."""

@@ -32,12 +32,12 @@ from gammer_lightning.faces.alignment import (
     place_face,
     predictor,
 )
+from gammer_lightning.inference.outputs import Recorder
+from gammer_lightning.inference.prediction import Prediction, Window
+from gammer_lightning.inference.spotting import Span, spans, spot
+from gammer_lightning.inference.tracking import Shot, Tracker, head_motion
+from gammer_lightning.inference.video import Frame, FrameFolder, Source, check_fps, check_limit, open_source, to_pixels
 from gammer_lightning.magnifiers import check_alphas
-from gammer_lightning.predict.outputs import Recorder
-from gammer_lightning.predict.prediction import Prediction, Window
-from gammer_lightning.predict.spotting import Span, spans, spot
-from gammer_lightning.predict.tracking import Shot, Tracker, head_motion
-from gammer_lightning.predict.video import Frame, FrameFolder, Source, check_fps, check_limit, open_source, to_pixels
 
 if TYPE_CHECKING:
     from gammer_lightning.deploy.bundle import Bundle

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gammer_lightning.predict.prediction import Prediction
+from gammer_lightning.inference.prediction import Prediction
 from gammer_lightning.reports.page import PAGE_HEAD
 
 if TYPE_CHECKING:
-    from gammer_lightning.predict.prediction import Example
+    from gammer_lightning.inference.prediction import Example
 
 PAGE = Template(
     PAGE_HEAD

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from gammer_lightning.escapes import printable, spreadsheet_cell
 from gammer_lightning.faces.alignment import CROP
 from gammer_lightning.files import check_writable, disk_errors, remove_stale, replacing, write_json
-from gammer_lightning.predict.page import page
-from gammer_lightning.predict.prediction import Example, Prediction, Window
-from gammer_lightning.predict.tracking import Shot
-from gammer_lightning.predict.video import Source, VideoWriter
+from gammer_lightning.inference.page import page
+from gammer_lightning.inference.prediction import Example, Prediction, Window
+from gammer_lightning.inference.tracking import Shot
+from gammer_lightning.inference.video import Source, VideoWriter
 
 if TYPE_CHECKING:
     from gammer_lightning.deploy.bundle import Bundle

@@ -1,0 +1,1 @@
+"""Prediction and magnification of videos, folders of frames and cameras, as streams."""
