@@ -122,12 +122,10 @@ def test_a_killed_run_goes_on_to_the_same_bytes_in_several_processes(written, pi
     assert fingerprint(out) == fingerprint(written)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "a pipe", "a damaged manifest"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "a damaged manifest"])
 def test_damaged_files_are_made_again(written, pictures, copied, damage):
     path = copied / "train/frameB/000001.png"
-    if damage == "a pipe":
-        pipe(path)
-    elif damage == "a damaged manifest":
+    if damage == "a damaged manifest":
         (copied / "motion_pairs.json").write_bytes(b"\0" * 40)
         path.write_bytes((copied / "train/frameB/000002.png").read_bytes())
     else:
@@ -152,7 +150,7 @@ def test_another_command_and_a_full_disk_are_refused(written, pictures, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"samples": 0}, "samples 0"),
+        ({"samples": 0}, "--samples: '0'"),
         ({"samples": 10**9}, "1000000000"),
         ({"size": 31}, "frames of 31 px"),
         ({"size": 100_000}, "100000"),
@@ -161,7 +159,7 @@ def test_another_command_and_a_full_disk_are_refused(written, pictures, tmp_path
         ({"seed": 2**70}, str(2**70)),
         ({"objects": "3 1"}, "objects (3, 1)"),
         ({"max_alpha": 0.5}, "max_alpha 0.5"),
-        ({"seed": -1}, "seed -1"),
+        ({"seed": -1}, "--seed: '-1'"),
         ({"sources": "nowhere"}, "no folder nowhere"),
     ],
 )

@@ -75,7 +75,7 @@ def words(verb, data):
         ),
         "magnify video": ([data / "face.mp4", "out.mp4", *magnify], "1/600"),
         "recognize fit": (recognition(data, "--out=out"), "out/checkpoints/last.ckpt"),
-        "recognize test": (["out", *recognition(data)], "checkpoint: "),
+        "recognize test": (["out", *(word for word in recognition(data) if "wandb" not in word)], "checkpoint: "),
         "recognize audit": (recognition(data, "--out=out"), "out/checkpoints/last.ckpt"),
         "sweep resume": (["stopped", "--workers", "1"], "runs/**/command.txt"),
         "predict": ([data / "bundle", data / "face.mp4"], "1/600"),
@@ -196,7 +196,7 @@ def test_a_signal_during_imports_has_no_traceback(verb, tmp_path):
     process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=120)
     has_ended = process.returncode == 2  # its words are wrong, which it may say before it is stopped
-    assert has_ended or (process.returncode, error) == (SIGNALS[name], "stopped\n")
+    assert has_ended or (process.returncode == SIGNALS[name] and error.endswith("stopped\n"))
     assert "Traceback" not in error and "fault" not in error
 
 
