@@ -137,17 +137,19 @@ def stop_signals() -> Iterator[list[int]]:
         numbers.append(signal.SIGINT)
 
     def unraisable(ignored: "sys.UnraisableHookArgs") -> None:
-        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+        if issubclass(ignored.exc_type, KeyboardInterrupt):
+            if arrived:
+                send_again(arrived.pop())
+        elif not arrived:  # after a stop, objects that were not whole complain while they are deleted
             hook(ignored)
-        elif arrived:
-            send_again(arrived.pop())
 
     before = {number: signal.signal(number, stop) for number in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
     try:
         yield arrived
     finally:
-        sys.unraisablehook = hook
+        if not arrived:
+            sys.unraisablehook = hook
         for timer in waiting.values():
             timer.cancel()
         for number, handler in before.items():
