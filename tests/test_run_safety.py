@@ -122,14 +122,13 @@ def test_a_kill_after_the_checkpoint_loses_no_row_of_its_epoch(monkeypatch):
     monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", Killed, TinyData))
     assert fit("--out=whole") == 0
 
-    def killed():
-        os.environ["KILL_RUN"] = "1"
-        fit("--out=broken")
-
-    process = multiprocessing.get_context("fork").Process(target=killed)
-    process.start()
-    process.join(300)
-    assert process.exitcode == -signal.SIGKILL
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_run_safety import *\n"
+        "training.magnify = lambda: training.Task('magnify', Killed, TinyData)\n"
+        "fit('--out=broken')"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, "KILL_RUN": "1"}, timeout=250)
+    assert killed.returncode == -signal.SIGKILL
     with Path("broken/metrics.csv").open("a") as lines:
         lines.write("1,0.")  # a row that was cut off
     assert cli.main(["magnify", "fit", "--resume", "broken"]) == 0
