@@ -57,7 +57,7 @@ def words(verb, data):
     return {
         "demo": (["--out", "demo", "--subjects", "2"], "1/4"),
         "data check": (["microfaces", "--root", data / "clips", "--workers", "2"], "0/80"),
-        "data apex": (["casme2", "--root", data / "clips"], "2/80"),
+        "data apex": (["casme2", "--root", data / "clips"], "0/80"),
         "data synthesize": (["--out", "out", "--subjects", "9", "--workers", "2"], "out/truth/*/face.json"),
         "data synthesize-motion": (
             ["--out", "out", "--samples", "5000", "--objects", "0", "1", "--workers", "2"],
@@ -73,12 +73,12 @@ def words(verb, data):
             ["--dataset=casme2", "--root", data / "few", "--clip=01/EP01_01", "--magnifiers=phase", "--scenes=90"],
             "sub-pixel test",
         ),
-        "magnify video": ([data / "face.mp4", "out.mp4", *magnify], "1/600"),
+        "magnify video": ([data / "face.mp4", "out.mp4", *magnify], "/600"),
         "recognize fit": (recognition(data, "--out=out"), "out/checkpoints/last.ckpt"),
         "recognize test": (["out", *(word for word in recognition(data) if "wandb" not in word)], "checkpoint: "),
         "recognize audit": (recognition(data, "--out=out"), "out/checkpoints/last.ckpt"),
         "sweep resume": (["stopped", "--workers", "1"], "runs/**/command.txt"),
-        "predict": ([data / "bundle", data / "face.mp4"], "1/600"),
+        "predict": ([data / "bundle", data / "face.mp4"], "/600"),
         "export": (["out"], "checkpoint: "),
         "bench export": (["out", "--threads", "1"], "row"),
         "bench": (["startup", "--repeats", "1000"], "rounds"),
