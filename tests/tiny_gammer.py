@@ -1,11 +1,13 @@
 """`gammer` with the tiny task behind its verbs: what a sweep's row runs where its real fit is tested."""
 
 import sys
-
-from tiny_task import TinyData, TinyModule
+from pathlib import Path
 
 from gammer_lightning import cli
 from gammer_lightning.training import settings as training
+
+sys.path.insert(0, str(Path(__file__).parent))  # rows run without the folder of their script
+from tiny_task import TinyData, TinyModule
 
 if __name__ == "__main__":
     training.magnify = lambda: training.Task("magnify", TinyModule, TinyData)
