@@ -6,8 +6,9 @@ import re
 import time
 from pathlib import Path
 
-from gammer_lightning.commands.options import MOST_SEED, MOST_SIDE, whole, workers
+from gammer_lightning.commands.options import MOST_SIDE, whole, workers
 from gammer_lightning.errors import GammerError
+from gammer_lightning.ranges import MAX_SEED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips-per-class", type=whole(1, 1000), default=3, help="per subject (default: %(default)s)")
     parser.add_argument("--size", default="280x340", help="WIDTHxHEIGHT in px (default: %(default)s)")
     parser.add_argument("--fps", type=whole(20, 2000), default=200, help="frames a second (default: %(default)s)")
-    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help="default: %(default)s")
     parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 

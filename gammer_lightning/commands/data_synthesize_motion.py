@@ -4,7 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
-from gammer_lightning.commands.options import LEAST_ALPHA, MOST_ALPHA, MOST_SEED, MOST_SIDE, number, whole, workers
+from gammer_lightning.commands.options import LEAST_ALPHA, MOST_ALPHA, MOST_SIDE, number, whole, workers
+from gammer_lightning.ranges import MAX_SEED
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-alpha", type=number(LEAST_ALPHA, MOST_ALPHA), default=100.0, help="largest factor (default: %(default)g)"
     )
-    parser.add_argument("--seed", type=whole(0, MOST_SEED), default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help="default: %(default)s")
     parser.add_argument("--workers", type=workers, default=os.cpu_count(), help="processes (%(default)s)")
 
 

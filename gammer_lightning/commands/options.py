@@ -5,9 +5,6 @@ import math
 import os
 from collections.abc import Callable
 
-MOST_SEED = 2**32 - 1
-"""Largest seed, as NumPy and Lightning have it."""
-
 
 def whole(least: int, most: int) -> Callable[[str], int]:
     """Return the type of a whole number from ``least`` to ``most``."""
