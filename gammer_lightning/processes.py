@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
-from types import FrameType
+from types import FrameType, TracebackType
 
 PR_SET_PDEATHSIG = 1
 
@@ -53,18 +53,33 @@ def end_with_parent() -> Callable[[], None] | None:
     return ask_kernel
 
 
-def end_with_my_parent(worker: int = 0) -> None:
+def end_with_my_parent() -> None:
     """Let this process, which multiprocessing or a launcher started, be killed when its parent dies.
 
     Linux does it at once; elsewhere, and where the parent died before this call, a thread sees it.
-
-    Args:
-        worker: Number that torch's DataLoader gives a ``worker_init_fn``; without effect.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if parent := multiprocessing.parent_process():
         threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def start_loader_worker(worker: int) -> None:
+    """Initialise a worker of torch's DataLoader, as its ``worker_init_fn``: it ends with its parent, and in silence.
+
+    A parent that is stopped while it fetches a batch drops the connection over which the worker hands the tensors'
+    file descriptors on; multiprocessing would print a traceback about it.
+
+    Args:
+        worker: The worker's number, from 0; without effect.
+    """
+    end_with_my_parent()
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, EOFError | ConnectionError):
+            sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def start_worker(initializer: bytes) -> None:

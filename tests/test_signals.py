@@ -238,3 +238,22 @@ def test_a_stop_that_python_ignores_is_raised_once_more(name):
     command = [sys.executable, "-c", SWALLOWED.format(name=name)]
     done = subprocess.run(command, capture_output=True, text=True, preexec_fn=heed_interrupts, timeout=25)
     assert (done.returncode, done.stderr) == (SIGNALS[f"SIG{name}"], "stopped\n")
+
+
+DROPPED = """
+import socket, time
+from multiprocessing import resource_sharer
+from gammer_lightning.processes import start_loader_worker
+
+start_loader_worker(0)
+address, _ = resource_sharer.DupFd(0)._id
+with socket.socket(socket.AF_UNIX) as parent:
+    parent.connect(address)
+time.sleep(0.5)
+print("goes on")
+"""
+
+
+def test_a_worker_says_nothing_when_its_parent_drops_the_connection():
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")

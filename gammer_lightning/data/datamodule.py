@@ -28,7 +28,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
 from gammer_lightning.files import content_hash
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
-from gammer_lightning.processes import end_with_my_parent
+from gammer_lightning.processes import start_loader_worker
 from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_range, check_seed
 
 CHANNELS = {"apex": 3, "difference": 3, "both": 6}
@@ -292,7 +292,7 @@ class MagnifiedClips(pl.LightningDataModule):
             collate_fn=_as_batch,
             num_workers=workers,
             persistent_workers=workers > 0,
-            worker_init_fn=end_with_my_parent,
+            worker_init_fn=start_loader_worker,
         )
 
     def test_dataloader(self) -> DataLoader:

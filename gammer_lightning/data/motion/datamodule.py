@@ -25,7 +25,7 @@ from gammer_lightning.data.motion.render import (
     render,
 )
 from gammer_lightning.data.motion.scenes import Scene, check_scene_settings, draw_scene
-from gammer_lightning.processes import end_with_my_parent
+from gammer_lightning.processes import start_loader_worker
 from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_range, check_seed
 
 
@@ -173,4 +173,4 @@ class MotionPairs(pl.LightningDataModule):
 
     def _loader(self, scenes: Dataset, **kwargs) -> DataLoader:
         kwargs = {"batch_size": self.hparams.batch_size, **kwargs}
-        return DataLoader(scenes, num_workers=self.hparams.num_workers, worker_init_fn=end_with_my_parent, **kwargs)
+        return DataLoader(scenes, num_workers=self.hparams.num_workers, worker_init_fn=start_loader_worker, **kwargs)

@@ -34,7 +34,7 @@ from gammer_lightning.files import (
     read_image,
 )
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
-from gammer_lightning.processes import end_with_my_parent
+from gammer_lightning.processes import start_loader_worker
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def premagnify(
             Subset(pairs, todo),
             batch_size=None,
             num_workers=max(workers, len(places) > 1) * len(places),
-            worker_init_fn=end_with_my_parent,
+            worker_init_fn=start_loader_worker,
         )
         complete = len(clips) - len(todo)
         bar = tqdm(total=len(clips), initial=complete, desc="pre-magnify", unit="clip", disable=not progress)
