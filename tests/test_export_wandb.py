@@ -56,7 +56,7 @@ def export(*commands, url="http://127.0.0.1:1", key="a" * 40):
     """Run commands in a process of their own, as W&B settles mode and key once a process; return code is the sum."""
     environment = {name: value for name, value in os.environ.items() if name not in ("WANDB_MODE", "WANDB_SERVICE")}
     environment |= {"WANDB_BASE_URL": url} | ({"WANDB_API_KEY": key} if key else {})
-    command = [sys.executable, "-c", EXPORT, str(Path(__file__).parent), *commands]
+    command = [sys.executable, "-c", EXPORT, str(Path(__file__).parent / "helpers"), *commands]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 

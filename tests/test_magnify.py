@@ -145,7 +145,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_
 
 
 def test_two_processes_use_each_sample_once(tmp_path, pictures):
-    script = Path(__file__).with_name("ddp_samples.py")
+    script = Path(__file__).parent.joinpath("helpers", "ddp_samples.py")
     subprocess.run(
         [sys.executable, str(script), str(tmp_path), str(pictures)],
         check=True,

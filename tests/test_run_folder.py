@@ -309,7 +309,7 @@ def test_an_offline_wandb_run_reads_back_like_metrics_csv():
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_process_can_be_resumed(number):
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from tiny_task import *;"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent / 'helpers')!r}); from tiny_task import *;"
         "from gammer_lightning import cli; from gammer_lightning.training import settings as training;"
         "training.magnify = lambda: training.Task('magnify', TinyModule, TinyData);"
         "sys.exit(cli.main(sys.argv[1:]))"

@@ -23,6 +23,7 @@ from gammer_lightning.tasks.members import seeded
 from gammer_lightning.tasks.recognize import deployed_model
 from gammer_lightning.training import settings as training
 
+TESTS = Path(__file__).parent
 MODULE = """
 import os
 from pytorch_lightning import Callback
@@ -122,8 +123,9 @@ def test_a_kill_after_the_checkpoint_loses_no_row_of_its_epoch(monkeypatch):
     monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", Killed, TinyData))
     assert fit("--out=whole") == 0
 
+    folders = [str(TESTS), str(TESTS / "helpers")]
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_run_safety import *\n"
+        f"import sys; sys.path += {folders}; from test_run_safety import *\n"
         "training.magnify = lambda: training.Task('magnify', Killed, TinyData)\n"
         "fit('--out=broken')"
     )
@@ -264,7 +266,7 @@ def test_what_lightning_refuses_while_it_runs_is_one_error(capsys):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_with_its_exit_code(verb, number, code, tmp_path):
     code_of_child = (
-        f"import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r}); from tiny_task import *\n"
+        f"import sys, time; sys.path.insert(0, {str(TESTS / 'helpers')!r}); from tiny_task import *\n"
         "from gammer_lightning import cli\n"
         "from gammer_lightning.training import settings as training\n"
         "class Slow(TinyModule):\n"

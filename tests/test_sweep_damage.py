@@ -172,7 +172,7 @@ def test_a_broken_trial_in_the_environment_is_one_error(text, monkeypatch):
     with pytest.raises(GammerError, match=r"GAMMER_SWEEP_TRIAL=.* in the environment"):
         row_callbacks()
     monkeypatch.setenv("GAMMER_SWEEP_TRIAL", "")
-    assert row_callbacks() == []
+    assert row_callbacks() == ()
 
 
 @pytest.mark.parametrize("verb", ["run", "table", "resume", "status"])

@@ -23,7 +23,7 @@ from gammer_lightning.tasks.recognize import RecognizeTask
 from gammer_lightning.training import settings as training
 from gammer_lightning.training.fit import fit
 
-TINY = Path(__file__).with_name("tiny_gammer.py")
+TINY = Path(__file__).parent.joinpath("helpers", "tiny_gammer.py")
 COMMON = {
     "trainer.max_epochs": 12,
     "trainer.accelerator": "cpu",

@@ -19,7 +19,7 @@ from gammer_lightning.sweep.queue.supervisor import FENCE, LOOK, WATCH
 from gammer_lightning.sweep.spec import Sweep
 
 ROWS, SUPERVISORS, SLOTS, KILLS = 40, 2, 2, 24
-WORKER = Path(__file__).with_name("sweep_worker.py")
+WORKER = Path(__file__).parent.joinpath("helpers", "sweep_worker.py")
 
 
 def start(tmp_path, number):

@@ -23,7 +23,7 @@ from gammer_lightning.sweep.spec import Sweep
 pytestmark = pytest.mark.skipif(
     postgres.binaries() is None, reason="no PostgreSQL server is installed; on Debian: apt install postgresql"
 )
-WORKER = Path(__file__).with_name("sweep_worker.py")
+WORKER = Path(__file__).parent.joinpath("helpers", "sweep_worker.py")
 ROWS = {f"row {n}": {"model.sleep": 0.1} for n in range(12)}
 
 

@@ -29,7 +29,7 @@ from gammer_lightning.sweep.queue.study import join_study, open_study, text_of_f
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.training import settings as training
 
-TESTS = Path(__file__).parent
+HELPERS = Path(__file__).parent / "helpers"
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def fake(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", SweptModule, TinyData))
     monkeypatch.setattr(training, "recognize", lambda: training.Task("recognize", SweptModule, TinyData))
-    monkeypatch.setattr(child, "ENTRY", (sys.executable, str(TESTS / "fake_fit.py")))
+    monkeypatch.setattr(child, "ENTRY", (sys.executable, str(HELPERS / "fake_fit.py")))
     monkeypatch.setattr(supervisor, "LOOK", 0.1)
     monkeypatch.setattr(tracking, "log_summary", lambda *arguments: None)  # test_wandb.py has it
     monkeypatch.delenv(storage.STORAGE_VARIABLE, raising=False)
@@ -610,7 +610,7 @@ def slow_sweep():
     """Start a supervisor with two workers over three rows of 5 s, and wait until two run."""
     rows = {name: {"model.sleep": 1.0} for name in "abc"}
     planned(rows)
-    command = [sys.executable, str(TESTS / "sweep_worker.py"), "resume", "s", "--workers", "2"]
+    command = [sys.executable, str(HELPERS / "sweep_worker.py"), "resume", "s", "--workers", "2"]
     started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     wait_for(lambda: len(list(Path("runs/sweeps/s").glob("*/progress.json"))) == 2)
     yield started

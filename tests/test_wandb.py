@@ -338,7 +338,7 @@ except GammerError as error:
 def sync_process(runs, url="http://127.0.0.1:1", key="a" * 40):
     """Run the command in a process of its own, as W&B settles mode and key once a process."""
     storage = f"--storage=postgresql://user:{PASSWORD}@host/db"
-    command = [sys.executable, "-c", SYNC, str(Path(__file__).parent), storage, *runs]
+    command = [sys.executable, "-c", SYNC, str(Path(__file__).parent / "helpers"), storage, *runs]
     environment = {**os.environ, "WANDB_BASE_URL": url} | ({"WANDB_API_KEY": key} if key else {})
     environment.pop("WANDB_SERVICE", None)  # that of the tests' own process
     return subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -1,11 +1,13 @@
 """``gammer magnify fit``: train a magnifier, ST-MEMM or MagNet, on motion pairs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+from gammer_lightning.sweep.queue.report import row_callbacks
 from gammer_lightning.training import settings
 from gammer_lightning.training.fit import fit
 
 
 def main(argv: Sequence[str]) -> int:
     """Run ``gammer magnify fit``; its options are settings of the task."""
-    return fit(settings.magnify(), argv)
+    return fit(replace(settings.magnify(), callbacks=row_callbacks()), argv)

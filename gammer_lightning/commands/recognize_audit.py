@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gammer_lightning.tasks.audit import Audit
+from gammer_lightning.sweep.queue.report import row_callbacks
 from gammer_lightning.training import settings
 from gammer_lightning.training.fit import fit
 
@@ -14,4 +15,4 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         GammerError: As `fit` does; on the protocol that leaks by itself; on a run to resume that was none of an audit.
     """
-    return fit(replace(settings.recognize(), verb="audit", callbacks=(Audit(),)), argv)
+    return fit(replace(settings.recognize(), verb="audit", callbacks=(Audit(), *row_callbacks())), argv)

@@ -27,7 +27,6 @@ from gammer_lightning.runs.checkpoints import (
 from gammer_lightning.runs.folder import RunFolder, new_run_folder, open_run, refuse_used
 from gammer_lightning.runs.loggers import check_wandb, finish_wandb, forget_metrics_after, loggers
 from gammer_lightning.runs.progress import CHUNK_ADVICE
-from gammer_lightning.sweep.queue.report import row_callbacks
 from gammer_lightning.training.settings import SettingsCLI, Task
 
 # Lightning starts the other processes of a node with a copy of this process's environment; so they learn
@@ -205,7 +204,7 @@ def _shared_folder(cli: SettingsCLI) -> Path:
 
 
 def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Trainer:
-    callbacks = [*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run), *row_callbacks()]
+    callbacks = [*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run)]
     if rank_zero_only.rank == 0:
         if run.last.is_file():
             forget_metrics_after(run, check_progress(load_checkpoint(run.last), run.last))

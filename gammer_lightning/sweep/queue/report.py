@@ -13,7 +13,7 @@ from gammer_lightning.processes import end_with_my_parent
 from gammer_lightning.runs.progress import PROGRESS, TRIAL_VARIABLE
 
 
-def row_callbacks() -> list[pl.Callback]:
+def row_callbacks() -> tuple[pl.Callback, ...]:
     """Return the callback of a process that a sweep started; none elsewhere.
 
     Raises:
@@ -21,10 +21,10 @@ def row_callbacks() -> list[pl.Callback]:
     """
     text = os.environ.get(TRIAL_VARIABLE)
     if not text:
-        return []
+        return ()
     trial = _trial(text)
     end_with_my_parent()
-    return [Report(**trial)]
+    return (Report(**trial),)
 
 
 def _trial(text: str) -> dict[str, Any]:
