@@ -261,34 +261,6 @@ def test_what_lightning_refuses_while_it_runs_is_one_error(capsys):
         refused(capsys, "magnify", "fit", *FLAGS, "--out=run", flag)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", ["fit", "test"])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_with_its_exit_code(verb, number, code, tmp_path):
-    code_of_child = (
-        f"import sys, time; sys.path.insert(0, {str(TESTS / 'helpers')!r}); from tiny_task import *\n"
-        "from gammer_lightning import cli\n"
-        "from gammer_lightning.training import settings as training\n"
-        "class Slow(TinyModule):\n"
-        "    def test_step(self, batch, batch_idx):\n"
-        "        open('began', 'w').close(); time.sleep(100)\n"
-        "training.magnify = lambda: training.Task('magnify', Slow, TinyData)\n"
-        "sys.exit(cli.main(sys.argv[1:]))"
-    )
-    began, arguments = Path("run/checkpoints/last.ckpt"), ["fit", *FLAGS, "--trainer.max_epochs=100000", "--out=run"]
-    if verb == "test":
-        assert fit("--out=run") == 0
-        began, arguments = Path("began"), ["test", "run"]
-    process = subprocess.Popen([sys.executable, "-c", code_of_child, "magnify", *arguments], stderr=subprocess.PIPE)
-    while not began.exists():
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=200)
-    assert process.returncode == code and b"Traceback" not in error
-    assert not Path("run", LOCK).exists()
-
-
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting takes root")
 def test_a_full_disk_is_one_error(capsys):
     Path("disk").mkdir()

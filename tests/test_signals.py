@@ -13,6 +13,7 @@ from casme2_sample import write_sample
 from face_videos import face_frames, made_bundle, write_video
 from gammer_forks import Server
 
+from gammer_lightning.runs.folder import LOCK
 from gammer_lightning.sweep.queue.storage import open_storage
 from gammer_lightning.sweep.queue.study import join_study, text_of_files
 from gammer_lightning.sweep.spec import Sweep
@@ -112,7 +113,7 @@ def stop(process, name):
     assert process.wait() == SIGNALS[name], process.output
     assert "stopped" in process.output and "Traceback" not in process.output, process.output
     assert psutil.wait_procs([*workers, *members(process)], timeout=3)[1] == []
-    assert [*process.folder.rglob(".*.tmp*")] == []
+    assert [*process.folder.rglob(".*.tmp*"), *process.folder.rglob(LOCK)] == []
     assert [path.name for path in (process.folder / "tmp").iterdir() if path.name != ".ses"] == []  # ONNX Runtime's
 
 

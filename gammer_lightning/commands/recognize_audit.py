@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from gammer_lightning.tasks.audit import Audit
 from gammer_lightning.sweep.queue.report import row_callbacks
+from gammer_lightning.tasks.audit import Audit
 from gammer_lightning.training import settings
 from gammer_lightning.training.fit import fit
 
