@@ -144,6 +144,8 @@ class Child:
             env=python_environment() | threads,
             preexec_fn=end_with_parent(),
         )
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
+        self._requests, self._replies = self._process.stdin, self._process.stdout
         stack.callback(self._end)
 
     @property
@@ -154,8 +156,8 @@ class Child:
     def ask(self, request: str) -> None:
         """Make it ready (`PREPARE`), alone, so that the memory it takes is its own; or time as many steps."""
         with suppress(BrokenPipeError):  # it has ended: the reply says how
-            self._process.stdin.write(f"{request}\n")
-            self._process.stdin.flush()
+            self._requests.write(f"{request}\n")
+            self._requests.flush()
         reply = self._reply()
         if "times" in reply:
             self.rounds.append(reply["times"])
@@ -163,7 +165,7 @@ class Child:
             self.facts |= reply
 
     def _reply(self) -> dict[str, Any]:
-        if line := self._process.stdout.readline():
+        if line := self._replies.readline():
             return json.loads(line)
         code = self._process.wait()
         self._log.seek(0)
@@ -178,11 +180,11 @@ class Child:
 
     def _end(self) -> None:
         with suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._requests.close()
         if not self.rounds:  # stopped by Ctrl-C, it may have minutes of compiling before it
             self._process.terminate()
         self._process.wait()
-        self._process.stdout.close()
+        self._replies.close()
 
 
 def measure(

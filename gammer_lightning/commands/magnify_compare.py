@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
@@ -120,7 +122,7 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
         truth: The microfaces folder, where the clip is of one.
         device: Where to magnify.
     """
-    frames = [torch.tensor(read_image(clip.frame(number))) for number in (clip.onset, clip.apex)]
+    frames = [torch.tensor(read_image(clip.frame(number))) for number in (clip.onset, clip.known_apex)]
     onset, apex = (frame.to(device).permute(2, 0, 1)[None] / 255 for frame in frames)
     rows = {}
     for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
@@ -136,8 +138,8 @@ def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
     columns = ["onset", "raw apex", *(f"α = {alpha:g}" for alpha in ALPHAS)]
     height, width = next(iter(rows.values())).shape[-2:]
     tile, dpi = (TILE / 100, TILE / 100 * height / width), 100
-    figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout=layout)
     figure.suptitle(title, fontsize=8, parse_math=False)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
@@ -154,7 +156,7 @@ def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
 def frame_times(magnifiers: dict[str, Magnifier], device: torch.device) -> dict[str, float]:
     """Return the median time in ms of a 256x256 pair at one alpha, by magnifier, measured in turns."""
     onset, apex = torch.rand(2, 1, 3, SIDE, SIDE, device=device, generator=torch.Generator(device).manual_seed(0))
-    steps = {name: lambda magnify=magnify: magnify(onset, apex, [10.0]) for name, magnify in magnifiers.items()}
+    steps = {name: partial(magnify, onset, apex, [10.0]) for name, magnify in magnifiers.items()}
     return {row["name"]: row["ms"] for row in interleaved(steps, REPEATS, device.type)}
 
 

@@ -5,6 +5,8 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from itertools import tee
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,7 @@ def _how(args: argparse.Namespace) -> str:
 
 
 def _magnified(
-    frames: Iterator[Frame], magnifier: Magnifier, alpha: float, rate: float | None, args: argparse.Namespace
+    frames: Iterator[Frame], magnifier: Magnifier, alpha: float, rate: Fraction | None, args: argparse.Namespace
 ) -> Iterator[Frame]:
     if not args.band:
         return magnified(frames, magnifier, alpha, args.mode or "onset")
@@ -156,7 +158,7 @@ def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode:
         reference = now if reference is None else reference
         image = _decode(magnifier, reference, now, alpha)[..., : pixels.shape[-2], : pixels.shape[-1]]
         reference = now if mode == "dynamic" else reference
-        yield frame._replace(image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
+        yield replace(frame, image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
 
 
 @torch.inference_mode()
@@ -171,7 +173,7 @@ def band_magnified(
     sources, copies = tee(frames)  # the filter takes a frame and gives one, so no more than one is kept
     pixels = (_from_pixels(frame, magnifier) for frame in copies)
     for image, frame in zip(magnify_band(magnifier, pixels, alpha, fps, band), sources, strict=True):
-        yield frame._replace(image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
+        yield replace(frame, image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
 
 
 def _from_pixels(frame: Frame, magnifier: Magnifier) -> Tensor:

@@ -17,7 +17,7 @@ from gammer_lightning.escapes import markdown_cell
 
 DATASETS = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS"}
 # System: accuracy and F1 on CASME II, SAMM, SMIC-HS; None where the paper has N/A.
-TABLES = {
+TABLES: dict[int, dict[str, Sequence[float | None]]] = {
     3: {
         "LBP-TOP": (0.7026, 0.7429, 0.3954, 0.4102, 0.2000, 0.5280),
         "Bi-WOOF": (0.7805, 0.8026, 0.5211, 0.5139, 0.5727, 0.5829),

@@ -144,7 +144,8 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     run = _finished_run(path)
     recognizer = deployed_model(run.best)
     recognition = MemberFacts.from_checkpoint(load_checkpoint(run.best), run.best)
-    _refuse_other_networks(path, recognition.name)
+    if not isinstance(recognizer, GamMer):
+        raise _other_network(path, recognition.name)
     again = "copy the run folder again, or train again: gammer recognize fit"
     check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, again)
     check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, again)
@@ -177,10 +178,9 @@ def _finished_run(path: str | Path) -> RunFolder:
     return run
 
 
-def _refuse_other_networks(path: str | Path, network: str) -> None:
-    if network != "gam_mer":
-        raise GammerError(
-            f"{path} is a run of {network}",
-            "only runs of GAM-MER are exported and predict; the systems it is compared with are there to be scored",
-            f"give a run whose model.network is gam_mer; for the scores of this one: gammer recognize test {path}",
-        )
+def _other_network(path: str | Path, network: str) -> GammerError:
+    return GammerError(
+        f"{path} is a run of {network}",
+        "only runs of GAM-MER are exported and predict; the systems it is compared with are there to be scored",
+        f"give a run whose model.network is gam_mer; for the scores of this one: gammer recognize test {path}",
+    )

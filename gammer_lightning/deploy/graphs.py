@@ -157,7 +157,8 @@ def make_graphs(
         device: Where the copies lie.
     """
     dtype, shapes = PRECISIONS[precision], shapes_of(magnifier.preset, network)
-    magnifier, recognizer = (copy.deepcopy(net).eval().to(device, dtype) for net in (magnifier, recognizer))
+    magnifier = copy.deepcopy(magnifier).eval().to(device, dtype)
+    recognizer = copy.deepcopy(recognizer).eval().to(device, dtype)
     modules = (Magnifier(magnifier), Encoder(magnifier), Decoder(magnifier), Classifier(recognizer))
     return {
         name: Graph(name, module.eval(), {key: shapes[key] for key in (*inputs, output)})

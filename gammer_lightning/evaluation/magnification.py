@@ -28,7 +28,7 @@ def quality(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """
     psnr = -10 * ((frame - target) ** 2).mean((1, 2, 3)).clamp(min=1e-10).log10()
     ssim = structural_similarity_index_measure(frame, target, data_range=1.0, reduction="none")
-    return psnr, ssim
+    return psnr, ssim  # type: ignore[return-value]  # torchmetrics: a pair only with return_full_image=True
 
 
 def protocol_row(frame: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:

@@ -145,7 +145,7 @@ def graph_inputs(
         "alpha": torch.tensor([alphas[index % len(alphas)] for index in range(len(chosen))]),
         "onset_mix": reference["st_memm_encoder"](frame=onset),
         "apex_mix": reference["st_memm_encoder"](frame=apex),
-        "patches": to_input(torch.from_numpy(clips.patches[list(chosen)]), clips.hparams.input),
+        "patches": to_input(torch.from_numpy(clips.patches[list(chosen)]), clips.hparams["input"]),
     }
 
 
@@ -243,10 +243,10 @@ def _predict(backend: Backend, clips: MagnifiedClips, chosen: Sequence[int], alp
     if alpha != RAW:
         shown = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
     patches = [_cut(clips, *pair) for pair in zip(chosen, onsets, shown, strict=True)]
-    return shown, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams.input))
+    return shown, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams["input"]))
 
 
 def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:
     """Return uint8 patches ``(2, 68, P, P, 3)`` of a clip's onset and magnified apex."""
     images = (torch.stack([onset, apex]).nan_to_num() * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams.patch_size) for image in images])
+    return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams["patch_size"]) for image in images])

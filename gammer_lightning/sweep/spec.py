@@ -16,7 +16,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -303,7 +303,7 @@ class Sweep:
 
     def command(self, settings: Mapping[str, Any]) -> list[str]:
         """Return the command of a row: what reproduces it."""
-        common = {"model.seeds": list(self.seeds)} if self.seeds else {}
+        common: dict[str, Any] = {"model.seeds": list(self.seeds)} if self.seeds else {}
         if self.devices_per_trial > 1:
             common["trainer.devices"] = self.devices_per_trial
         flags = _flags(common | dict(self.common) | dict(settings))
@@ -369,8 +369,9 @@ _SEEDS = f"a list of whole numbers from 0 to {SEED_LIMIT - 1}, none of them twic
 
 
 def _are_seeds(values: object) -> bool:
-    is_list = isinstance(values, list | tuple) and all(map(_is_seed, values))
-    return is_list and len(set(values)) == len(values)
+    if not isinstance(values, list | tuple):
+        return False
+    return all(map(_is_seed, values)) and len(set(values)) == len(values)
 
 
 def _are_settings(rows: Any) -> bool:
@@ -409,7 +410,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}..."
 
 
-def listed(names: Sequence[str], most: int = 50) -> str:
+def listed(names: Iterable[str], most: int = 50) -> str:
     """Return names for a message: all, or the first ones and how many there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} others" if len(names) > most else "")

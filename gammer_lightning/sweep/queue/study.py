@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import MAX_YAML_BYTES, check_name, read_text
 from gammer_lightning.shipped import look_up_yaml
-from gammer_lightning.sweep.queue.storage import open_storage, storage_name, study_folder
+from gammer_lightning.sweep.queue.storage import ServerStorage, open_storage, storage_name, study_folder
 from gammer_lightning.sweep.spec import Sweep, listed, sweep_of_plan
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -46,7 +46,7 @@ STATES = {
 }
 
 OPTIONAL = type(None)
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     "row": str,
     "attempt": (int, OPTIONAL),
     "settings": (dict, OPTIONAL),
@@ -95,7 +95,9 @@ class Row:
     @property
     def is_gone(self) -> bool:
         """Whether its run folder was on this machine and is not there any more."""
-        return self.state == "complete" and self.host == host() and not self.run.is_dir()
+        if self.state != "complete" or self.host != host() or self.run is None:
+            return False
+        return not self.run.is_dir()
 
 
 @dataclass(frozen=True)
@@ -320,7 +322,7 @@ class Study:
 
     def heartbeat(self, trial_id: int) -> None:
         """Tell a server that this process lives; a journal's readers look for the process itself."""
-        if hasattr(self.storage, "record_heartbeat"):
+        if isinstance(self.storage, ServerStorage):
             self.storage.record_heartbeat(trial_id)
 
     def owns(self, trial_id: int) -> bool:
@@ -352,8 +354,9 @@ class Study:
         Args:
             mine: Those that this process runs, which it does not ask about.
         """
-        on_server, now = hasattr(self.storage, "record_heartbeat"), time.monotonic()
-        stale = set(self.storage._get_stale_trial_ids(self.id) if on_server else ())
+        now, stale = time.monotonic(), set()
+        if isinstance(self.storage, ServerStorage):
+            stale = set(self.storage._get_stale_trial_ids(self.id))
         running = {t._trial_id: t for t in self.trials(TrialState.RUNNING) if t._trial_id not in mine}
         suspects = [number for number, t in running.items() if number in stale or "stamp" not in t.user_attrs]
         self._suspected = {number: self._suspected.get(number, now) for number in suspects}
@@ -421,7 +424,7 @@ def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
         GammerError: If the study is there with another sweep or base, and in what they differ.
     """
     directions = [optuna.study.StudyDirection["MINIMIZE" if mode == "min" else "MAXIMIZE"] for mode in sweep.modes]
-    plan = {"sweep": sweep.plain(), "base_text": base_text}
+    plan: dict[str, Any] = {"sweep": sweep.plain(), "base_text": base_text}
     try:
         study_id = storage.create_new_study(directions, sweep.study)
     except DuplicatedStudyError:

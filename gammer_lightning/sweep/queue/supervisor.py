@@ -26,7 +26,7 @@ from gammer_lightning.runs.progress import TRIAL_VARIABLE
 from gammer_lightning.sweep.queue.child import Child, kill_group, stop_all
 from gammer_lightning.sweep.queue.search import draw
 from gammer_lightning.sweep.queue.slots import Slot
-from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, study_folder
+from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, ServerStorage, study_folder
 from gammer_lightning.sweep.queue.study import Claim, Study, host, is_alive, process_stamp
 from gammer_lightning.sweep.summary_run import wandb_environment
 
@@ -238,7 +238,7 @@ class Supervisor:
             return
         self._say_once(f"no row waits; others run on {', '.join(hosts)}, and are taken up if those die (Ctrl-C leaves)")
         others = [name for name in hosts if name != host()]
-        if others and not hasattr(self.study.storage, "record_heartbeat"):
+        if others and not isinstance(self.study.storage, ServerStorage):
             self._say_once(
                 f"a journal cannot tell whether {others[0]} lives; if it does not, or was renamed: "
                 f"GAMMER_HOST={shlex.quote(others[0])} gammer sweep resume {self.study.name}"
@@ -252,7 +252,7 @@ class Supervisor:
     def _start(self, slot: Slot, claim: Claim) -> None:
         study, sweep = self.study, self.study.sweep
         try:
-            settings = draw(study, claim) if sweep.search else study.planned[claim.row]
+            settings = draw(study, sweep.search, claim) if sweep.search else study.planned[claim.row]
             study.note(claim.trial_id, settings=settings)
             command = sweep.command(settings | claim.extra)
             child = Child(sweep.task, command, study.folder(claim.row, claim.extra), self._environment(slot, claim))

@@ -176,9 +176,10 @@ def _difference(entry: Entry) -> Cell:
 
 
 def _p(entry: Entry) -> Cell:
-    if entry.p_holm is None:
+    p = entry.difference.p if entry.difference else None
+    if p is None or entry.p_holm is None:
         return Cell("-" if entry.results and not entry.is_reference else "")
-    return Cell(f"{_probability(entry.difference.p)} ({_probability(entry.p_holm)})", entry.difference.p)
+    return Cell(f"{_probability(p)} ({_probability(entry.p_holm)})", p)
 
 
 def _probability(p: float) -> str:
