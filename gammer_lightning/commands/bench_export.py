@@ -100,7 +100,7 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA GPU here", "--device is where all rows run", "--device cpu")
     threads = arguments.threads or len(os.sched_getaffinity(0))
-    out = arguments.out or (bundle.path if bundle.facts["files"] else bundle.path / FOLDER)
+    out = arguments.out or (bundle.path if bundle.facts.files else bundle.path / FOLDER)
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
     versions = {package: found for package in PACKAGES if (found := _version(package))}

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gammer_lightning.deploy.bundle import Bundle, is_same_model
+from gammer_lightning.deploy.facts import BundleFacts
 from gammer_lightning.deploy.graphs import INTERFACE, PRECISIONS, make_graphs, shapes_of
 from gammer_lightning.deploy.onnx_files import Session, describe, file_name, need
 from gammer_lightning.errors import GammerError
@@ -96,7 +97,7 @@ def _torch(bundle: Bundle, precision: str, device: str | None) -> Backend:
 def torch_graphs(bundle: Bundle, precision: str, device: str = "cpu") -> Mapping[str, Run]:
     """Return a bundle's graphs in PyTorch; in bf16 all but GAM-MER, which it makes slower."""
     stored = "fp32" if precision == BF16 else precision
-    graphs = make_graphs(*bundle.networks(), bundle.facts["network"], stored, device)
+    graphs = make_graphs(*bundle.networks(), bundle.facts.network, stored, device)
     if precision != BF16:
         return graphs
     return {name: graph if name == "gam_mer" else _in_bf16(graph, device) for name, graph in graphs.items()}
@@ -130,7 +131,7 @@ def open_session(bundle: Bundle, graph: str, precision: str, device: str = "cpu"
     return Session(path, device)
 
 
-def check_model(path: Path, facts: dict[str, Any], graph: str, precision: str) -> None:
+def check_model(path: Path, facts: BundleFacts, graph: str, precision: str) -> None:
     """See that an ONNX file is the named graph of a bundle's own weights.
 
     Args:
@@ -148,10 +149,10 @@ def check_model(path: Path, facts: dict[str, Any], graph: str, precision: str) -
     if (exported.get("graph"), exported.get("precision")) != (graph, precision):
         found = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
         raise _another(path, f"it is {found}, not {graph} at {precision}")
-    if not is_same_model(said.facts, facts):
+    if not is_same_model(facts, said.facts):
         raise _another(path, "its weights, classes or input are another run's")
     inputs, output = INTERFACE[graph]
-    shapes = shapes_of(facts["magnifier"]["preset"], facts["network"])
+    shapes = shapes_of(facts.magnifier.preset, facts.network)
     if said.shapes != {name: shapes[name] for name in (*inputs, output)}:
         raise _another(path, f"its inputs and output are {said.shapes}")
 
@@ -182,4 +183,4 @@ def runner_graph(runner: Callable[[dict[str, Tensor]], dict[str, Tensor]], outpu
 
 def _plan(bundle: Bundle, graph: str, precision: str) -> Path:
     names = [f"{graph}.{precision}.{package}.plan" for package in ("tensorrt", "tensorrt-rtx")]
-    return bundle.file(next((name for name in names if name in bundle.facts["files"]), names[0]))
+    return bundle.file(next((name for name in names if name in bundle.facts.files), names[0]))

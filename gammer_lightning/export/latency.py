@@ -112,7 +112,7 @@ def _network(model: str, place: Place) -> tuple[Any, tuple]:
     bundle = load_bundle(place.bundle)
     magnifier, recognizer = bundle.networks()
     if model == "gam_mer":
-        patches = {"patches": (1, 68, bundle.facts["channels"], bundle.patch_size, bundle.patch_size)}
+        patches = {"patches": (1, 68, bundle.facts.channels, bundle.patch_size, bundle.patch_size)}
         return recognizer.to(place.device), tuple(_inputs(patches, place, place.device).values())
     frame = (1, 3, SIDE, SIDE)
     shapes = {"onset": frame, "apex": frame, "alpha": (1, 1)}  # STMEMM takes alphas (A, B)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from gammer_lightning.data.clips.datasets import variable
 from gammer_lightning.data.datamodule import MagnifiedClips, to_input
 from gammer_lightning.data.premagnify.cache import RAW
 from gammer_lightning.deploy.backends import Backend, Run
+from gammer_lightning.deploy.facts import BundleFacts
 from gammer_lightning.deploy.finished_run import Source
 from gammer_lightning.deploy.graphs import INTERFACE
 from gammer_lightning.deploy.values import Rule, check_values, is_table, is_text
@@ -106,7 +106,7 @@ def compare(
     reference: Mapping[str, Run],
     exported: Mapping[str, Run],
     clips: MagnifiedClips,
-    facts: dict[str, Any],
+    facts: BundleFacts,
     precision: str,
     batches: Sequence[int] = BATCHES,
 ) -> Iterator[Result]:
@@ -133,11 +133,11 @@ def compare(
 
 
 def graph_inputs(
-    reference: Mapping[str, Run], clips: MagnifiedClips, chosen: Sequence[int], facts: dict[str, Any]
+    reference: Mapping[str, Run], clips: MagnifiedClips, chosen: Sequence[int], facts: BundleFacts
 ) -> dict[str, Tensor]:
     """Return every graph's inputs by name for some clips, alpha in turn the run's own, its least and its largest."""
     onset, apex = crops(clips, chosen)
-    alphas = (facts["alpha"], *facts["alpha_range"])
+    alphas = (facts.alpha, *facts.alpha_range)
     return {
         "onset": onset,
         "apex": apex,

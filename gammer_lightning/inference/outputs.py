@@ -150,7 +150,7 @@ def as_json(result: Prediction, bundle: "Bundle") -> dict:
         "stopped": result.stopped,
         "notes": result.notes,
         "classes": list(result.class_names),
-        "bundle": {"path": printable(str(bundle.path)), "commit": bundle.facts.get("commit")},
+        "bundle": {"path": printable(str(bundle.path)), "commit": bundle.facts.commit},
         "windows": [_window_json(window, result.class_names) for window in result.windows],
     }
 
