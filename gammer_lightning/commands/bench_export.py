@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
-from gammer_lightning.files import disk_errors, replacing
+from gammer_lightning.files import check_writable, disk_errors, replacing
 from gammer_lightning.machine import cpu_name
 from gammer_lightning.processes import end_with_parent, python_command, python_environment
 
@@ -68,9 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     from gammer_lightning.deploy.bundle import MEASURED
 
     place, out, facts = _place(arguments)
-    with disk_errors(out):  # now, not after the minutes of measuring
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+    check_writable(out)  # now, not after the minutes of measuring
     rows = []
     for model in ROWS:
         measured, stopped = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import pandas as pd
@@ -22,7 +21,7 @@ from gammer_lightning.data.motion.render import SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import spreadsheet_cell
 from gammer_lightning.evaluation.magnification import as_text, protocol_row, score_microfaces
-from gammer_lightning.files import disk_errors, read_image, replacing
+from gammer_lightning.files import check_writable, read_image, replacing
 from gammer_lightning.machine import git_state, interleaved
 from gammer_lightning.magnifiers import Magnifier, load_magnifier
 
@@ -64,9 +63,7 @@ def main(args: argparse.Namespace) -> None:
     for name, (least, largest) in RANGES.items():
         if not least <= (value := getattr(args, name)) <= largest:
             raise GammerError(f"--{name} {value}", f"a number from {least} to {largest:,}", "leave it out")
-    with disk_errors(args.out):  # now, not after the minutes of scoring
-        args.out.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=args.out).close()
+    check_writable(args.out)  # now, not after the minutes of scoring
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     magnifiers = {name: load_magnifier(name).to(device) for name in dict.fromkeys(args.magnifiers)}
     has_truth = args.dataset == "microfaces"

@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 
 from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.evaluation.predictions import Predictions
-from gammer_lightning.evaluation.results import MICROFACES_NOTE, markdown_table
+from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.evaluation.scores import scores
 from gammer_lightning.files import replacing, write_text
+from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
 HONEST = "honest: last epoch, all clips scored at once"
 OF_FOLDS = "LEAKY: last epoch, mean of each fold's own scores"
@@ -173,8 +174,7 @@ def audit_text(summary: dict[str, Any]) -> str:
 
 
 def _figure(found: dict[str, Any], score: str = "uf1") -> str:
-    mean, std = found["mean"][score], found["std"][score]
-    return f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else "")
+    return mean_and_std(found["mean"][score], found["std"][score])
 
 
 def draw_audit(ways: dict[str, dict[str, Any]]) -> Figure:

@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.microfaces.truth import render_pair
-from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.files import read_image, replacing
 from gammer_lightning.magnifiers import Magnifier
+from gammer_lightning.reports.tables import markdown_table
 
 ALPHAS = (5.0, 10.0, 20.0)
 
@@ -109,12 +109,11 @@ def write_protocol(folder: Path, protocol: pd.DataFrame, faces: pd.DataFrame) ->
 def as_text(table: pd.DataFrame) -> str:
     """A Markdown table with three decimals for SSIM, two for dB."""
     digits = {"psnr": 2, "floor_psnr": 2, "alpha": 1}
-    shown = [
-        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else markdown_cell(str(v)) for c, v in row.items()]
+    rows = [
+        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else str(v) for c, v in row.items()]
         for _, row in table.iterrows()
     ]
-    lines = [list(table.columns), ["---"] * len(table.columns), *shown]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(markdown_table(list(table.columns), rows))
 
 
 def _draw(path: Path, protocol: pd.DataFrame) -> None:

@@ -19,7 +19,7 @@ from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.evaluation.scores import class_scores, megc_log, scores
 from gammer_lightning.faces.graph import GraphName, draw_graph
 from gammer_lightning.files import replacing, write_text
-from gammer_lightning.reports.tables import _digits
+from gammer_lightning.reports.tables import markdown_table, three_decimals
 
 if TYPE_CHECKING:
     from gammer_lightning.data.recognition_data import RecognitionData
@@ -90,10 +90,10 @@ def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
 
 def results_text(summary: dict[str, Any]) -> str:
     """Return the tables of a summary as Markdown."""
-    rows = [[f"seed {seed}", *_digits(values.values())] for seed, values in summary["seeds"].items()]
-    rows += [[name, *_digits(summary[name].values())] for name in ("mean", "std")]
+    rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in summary["seeds"].items()]
+    rows += [[name, *three_decimals(summary[name].values())] for name in ("mean", "std")]
     by_class = [
-        [name, *_digits([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
+        [name, *three_decimals([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
         for name, values in summary["classes"].items()
     ]
     notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
@@ -116,11 +116,6 @@ def results_text(summary: dict[str, Any]) -> str:
             "",
         ]
     )
-
-
-def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table in Markdown, its texts escaped."""
-    return ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in [head, ["---"] * len(head), *rows]]
 
 
 def write_figures(

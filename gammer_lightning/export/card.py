@@ -8,6 +8,7 @@ from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.faces.graph import REGIONS
+from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
 METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
 LIMITS = (
@@ -115,40 +116,32 @@ def _trained_on(facts: BundleFacts) -> str:
 def _results(facts: BundleFacts) -> list[str]:
     mean, std, seeds = facts.metrics.mean, facts.metrics.std, facts.metrics.seeds
     spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
-    rows = [f"| {METRICS.get(key, markdown_cell(key))} | {_with_spread(mean[key], std[key])} |" for key in mean]
+    rows = [[METRICS.get(key, key), mean_and_std(mean[key], std[key])] for key in mean]
     notes = ["", MICROFACES_NOTE] if "microfaces" in facts.datasets else []
     return [
         f"Protocol: {markdown_cell(facts.protocol)}. {facts.clips} clips of {facts.subjects} subjects were "
         f"judged; SHA-256 of their list `{markdown_cell(facts.clips_sha256)}`. {seeds} seed(s), {spread}.",
         "",
-        "| | pooled over folds |",
-        "| --- | --- |",
-        *rows,
+        *markdown_table(["", "pooled over folds"], rows),
         "",
         f"{NOTES.get(facts.protocol, JUDGED_NOTE)} {SEEN_NOTE}",
         *notes,
     ]
 
 
-def _with_spread(mean: float, std: float | None) -> str:
-    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
-
-
 def _half(facts: BundleFacts) -> list[str]:
     """Return what fp16 changes; nothing where that was not measured."""
     if not facts.fp16:
         return []
+    headings = ["computed by", "predictions that change", "largest change of a probability", "of a pixel, of 1"]
     rows = [
-        f"| {markdown_cell(name)} | {change.changed} of {change.clips} | {change.probability:.4f} "
-        f"| {change.frame:.4f} |"
+        [name, f"{change.changed} of {change.clips}", f"{change.probability:.4f}", f"{change.frame:.4f}"]
         for name, change in facts.fp16.items()
     ]
     return [
         f"The run's clips magnified at alpha {facts.alpha:g}, cut and classified, against PyTorch fp32; all finite:",
         "",
-        "| computed by | predictions that change | largest change of a probability | of a pixel, of 1 |",
-        "| --- | --- | --- | --- |",
-        *rows,
+        *markdown_table(headings, rows),
         "",
         HALF_NOTE,
     ]
@@ -174,11 +167,8 @@ def _licences(facts: BundleFacts) -> list[str]:
 
 
 def _files(files: Mapping[str, BundleFile]) -> list[str]:
-    head = ["| file | graph | precision | batch | MB | SHA-256 |", "| --- | --- | --- | --- | --- | --- |"]
-    return [*head, *(_file(name, file) for name, file in files.items())]
-
-
-def _file(name: str, file: BundleFile) -> str:
-    cells = (name, file.graph, file.precision, file.batch or "-", f"{file.bytes / 1e6:.2f}")
-    shown = (markdown_cell(str(cell)) for cell in (*cells, f"`{file.sha256[:16]}`"))
-    return f"| {' | '.join(shown)} |"
+    rows = [
+        [name, file.graph, file.precision, str(file.batch or "-"), f"{file.bytes / 1e6:.2f}", f"`{file.sha256[:16]}`"]
+        for name, file in files.items()
+    ]
+    return markdown_table(["file", "graph", "precision", "batch", "MB", "SHA-256"], rows)

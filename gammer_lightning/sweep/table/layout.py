@@ -9,6 +9,7 @@ from typing import Any
 
 from gammer_lightning.evaluation.comparison import RESAMPLES
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
+from gammer_lightning.reports.tables import mean_and_std
 from gammer_lightning.sweep.table.entries import (
     Entry,
     data_key,
@@ -162,7 +163,7 @@ def _score(heading: str, metric: str) -> Column:
         if not entry.results:
             return Cell()
         mean, std = entry.results["mean"][metric], entry.results["std"][metric]
-        return Cell(f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else ""), mean)
+        return Cell(mean_and_std(mean, std), mean)
 
     return heading, cell
 
