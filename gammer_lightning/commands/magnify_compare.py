@@ -24,6 +24,7 @@ from gammer_lightning.evaluation.magnification import as_text, protocol_row, sco
 from gammer_lightning.files import check_writable, read_image, replacing
 from gammer_lightning.machine import git_state, interleaved
 from gammer_lightning.magnifiers import Magnifier, load_magnifier
+from gammer_lightning.pixels import to_floats
 
 MAGNIFIERS = ("st-memm-small", "eulerian", "phase", "lagrangian", "none")
 ALPHAS = (5.0, 8.0, 10.0, 12.0, 15.0, 20.0)
@@ -119,8 +120,8 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
         truth: The microfaces folder, where the clip is of one.
         device: Where to magnify.
     """
-    frames = [torch.tensor(read_image(clip.frame(number))) for number in (clip.onset, clip.known_apex)]
-    onset, apex = (frame.to(device).permute(2, 0, 1)[None] / 255 for frame in frames)
+    frames = [read_image(clip.frame(number)) for number in (clip.onset, clip.known_apex)]
+    onset, apex = (to_floats(frame, device)[None] for frame in frames)
     rows = {}
     for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
         if name != "none":

@@ -21,6 +21,7 @@ from gammer_lightning.files import check_name, check_writable, disk_errors, remo
 from gammer_lightning.inference.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
+from gammer_lightning.pixels import to_floats
 
 MODES = ("onset", "dynamic")
 CONTAINERS = (".mp4", ".mov", ".mkv")
@@ -178,8 +179,8 @@ def band_magnified(
 
 def _from_pixels(frame: Frame, magnifier: Magnifier) -> Tensor:
     """Return the frame ``(1, 3, H, W)`` in [0, 1] where the magnifier's tensors lie."""
-    device = next((tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()]), "cpu")
-    return torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
+    devices = (tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()])
+    return to_floats(frame.image, next(devices, "cpu"))[None]
 
 
 def _encode(magnifier: Magnifier, pixels: Tensor) -> Any:

@@ -16,6 +16,7 @@ from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.microfaces.truth import render_pair
 from gammer_lightning.files import read_image, replacing
 from gammer_lightning.magnifiers import Magnifier
+from gammer_lightning.pixels import to_floats
 from gammer_lightning.reports.tables import markdown_table
 
 ALPHAS = (5.0, 10.0, 20.0)
@@ -60,9 +61,7 @@ def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], de
     rows = []
     for clip in tqdm(clips, desc="true apexes", unit="clip"):
         onset, apex, truth, mask = render_pair(root, clip.key, ALPHAS)
-        recorded = [
-            read_image(clip.frame(n)).transpose(2, 0, 1).astype(np.float32) / 255 for n in (clip.onset, clip.apex)
-        ]
+        recorded = [to_floats(read_image(clip.frame(n))).numpy() for n in (clip.onset, clip.known_apex)]
         for kind, pair in (("clean", (onset, apex)), ("recorded", recorded)):
             first, second = (torch.from_numpy(frame)[None].to(device) for frame in pair)
             for alpha, frame, target in zip(

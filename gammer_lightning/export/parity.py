@@ -23,6 +23,7 @@ from gammer_lightning.deploy.values import Rule, check_values, is_table, is_text
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
 from gammer_lightning.machine import one_thread
+from gammer_lightning.pixels import to_floats, to_uint8
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest difference from PyTorch's float32, as a share of the output's largest value, or of 1 where that is less."""
@@ -152,7 +153,7 @@ def graph_inputs(
 def crops(clips: MagnifiedClips, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return onsets and raw apexes ``(B, 3, 256, 256)`` in [0, 1]."""
     pairs = np.stack([clips.images(index, [RAW]) for index in chosen])
-    onset, apex = torch.from_numpy(pairs).permute(1, 0, 4, 2, 3).float() / 255
+    onset, apex = to_floats(pairs).unbind(1)
     return onset.contiguous(), apex.contiguous()
 
 
@@ -248,5 +249,5 @@ def _predict(backend: Backend, clips: MagnifiedClips, chosen: Sequence[int], alp
 
 def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:
     """Return uint8 patches ``(2, 68, P, P, 3)`` of a clip's onset and magnified apex."""
-    images = (torch.stack([onset, apex]).nan_to_num() * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    images = to_uint8(torch.stack([onset, apex]).nan_to_num())
     return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams["patch_size"]) for image in images])

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.apex import expression_mask, seen
@@ -38,6 +37,7 @@ from gammer_lightning.inference.spotting import Span, spans, spot
 from gammer_lightning.inference.tracking import Shot, Tracker, head_motion
 from gammer_lightning.inference.video import Frame, FrameFolder, Source, check_fps, check_limit, open_source, to_pixels
 from gammer_lightning.magnifiers import check_alphas
+from gammer_lightning.pixels import to_floats
 
 if TYPE_CHECKING:
     from gammer_lightning.deploy.bundle import Bundle
@@ -413,7 +413,7 @@ class _Analyst:
         """Freeze the geometry on the onset, and encode it."""
         self.face = self._steady(landmarks, onset.size)
         crop = onset.crop(self.face)
-        features = None if self.result.alpha == RAW else self.engine.encode(_to_float(crop))
+        features = None if self.result.alpha == RAW else self.engine.encode(to_floats(crop)[None])
         return _Reference(landmarks, self.face, crop, features)
 
     def _steady(self, landmarks: np.ndarray, size: tuple[int, int]) -> Face:
@@ -470,12 +470,8 @@ class _Analyst:
         crop = shot.crop(face)
         if features is None:
             return crop, crop
-        magnified = self.engine.magnify(features, self.engine.encode(_to_float(crop)), self.result.alpha)
+        magnified = self.engine.magnify(features, self.engine.encode(to_floats(crop)[None]), self.result.alpha)
         return crop, to_pixels(magnified, f"{self.result.backend} at alpha {self.result.alpha:g}")
-
-
-def _to_float(crop: np.ndarray) -> Tensor:
-    return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
 
 
 def _whole(size: tuple[int, int]) -> Face:

@@ -19,6 +19,7 @@ from torch import Tensor
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable
 from gammer_lightning.files import IMAGE_SUFFIXES, check_is_file, depth_note, image_files, read_image, to_eight_bits
+from gammer_lightning.pixels import to_uint8
 
 CAMERA_CLOCK = Fraction(1, 1000)
 MAX_CAMERA = 99
@@ -374,7 +375,7 @@ def to_pixels(frame: Tensor, what: str) -> np.ndarray:
             "pixels are finite numbers",
             "take a smaller alpha, or compute in fp32 if it was a lower precision",
         )
-    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return to_uint8(frame[0])
 
 
 class VideoWriter:
