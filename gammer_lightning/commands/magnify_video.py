@@ -9,7 +9,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier,
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
 from gammer_lightning.pixels import to_floats
 
-MODES = ("onset", "dynamic")
+Mode = Literal["onset", "dynamic"]
 CONTAINERS = (".mp4", ".mov", ".mkv")
 
 
@@ -32,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="video, folder of frames, or number of a camera")
     parser.add_argument("output", metavar="OUT", type=Path, help="the video to write: .mp4, .mov or .mkv, H.264")
     parser.add_argument("--alpha", type=float, default=10.0, help="magnification factor (default: 10)")
-    parser.add_argument("--mode", choices=MODES, help="each frame against the first (default) or the one before")
+    parser.add_argument(
+        "--mode", choices=get_args(Mode), help="each frame against the first (default) or the one before"
+    )
     parser.add_argument(
         "--magnifier",
         default=SHIPPED,
@@ -140,7 +142,7 @@ def _until(frames: Iterator[Frame], limit: float | None) -> Iterator[Frame]:
 
 
 @torch.inference_mode()
-def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode: str = "onset") -> Iterator[Frame]:
+def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode: Mode = "onset") -> Iterator[Frame]:
     """Magnify a stream frame for frame; each frame is encoded once, and no more than two are in memory.
 
     Args:

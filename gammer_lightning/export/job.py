@@ -12,7 +12,7 @@ from gammer_lightning.deploy.backends import Backend, Run, runner_graph
 from gammer_lightning.deploy.bundle import WEIGHTS
 from gammer_lightning.deploy.facts import GraphFile, HalfChange, Training
 from gammer_lightning.deploy.finished_run import Source
-from gammer_lightning.deploy.graphs import INTERFACE, make_graphs
+from gammer_lightning.deploy.graphs import INTERFACE, Precision, make_graphs
 from gammer_lightning.deploy.onnx_files import OPSET, Session, export_onnx, file_name
 from gammer_lightning.deploy.tensorrt import PAPERS_GPU, Runner, build_plan
 from gammer_lightning.deploy.values import Rule, check_values, is_count, is_text
@@ -46,7 +46,7 @@ class Job:
         batch: The only batch size; None for any.
     """
 
-    def __init__(self, source: Source, staged: Path, precision: str, batch: int | None):
+    def __init__(self, source: Source, staged: Path, precision: Precision, batch: int | None):
         self.staged, self.precision, self.batch = staged, precision, batch
         self.batches = (batch, batch) if batch else BATCHES
         self.clips = open_clips(source)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.machine import keep_freed_memory
@@ -47,7 +47,7 @@ def torch_step(
     autocast: str = "",
     compiled: bool = False,
     captured: bool = False,
-    frames: str = "together",
+    frames: Literal["together", "in turn", "onset kept"] = "together",
     keeps_memory: bool = True,
 ) -> Step:
     """Return a step in PyTorch.

@@ -40,6 +40,7 @@ from gammer_lightning.magnifiers import check_alphas
 from gammer_lightning.pixels import to_floats
 
 if TYPE_CHECKING:
+    from gammer_lightning.deploy.backends import BackendName, Device, RunPrecision
     from gammer_lightning.deploy.bundle import Bundle
 
 STEADY = 2.0
@@ -98,9 +99,9 @@ def predict(
     out: str | Path | None = None,
     *,
     alpha: float | None = None,
-    backend: str = "torch",
-    precision: str = "fp32",
-    device: str | None = None,
+    backend: "BackendName" = "torch",
+    precision: "RunPrecision" = "fp32",
+    device: "Device | None" = None,
     window: float = 0.5,
     hop: float | None = None,
     onset: int | None = None,

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -29,7 +29,7 @@ from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.shipped import find_yaml
 
 TASKS = ("recognize", "magnify")
-SAMPLERS = ("tpe", "random")
+Sampler = Literal["tpe", "random"]
 CONFIG = "config"
 """As a setting, a YAML of settings on top of the base's, e.g. that of a system: experiments/baselines/ststnet.yaml."""
 SPLIT = (
@@ -71,14 +71,15 @@ class Search:
 
     trials: int
     space: Mapping[str, Any]
-    sampler: str = "tpe"
+    sampler: Sampler = "tpe"
     seed: int = 0
     prune: bool = True
 
     def __post_init__(self):
+        samplers = get_args(Sampler)
         for holds, what, rule in (
             (_is_count(self.trials, MAX_ROWS), f"trials {self.trials!r}", f"a whole number from 1 to {MAX_ROWS:,}"),
-            (self.sampler in SAMPLERS, f"sampler {self.sampler!r}", f"one of {', '.join(SAMPLERS)}"),
+            (self.sampler in samplers, f"sampler {self.sampler!r}", f"one of {', '.join(samplers)}"),
             (_is_seed(self.seed), f"seed {self.seed!r}", f"a whole number from 0 to {SEED_LIMIT - 1}"),
             (type(self.prune) is bool, f"prune {self.prune!r}", "true or false"),
             (isinstance(self.space, dict) and self.space, "space", "it maps settings to what they are drawn from"),

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
@@ -43,7 +43,8 @@ SUSPECT_SECONDS = 30
 
 Clocks of several machines differ, and after an outage of the storage all hosts were silent: those that live have time
 to say so."""
-STATES = {
+RowState = Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
+STATES: dict[TrialState, RowState] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
@@ -71,7 +72,7 @@ class Row:
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
-    state: str = "waiting"
+    state: RowState = "waiting"
     run: Path | None = None
     host: str = ""
     values: dict[str, float] = field(default_factory=dict)
