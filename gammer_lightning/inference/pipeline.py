@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from gammer_lightning.magnifiers import check_alphas
 from gammer_lightning.pixels import to_floats
 
 if TYPE_CHECKING:
-    from gammer_lightning.deploy.backends import BackendName, Device, RunPrecision
+    from gammer_lightning.deploy.backends import Backend, BackendName, Device, Encoded, RunPrecision
     from gammer_lightning.deploy.bundle import Bundle
 
 STEADY = 2.0
@@ -79,7 +79,7 @@ class _Reference:
     landmarks: np.ndarray
     face: Face
     crop: np.ndarray
-    features: Any
+    features: "Encoded | None"
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ class _Analyst:
 
     def __init__(
         self,
-        engine: Any,
+        engine: "Backend",
         bundle: "Bundle",
         result: Prediction,
         tracker: Tracker,
@@ -466,7 +466,7 @@ class _Analyst:
             return self.pool.submit(self._render, shot, self.face or _whole(shot.size), None)
         return self.pool.submit(self._render, shot, reference.face, reference.features)
 
-    def _render(self, shot: Shot, face: Face, features: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _render(self, shot: Shot, face: Face, features: "Encoded | None") -> tuple[np.ndarray, np.ndarray]:
         """Return a frame's crop, and the same magnified against an onset's features, uint8 ``(256, 256, 3)``."""
         crop = shot.crop(face)
         if features is None:
