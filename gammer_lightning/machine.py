@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
@@ -57,7 +57,7 @@ def slow_bf16(precision: str, device: str, cpuinfo: Path = Path("/proc/cpuinfo")
     return "this CPU has no bf16 arithmetic (AMX or AVX-512 BF16): it takes up to nine times as long as fp32"
 
 
-def interleaved(steps: dict[str, Callable[[], object]], repeats: int, device: str = "cpu") -> list[dict]:
+def interleaved(steps: Mapping[str, Callable[[], object]], repeats: int, device: str = "cpu") -> list[dict]:
     """Time functions in turn, after two untimed rounds, so that other load on the machine meets all of them.
 
     Returns:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from fake_clips import FakeClips
@@ -10,6 +11,7 @@ from test_recognize import fit, trainer
 from gammer_lightning import cli
 from gammer_lightning.commands import bench_export as bench
 from gammer_lightning.deploy.bundle import WEIGHTS
+from gammer_lightning.deploy.facts import GraphFile, Training
 from gammer_lightning.deploy.finished_run import open_source
 from gammer_lightning.deploy.graphs import make_graphs
 from gammer_lightning.deploy.onnx_files import export_onnx
@@ -64,12 +66,12 @@ def test_the_ladder_of_a_run_of_which_half_was_exported(run, tmp_path, capsys):
 def export_gam_mer(run, name="gam_mer.onnx"):
     """Make a bundle of which GAM-MER alone was exported, under some name."""
     source = open_source(run)
-    facts = source.facts() | {"training": {"clips": 18, "subjects": 3}}
-    graph = make_graphs(source.magnifier.network, source.recognizer, facts["network"])["gam_mer"]
-    entries = {file: {"graph": "gam_mer", "precision": "fp32", "batch": 1} for file in (name, *WEIGHTS.values())}
+    facts = replace(source.facts(), training=Training(clips=18, subjects=3))
+    graph = make_graphs(source.magnifier.network, source.recognizer, facts.network)["gam_mer"]
+    entries = {file: GraphFile(graph="gam_mer", precision="fp32", batch=1) for file in (name, *WEIGHTS.values())}
     with staging(run / "export") as staged:
         save_networks(source, staged)
-        export_onnx(graph, staged / name, 1, facts | {"exported": entries[name]})
+        export_onnx(graph, staged / name, 1, facts.as_dict() | {"exported": entries[name].as_dict()})
         write_bundle(run / "export", staged, facts, entries)
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from gammer_lightning.cli import main
 from gammer_lightning.deploy import tensorrt as engines
 from gammer_lightning.deploy.backends import check_model
-from gammer_lightning.deploy.bundle import BUNDLE, WEIGHTS, _digest, load_bundle
+from gammer_lightning.deploy.bundle import BUNDLE, WEIGHTS, _digest, load_bundle, read_facts
+from gammer_lightning.deploy.facts import BundleFile
 from gammer_lightning.deploy.onnx_files import Session, describe, read_model
 from gammer_lightning.deploy.rules import RESULT_RULES
 from gammer_lightning.deploy.values import check_values
@@ -220,7 +221,7 @@ def test_onnx_files_that_describe_themselves_strangely_are_of_another_model(made
     tensor = onnx.numpy_helper.from_array(torch.ones(2).numpy(), "w")
     path = write_onnx(tmp_path / "gam_mer.onnx", tensor, **metadata)
     with pytest.raises(GammerError, match="is of another model"):
-        check_model(path, made[1], "gam_mer", "fp32")
+        check_model(path, read_facts(made[0]), "gam_mer", "fp32")
 
 
 PLAN = {
@@ -275,7 +276,7 @@ def test_names_of_files_in_an_artifact_lie_below_its_folder():
 
 
 def test_names_in_the_card_are_text():
-    entry = {"graph": "a|b", "precision": "fp32", "batch": None, "bytes": 1, "sha256": 64 * "0"}
+    entry = BundleFile(graph="a|b", precision="fp32", bytes=1, sha256=64 * "0")
     assert "| <b>" not in (line := _files({"<b>.onnx": entry})[-1]) and "&lt;b&gt;.onnx" in line and "a\\|b" in line
 
 

@@ -20,6 +20,7 @@ from gammer_lightning.deploy import bundle as bundles
 from gammer_lightning.deploy import finished_run, onnx_files
 from gammer_lightning.deploy import tensorrt as engines
 from gammer_lightning.deploy.backends import open_backend, torch_graphs
+from gammer_lightning.deploy.facts import Metrics, Training
 from gammer_lightning.deploy.graphs import INTERFACE
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.folds import PROTOCOLS
@@ -77,7 +78,7 @@ def refusal(capsys, *words):
 
 def change(folder, **facts):
     """Rewrite bundle.json as if it had been exported so."""
-    facts = bundles.read_facts(folder) | facts
+    facts = bundles.read_facts(folder).as_dict() | facts
     (folder / "bundle.json").write_text(json.dumps(facts | {"digest": bundles._digest(facts)}))
 
 
@@ -85,12 +86,12 @@ def test_the_bundle_has_every_graph_at_both_precisions_with_its_hash(exported):
     folder = exported / "export"
     bundle = load_bundle(exported)
     names = {f"{graph}{ending}" for graph in INTERFACE for ending in (".onnx", ".fp16.onnx")}
-    assert set(bundle.facts["files"]) == names | {"st_memm.safetensors", "gam_mer.safetensors"}
-    assert {path.name for path in folder.iterdir()} == {*bundle.facts["files"], "bundle.json", "MODEL_CARD.md"}
-    for name, entry in bundle.facts["files"].items():
-        assert entry["sha256"] == sha256_of(folder / name) and entry["bytes"] == (folder / name).stat().st_size
-    entry = bundle.facts["files"]["gam_mer.fp16.onnx"]
-    assert (entry["graph"], entry["precision"], entry["batch"], entry["opset"]) == ("gam_mer", "fp16", "dynamic", 20)
+    assert set(bundle.facts.files) == names | {"st_memm.safetensors", "gam_mer.safetensors"}
+    assert {path.name for path in folder.iterdir()} == {*bundle.facts.files, "bundle.json", "MODEL_CARD.md"}
+    for name, entry in bundle.facts.files.items():
+        assert entry.sha256 == sha256_of(folder / name) and entry.bytes == (folder / name).stat().st_size
+    entry = bundle.facts.files["gam_mer.fp16.onnx"]
+    assert (entry.graph, entry.precision, entry.batch, entry.opset) == ("gam_mer", "fp16", "dynamic", 20)
     assert not list(exported.glob(".export.*tmp*")) and not list(exported.glob("*.old"))
 
 
@@ -100,12 +101,12 @@ def test_the_facts_say_how_input_is_made_and_what_was_measured(exported):
     facts = bundle.facts
     assert bundle.class_names == ("happiness", "surprise", "disgust", "repression", "others")
     assert (bundle.alpha, bundle.alpha_range, bundle.patch_size, bundle.input) == (5, (5, 8), 8, "apex")
-    assert facts["geometry"]["crop"] == 256 and len(facts["geometry"]["landmark_model_sha256"]) == 64
-    assert np.shape(facts["adjacency"]) == (36, 36) and len(facts["nodes"]) == 36
-    assert facts["metrics"] == {"mean": results["mean"], "std": results["std"], "seeds": 2}
-    assert facts["datasets"] == ["casme2"] and facts["clips_sha256"] == results["clips_sha256"]
-    assert facts["run"]["checkpoint_sha256"] == sha256_of(exported / "checkpoints" / "last.ckpt")
-    assert facts["magnifier"]["preset"] == "tiny" and len(facts["magnifier"]["fingerprint"]) == 64
+    assert facts.geometry["crop"] == 256 and len(facts.geometry["landmark_model_sha256"]) == 64
+    assert np.shape(facts.adjacency) == (36, 36) and len(facts.nodes) == 36
+    assert facts.metrics == Metrics(mean=results["mean"], std=results["std"], seeds=2)
+    assert facts.datasets == ["casme2"] and facts.clips_sha256 == results["clips_sha256"]
+    assert facts.run.checkpoint_sha256 == sha256_of(exported / "checkpoints" / "last.ckpt")
+    assert facts.magnifier.preset == "tiny" and len(facts.magnifier.fingerprint) == 64
 
 
 def test_the_report_names_tolerance_and_differences(bare, reused, tmp_path, capsys):
@@ -166,8 +167,8 @@ def test_an_onnx_file_describes_itself_and_no_machine(exported, graph):
     facts, shapes = onnx_files.describe(path)
     bundle = load_bundle(exported)
     assert facts["classes"] == list(bundle.class_names) and facts["alpha_range"] == [5, 8]
-    assert facts["geometry"] == bundle.facts["geometry"] and facts["adjacency"] == bundle.facts["adjacency"]
-    assert facts["commit"] == bundle.facts["commit"]
+    assert facts["geometry"] == bundle.facts.geometry and facts["adjacency"] == bundle.facts.adjacency
+    assert facts["commit"] == bundle.facts.commit
     inputs, output = INTERFACE[graph]
     assert facts["exported"]["graph"] == graph and tuple(shapes) == (*inputs, output)
     assert all(node.type.tensor_type.elem_type == SINGLE for node in (*model.graph.input, *model.graph.output))
@@ -223,10 +224,9 @@ def test_backends_agree_and_a_bundle_needs_no_run(exported, tmp_path):
 
 def test_a_run_that_was_not_exported_is_a_bundle_for_pytorch(bare, exported):
     fresh, old = load_bundle(bare), load_bundle(exported)
-    assert fresh.facts["files"] == {} and not (bare / "export").exists()
-    assert {key: fresh.facts[key] for key in ("classes", "alpha", "network")} == {
-        key: old.facts[key] for key in ("classes", "alpha", "network")
-    }
+    assert fresh.facts.files == {} and not (bare / "export").exists()
+    for key in ("classes", "alpha", "network"):
+        assert getattr(fresh.facts, key) == getattr(old.facts, key)
     patches = torch.rand(2, 68, 3, 8, 8)
     assert torch.equal(open_backend(fresh).classify(patches), open_backend(old).classify(patches))
     with pytest.raises(GammerError, match=r"has no st_memm_encoder\.onnx"):
@@ -241,12 +241,12 @@ def test_the_card_says_where_it_comes_from_and_what_is_not_allowed(exported):
     assert f"{results['mean']['uf1']:.3f} ± {results['std']['uf1']:.3f}" in card
     assert "alpha 5 to 8" in card and "st_memm.fp16.onnx" in card and "microfaces" not in card
     facts = load_bundle(exported).facts
-    ((name, change),) = facts["fp16"].items()
-    assert name.startswith("PyTorch fp16 (half arithmetic, ") and change["clips"] == 10
-    assert f"| {name} | {change['changed']} of 10 | {change['probability']:.4f} |" in card
+    ((name, change),) = facts.fp16.items()
+    assert name.startswith("PyTorch fp16 (half arithmetic, ") and change.clips == 10
+    assert f"| {name} | {change.changed} of 10 | {change.probability:.4f} |" in card
     assert "onnxruntime" in card and "computes most of an fp16 file at fp32 on a CPU" in card
-    assert "Half" not in model_card(facts | {"fp16": {}})
-    leaky = model_card(facts | {"protocol": PROTOCOLS["paper_holdout"], "datasets": ["microfaces"]})
+    assert "Half" not in model_card(replace(facts, fp16={}))
+    leaky = model_card(replace(facts, protocol=PROTOCOLS["paper_holdout"], datasets=["microfaces"]))
     assert "This protocol leaks" in leaky and "had not seen its subject" not in leaky and MICROFACES_NOTE in leaky
 
 
@@ -258,12 +258,12 @@ def test_the_card_says_what_the_exported_member_has_trained_on(bare, exported, t
     assert "- Data: 20 clips of 4 subjects, of which 10 were judged.\n" in card
     assert "10 clips of 2 subjects were judged" in card and "own score on them says nothing" in card
     facts = load_bundle(exported).facts
-    assert facts["training"] == {"clips": 10, "subjects": 2}
+    assert facts.training == Training(clips=10, subjects=2)
     assert "10 clips of 2 subjects, which are those that were judged.\n" in model_card(facts)
     source = finished_run.open_source(bare)
     source.config["model"] |= {"protocol": "inner", "num_folds": 2}
     inner = {"protocol": PROTOCOLS["inner"], "clips": 5, "training": job._trained_on(source, parity.open_clips(source))}
-    card = model_card(facts | inner)
+    card = model_card(replace(facts, **inner))
     assert "5 clips of 1 subjects, which are those that were judged; the subjects of one outer fold were" in card
     assert "This is validation: settings may have been chosen by it" in card
 
@@ -280,10 +280,10 @@ def test_plans_are_built_without_a_gpu_for_the_papers(bare, reused, tmp_path, ca
     bundle = load_bundle(run)
     for graph in INTERFACE:
         name = f"{graph}.{precision}.tensorrt-rtx.plan"
-        facts, entry = engines.read_description(bundle.file(name)), bundle.facts["files"][name]
+        facts, entry = engines.read_description(bundle.file(name)), bundle.facts.files[name]
         assert (facts["capability"], facts["precision"], facts["batch"]) == ("SM86", precision, [1, 1, 8])
-        assert entry["onnx_sha256"] == facts["onnx_sha256"] == bundle.facts["files"][facts["onnx"]]["sha256"]
-        assert f"{name}.json" in bundle.facts["files"] and f"| {name} |" in model_card(bundle.facts)
+        assert entry.onnx_sha256 == facts["onnx_sha256"] == bundle.facts.files[facts["onnx"]].sha256
+        assert f"{name}.json" in bundle.facts.files and f"| {name} |" in model_card(bundle.facts)
 
 
 def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monkeypatch, capsys):
@@ -309,7 +309,7 @@ def test_without_the_package_no_plan_is_tried(tmp_path, monkeypatch, capsys):
 
 def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, capsys):
     folder, plans = copied / "export", ("gam_mer.fp32.tensorrt-rtx.plan", "st_memm.fp32.tensorrt-rtx.plan")
-    files = bundles.read_facts(folder)["files"]
+    files = bundles.read_facts(folder).as_dict()["files"]
     for name, onnx_sha256 in zip(plans, (files["gam_mer.onnx"]["sha256"], "older"), strict=True):
         (folder / name).write_bytes(b"plan")
         files[name] = files["gam_mer.onnx"] | {"sha256": sha256_of(folder / name), "onnx_sha256": onnx_sha256}
@@ -322,11 +322,10 @@ def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, cap
 def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
     facts = finished_run.open_source(copied, str(tmp_path / "other.safetensors")).facts()
-    facts["training"] = {"clips": 10, "subjects": 2}
     (tmp_path / "staged").mkdir()
     (copied / "export" / "bench.json").write_text("{}")
     write_bundle(copied / "export", tmp_path / "staged", facts, {})
-    assert load_bundle(copied).facts["magnifier"]["name"] == "other.safetensors"
+    assert load_bundle(copied).facts.magnifier.name == "other.safetensors"
     assert {path.name for path in (copied / "export").iterdir()} == {"bundle.json", "MODEL_CARD.md"}
     assert "trained on frames of another magnifier" in (copied / "export" / "MODEL_CARD.md").read_text()
 
@@ -389,15 +388,15 @@ def test_what_a_killed_export_left_is_put_right(copied, reused):
     (copied / f".export.{dead.pid}-0a.tmp" / "gam_mer.onnx").touch()
     (copied / "export").rename(copied / f".export.{dead.pid}-0b.tmp.old")  # killed between the two renames
     assert cli.main(["export", str(copied)]) == 0
-    assert "st_memm.fp16.onnx" in load_bundle(copied).facts["files"]
+    assert "st_memm.fp16.onnx" in load_bundle(copied).facts.files
     assert [path.name for path in copied.glob(".export.*")] == [".export.lock"]
 
 
 def test_what_was_measured_of_the_same_weights_stays(copied, reused):
     (copied / "export" / "bench.json").write_text("{}")
     assert cli.main(["export", str(copied)]) == 0
-    assert (copied / "export" / "bench.json").is_file() and "bench.json" not in load_bundle(copied).facts["files"]
-    assert len(load_bundle(copied).facts["fp16"]) == 1  # measured by the export before this one
+    assert (copied / "export" / "bench.json").is_file() and "bench.json" not in load_bundle(copied).facts.files
+    assert len(load_bundle(copied).facts.fp16) == 1  # measured by the export before this one
     shutil.rmtree(copied / "export")
     (copied / "export").mkdir()
     (copied / "export" / "bench.json").write_text("{}")  # measured before anything was exported
@@ -427,7 +426,7 @@ def test_a_file_left_behind_is_missed_where_it_is_needed(copied):
 
 def test_onnx_of_another_model_is_refused(copied, tmp_path):
     folder = copied / "export"
-    files = bundles.read_facts(folder)["files"]
+    files = bundles.read_facts(folder).as_dict()["files"]
 
     def with_file(name, content):
         (folder / name).write_bytes(content)
@@ -443,7 +442,7 @@ def test_onnx_of_another_model_is_refused(copied, tmp_path):
     del foreign.metadata_props[:]
     assert "not of this project" in with_file("gam_mer.onnx", foreign.SerializeToString())
     (folder / "gam_mer.onnx").write_bytes(original)
-    change(folder, files=files, classes=[f"other {name}" for name in bundles.read_facts(folder)["classes"]])
+    change(folder, files=files, classes=[f"other {name}" for name in bundles.read_facts(folder).classes])
     with pytest.raises(GammerError, match="another run's"):
         open_backend(load_bundle(folder), "onnx")
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,7 +78,7 @@ def test_no_more_than_two_frames_are_in_memory():
         for frame in moving(12, 40, 40):
             image = frame.image.view(Pixels)
             alive.append(weakref.ref(image))
-            yield frame._replace(image=image)
+            yield replace(frame, image=image)
             del image
 
     for _ in magnified(stream(), load_magnifier("none"), 5):

@@ -16,6 +16,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import OutOfMemoryError
 from gammer_lightning.runs.folder import RunFolder
 from gammer_lightning.sweep.queue import child
+from gammer_lightning.sweep.queue.attempt import NextAttempt
 from gammer_lightning.sweep.queue.storage import open_storage
 from gammer_lightning.sweep.queue.study import join_study, open_study
 from gammer_lightning.sweep.spec import Search, Sweep
@@ -71,7 +72,7 @@ def test_an_unpromising_row_of_a_search_is_pruned():
                 user_attrs={"row": f"trial {number}", "attempt": 1, "run": f"{number}", "values": {"val_loss": 0.1}},
             ),
         )
-    study._enqueue("trial 5", {"attempt": 1, "fixed_params": {"model.lr": 1e-6}})
+    study._enqueue("trial 5", NextAttempt(1, fixed_parameters={"model.lr": 1e-6}))
     assert run(search=search) == 0
     row = study.rows()[5]
     assert row.state == "pruned" and row.settings == {"model.lr": 1e-6}

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -285,7 +286,7 @@ def test_a_row_of_another_host_runs_again_on_a_shared_disk(monkeypatch):
 def test_a_row_runs_again_only_where_no_trial_of_it_runs():
     study = planned({"a": {}})
     for _ in range(2):
-        study._enqueue("a", {"attempt": 1})
+        study._enqueue("a", studies.NextAttempt(1))
     study.claim()
     study.storage.set_trial_state_values(trials()[1]._trial_id, TrialState.FAIL)
     with pytest.raises(GammerError, match="'a' runs or waits"):
@@ -326,7 +327,7 @@ def test_the_order_of_rows_and_of_a_grid_may_change():
 def test_a_retry_that_follows_another_attempt_is_dropped():
     study = planned({"a": {}})
     for _ in range(2):
-        study._enqueue("a", {"attempt": 1})
+        study._enqueue("a", studies.NextAttempt(1))
     study.fail(study.claim().trial_id, "trouble")
     assert study.claim() is None and not study.is_over()
     study.enqueue_missing()
@@ -512,7 +513,7 @@ def test_visible_devices_are_those_of_the_environment(monkeypatch):
 def test_a_row_enqueued_twice_runs_once():
     study = planned({"a": {}})
     for _ in range(2):
-        study._enqueue("a", {"attempt": 1})
+        study._enqueue("a", studies.NextAttempt(1))
     assert study.claim().row == "a" and study.claim() is None
     assert [t.state for t in study.storage.get_all_trials(study.id)] == [TrialState.RUNNING, TrialState.FAIL]
     assert [row.state for row in study.rows()] == ["running"]
@@ -521,7 +522,7 @@ def test_a_row_enqueued_twice_runs_once():
 def test_a_claim_without_a_stamp_is_taken_up_after_a_while(monkeypatch):
     study = planned({"a": {}})
     study.enqueue_missing()
-    study.storage.set_trial_state_values(study.trials()[0]._trial_id, TrialState.RUNNING)
+    study.storage.set_trial_state_values(study.attempts()[0].trial_id, TrialState.RUNNING)
     assert not study.abandoned()
     monkeypatch.setattr(studies, "SUSPECT_SECONDS", -1)
     assert len(study.abandoned()) == 1
@@ -529,7 +530,7 @@ def test_a_claim_without_a_stamp_is_taken_up_after_a_while(monkeypatch):
 
 def test_a_living_process_is_told_from_a_later_one_of_its_number():
     stamp = studies.process_stamp()
-    assert studies.is_alive(stamp) and not studies.is_alive(stamp | {"born": "another boot 7"})
+    assert studies.is_alive(stamp) and not studies.is_alive(replace(stamp, born="another boot 7"))
     other = subprocess.Popen(["sleep", "60"])
     stamp = studies.process_stamp(other.pid)
     assert studies.is_alive(stamp)

@@ -3,6 +3,7 @@
 import argparse
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from gammer_lightning.commands.options import whole
@@ -178,7 +179,7 @@ def startup(arguments: argparse.Namespace) -> list[dict]:
         "import gammer_lightning": python_command("-c", "import gammer_lightning"),
     }
     run = {
-        name: lambda c=command: subprocess.run(c, check=True, capture_output=True) for name, command in commands.items()
+        name: partial(subprocess.run, command, check=True, capture_output=True) for name, command in commands.items()
     }
     return interleaved(run, arguments.repeats)
 

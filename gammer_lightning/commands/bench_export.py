@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
-from gammer_lightning.files import disk_errors, replacing
+from gammer_lightning.files import check_writable, disk_errors, replacing
 from gammer_lightning.machine import cpu_name
 from gammer_lightning.processes import end_with_parent, python_command, python_environment
 
@@ -68,9 +68,7 @@ def main(arguments: argparse.Namespace) -> int:
     from gammer_lightning.deploy.bundle import MEASURED
 
     place, out, facts = _place(arguments)
-    with disk_errors(out):  # now, not after the minutes of measuring
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
+    check_writable(out)  # now, not after the minutes of measuring
     rows = []
     for model in ROWS:
         measured, stopped = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
@@ -100,7 +98,7 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA GPU here", "--device is where all rows run", "--device cpu")
     threads = arguments.threads or len(os.sched_getaffinity(0))
-    out = arguments.out or (bundle.path if bundle.facts["files"] else bundle.path / FOLDER)
+    out = arguments.out or (bundle.path if bundle.facts.files else bundle.path / FOLDER)
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
     versions = {package: found for package in PACKAGES if (found := _version(package))}
@@ -144,6 +142,8 @@ class Child:
             env=python_environment() | threads,
             preexec_fn=end_with_parent(),
         )
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
+        self._requests, self._replies = self._process.stdin, self._process.stdout
         stack.callback(self._end)
 
     @property
@@ -154,8 +154,8 @@ class Child:
     def ask(self, request: str) -> None:
         """Make it ready (`PREPARE`), alone, so that the memory it takes is its own; or time as many steps."""
         with suppress(BrokenPipeError):  # it has ended: the reply says how
-            self._process.stdin.write(f"{request}\n")
-            self._process.stdin.flush()
+            self._requests.write(f"{request}\n")
+            self._requests.flush()
         reply = self._reply()
         if "times" in reply:
             self.rounds.append(reply["times"])
@@ -163,7 +163,7 @@ class Child:
             self.facts |= reply
 
     def _reply(self) -> dict[str, Any]:
-        if line := self._process.stdout.readline():
+        if line := self._replies.readline():
             return json.loads(line)
         code = self._process.wait()
         self._log.seek(0)
@@ -178,11 +178,11 @@ class Child:
 
     def _end(self) -> None:
         with suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._requests.close()
         if not self.rounds:  # stopped by Ctrl-C, it may have minutes of compiling before it
             self._process.terminate()
         self._process.wait()
-        self._process.stdout.close()
+        self._replies.close()
 
 
 def measure(

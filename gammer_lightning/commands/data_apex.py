@@ -16,6 +16,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run ``gammer data apex``."""
     from gammer_lightning.data.clips.apex import apex_errors
     from gammer_lightning.data.clips.datasets import read_datasets
+    from gammer_lightning.reports.tables import markdown_table
 
     clips = read_datasets({arguments.dataset: arguments.root})
     clips = [clip for clip in clips if clip.apex_origin == "annotated"]
@@ -26,6 +27,8 @@ def main(arguments: argparse.Namespace) -> None:
             "choose another data set",
         )
     errors = apex_errors(clips)
-    print(f"frames off the annotated apex, {len(clips)} clips\n\n| method | mean | median | worst |\n|---|---|---|---|")
-    for method, off in errors.items():
-        print(f"| {method} | {off.mean():.1f} | {statistics.median(off):.1f} | {off.max()} |")
+    print(f"frames off the annotated apex, {len(clips)} clips\n")
+    rows = [
+        [method, f"{off.mean():.1f}", f"{statistics.median(off):.1f}", str(off.max())] for method, off in errors.items()
+    ]
+    print("\n".join(markdown_table(["method", "mean", "median", "worst"], rows)))

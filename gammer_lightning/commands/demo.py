@@ -89,12 +89,17 @@ def _recognize(run: Path, out: Path, epochs: int, eval_alpha: float, train_alpha
 def table(runs: Path) -> str:
     """The demo's table: a row a condition, mean and standard deviation over seeds, from the runs' results.json."""
     from gammer_lightning.evaluation.results import MICROFACES_NOTE
+    from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
-    lines = ["", "| input of GAM-MER | UF1 | UAR | accuracy |", "| --- | --- | --- | --- |"]
-    for name in CONDITIONS:
-        results = json.loads((runs / name.replace(" ", "") / "results.json").read_text())
-        cells = [f"{results['mean'][m]:.3f} ± {results['std'][m]:.3f}" for m in ("uf1", "uar", "accuracy")]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    seeds, subjects, clips = len(results["seeds"]), results["subjects"], results["clips"]
-    note = f"{clips} clips, {subjects} subjects, leave one subject out, {seeds} seeds (mean ± standard deviation)."
+    found = {name: json.loads((runs / name.replace(" ", "") / "results.json").read_text()) for name in CONDITIONS}
+    rows = [
+        [name, *(mean_and_std(results["mean"][m], results["std"][m]) for m in ("uf1", "uar", "accuracy"))]
+        for name, results in found.items()
+    ]
+    lines = ["", *markdown_table(["input of GAM-MER", "UF1", "UAR", "accuracy"], rows)]
+    first = next(iter(found.values()))
+    note = (
+        f"{first['clips']} clips, {first['subjects']} subjects, leave one subject out, {len(first['seeds'])} seeds "
+        "(mean ± standard deviation)."
+    )
     return "\n".join([*lines, "", note, MICROFACES_NOTE, ""])

@@ -63,7 +63,7 @@ def main(arguments: argparse.Namespace) -> int:
         made = write_bundle(folder, job.staged, job.facts, job.files)
     if gone := before - set(os.listdir(folder)):
         print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(gone))}")
-    print(f"bundle: {folder}, {sum(entry['bytes'] for entry in made.facts['files'].values()) / 1e6:.1f} MB")
+    print(f"bundle: {folder}, {sum(file.bytes for file in made.facts.files.values()) / 1e6:.1f} MB")
     if arguments.upload:
         print(artifacts.upload(source.run, made))
     print(f"next: gammer predict {path} VIDEO")

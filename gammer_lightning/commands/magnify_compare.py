@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryFile
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
@@ -20,9 +21,10 @@ from gammer_lightning.data.motion.render import SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import spreadsheet_cell
 from gammer_lightning.evaluation.magnification import as_text, protocol_row, score_microfaces
-from gammer_lightning.files import disk_errors, read_image, replacing
+from gammer_lightning.files import check_writable, read_image, replacing
 from gammer_lightning.machine import git_state, interleaved
 from gammer_lightning.magnifiers import Magnifier, load_magnifier
+from gammer_lightning.pixels import to_floats
 
 MAGNIFIERS = ("st-memm-small", "eulerian", "phase", "lagrangian", "none")
 ALPHAS = (5.0, 8.0, 10.0, 12.0, 15.0, 20.0)
@@ -62,9 +64,7 @@ def main(args: argparse.Namespace) -> None:
     for name, (least, largest) in RANGES.items():
         if not least <= (value := getattr(args, name)) <= largest:
             raise GammerError(f"--{name} {value}", f"a number from {least} to {largest:,}", "leave it out")
-    with disk_errors(args.out):  # now, not after the minutes of scoring
-        args.out.mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=args.out).close()
+    check_writable(args.out)  # now, not after the minutes of scoring
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     magnifiers = {name: load_magnifier(name).to(device) for name in dict.fromkeys(args.magnifiers)}
     has_truth = args.dataset == "microfaces"
@@ -120,8 +120,8 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
         truth: The microfaces folder, where the clip is of one.
         device: Where to magnify.
     """
-    frames = [torch.tensor(read_image(clip.frame(number))) for number in (clip.onset, clip.apex)]
-    onset, apex = (frame.to(device).permute(2, 0, 1)[None] / 255 for frame in frames)
+    frames = [read_image(clip.frame(number)) for number in (clip.onset, clip.known_apex)]
+    onset, apex = (to_floats(frame, device)[None] for frame in frames)
     rows = {}
     for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
         if name != "none":
@@ -136,8 +136,8 @@ def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
     columns = ["onset", "raw apex", *(f"α = {alpha:g}" for alpha in ALPHAS)]
     height, width = next(iter(rows.values())).shape[-2:]
     tile, dpi = (TILE / 100, TILE / 100 * height / width), 100
-    figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout=layout)
     figure.suptitle(title, fontsize=8, parse_math=False)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
@@ -154,7 +154,7 @@ def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
 def frame_times(magnifiers: dict[str, Magnifier], device: torch.device) -> dict[str, float]:
     """Return the median time in ms of a 256x256 pair at one alpha, by magnifier, measured in turns."""
     onset, apex = torch.rand(2, 1, 3, SIDE, SIDE, device=device, generator=torch.Generator(device).manual_seed(0))
-    steps = {name: lambda magnify=magnify: magnify(onset, apex, [10.0]) for name, magnify in magnifiers.items()}
+    steps = {name: partial(magnify, onset, apex, [10.0]) for name, magnify in magnifiers.items()}
     return {row["name"]: row["ms"] for row in interleaved(steps, REPEATS, device.type)}
 
 

@@ -5,9 +5,11 @@ import math
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
 from itertools import tee
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,8 +21,9 @@ from gammer_lightning.files import check_name, check_writable, disk_errors, remo
 from gammer_lightning.inference.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
+from gammer_lightning.pixels import to_floats
 
-MODES = ("onset", "dynamic")
+Mode = Literal["onset", "dynamic"]
 CONTAINERS = (".mp4", ".mov", ".mkv")
 
 
@@ -29,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="IN", help="video, folder of frames, or number of a camera")
     parser.add_argument("output", metavar="OUT", type=Path, help="the video to write: .mp4, .mov or .mkv, H.264")
     parser.add_argument("--alpha", type=float, default=10.0, help="magnification factor (default: 10)")
-    parser.add_argument("--mode", choices=MODES, help="each frame against the first (default) or the one before")
+    parser.add_argument(
+        "--mode", choices=get_args(Mode), help="each frame against the first (default) or the one before"
+    )
     parser.add_argument(
         "--magnifier",
         default=SHIPPED,
@@ -98,7 +103,7 @@ def _how(args: argparse.Namespace) -> str:
 
 
 def _magnified(
-    frames: Iterator[Frame], magnifier: Magnifier, alpha: float, rate: float | None, args: argparse.Namespace
+    frames: Iterator[Frame], magnifier: Magnifier, alpha: float, rate: Fraction | None, args: argparse.Namespace
 ) -> Iterator[Frame]:
     if not args.band:
         return magnified(frames, magnifier, alpha, args.mode or "onset")
@@ -137,7 +142,7 @@ def _until(frames: Iterator[Frame], limit: float | None) -> Iterator[Frame]:
 
 
 @torch.inference_mode()
-def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode: str = "onset") -> Iterator[Frame]:
+def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode: Mode = "onset") -> Iterator[Frame]:
     """Magnify a stream frame for frame; each frame is encoded once, and no more than two are in memory.
 
     Args:
@@ -156,7 +161,7 @@ def magnified(frames: Iterable[Frame], magnifier: Magnifier, alpha: float, mode:
         reference = now if reference is None else reference
         image = _decode(magnifier, reference, now, alpha)[..., : pixels.shape[-2], : pixels.shape[-1]]
         reference = now if mode == "dynamic" else reference
-        yield frame._replace(image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
+        yield replace(frame, image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
 
 
 @torch.inference_mode()
@@ -171,13 +176,13 @@ def band_magnified(
     sources, copies = tee(frames)  # the filter takes a frame and gives one, so no more than one is kept
     pixels = (_from_pixels(frame, magnifier) for frame in copies)
     for image, frame in zip(magnify_band(magnifier, pixels, alpha, fps, band), sources, strict=True):
-        yield frame._replace(image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
+        yield replace(frame, image=to_pixels(image, f"{magnifier.name} at alpha {alpha:g}"))
 
 
 def _from_pixels(frame: Frame, magnifier: Magnifier) -> Tensor:
     """Return the frame ``(1, 3, H, W)`` in [0, 1] where the magnifier's tensors lie."""
-    device = next((tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()]), "cpu")
-    return torch.from_numpy(frame.image).to(device).permute(2, 0, 1)[None].float() / 255
+    devices = (tensor.device for tensor in [*magnifier.parameters(), *magnifier.buffers()])
+    return to_floats(frame.image, next(devices, "cpu"))[None]
 
 
 def _encode(magnifier: Magnifier, pixels: Tensor) -> Any:

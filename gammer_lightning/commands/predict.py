@@ -3,10 +3,14 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.files import check_name
+
+if TYPE_CHECKING:
+    from gammer_lightning.deploy.bundle import Bundle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +78,7 @@ def _name(text: str) -> str:
     return check_name(printed, f"the name of the folder for the input {text}")
 
 
-def _one(bundle, text: str, name: str, args: argparse.Namespace) -> bool:
+def _one(bundle: "Bundle", text: str, name: str, args: argparse.Namespace) -> bool:
     """Predict one input, say what came out, and return whether Ctrl-C stopped it."""
     from gammer_lightning.inference.pipeline import predict
 

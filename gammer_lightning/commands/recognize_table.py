@@ -13,11 +13,11 @@ from typing import Any
 
 from gammer_lightning.data.clips.class_sets import FIVE, THREE
 from gammer_lightning.errors import GammerError
-from gammer_lightning.escapes import markdown_cell
+from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
 DATASETS = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS"}
 # System: accuracy and F1 on CASME II, SAMM, SMIC-HS; None where the paper has N/A.
-TABLES = {
+TABLES: dict[int, dict[str, Sequence[float | None]]] = {
     3: {
         "LBP-TOP": (0.7026, 0.7429, 0.3954, 0.4102, 0.2000, 0.5280),
         "Bi-WOOF": (0.7805, 0.8026, 0.5211, 0.5139, 0.5727, 0.5829),
@@ -168,8 +168,7 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: d
             at = 2 * columns.index(name)
             cells[at : at + 2] = [_spread(result, metric) for metric in ("accuracy", "uf1")]
             rows.append([f"{run} ({_protocol(result)})", *cells])
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(map(markdown_cell, line)) + " |" for line in lines)
+    return "\n".join(markdown_table(head, rows))
 
 
 def _column(result: dict) -> tuple[int, str] | None:
@@ -189,8 +188,7 @@ def _figure(value: float | None) -> str:
 
 
 def _spread(result: dict, metric: str) -> str:
-    mean, std = result["mean"][metric], result["std"][metric]
-    return f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else "")
+    return mean_and_std(result["mean"][metric], result["std"][metric])
 
 
 def _text(result: dict) -> str:

@@ -40,6 +40,6 @@ def main(arguments: argparse.Namespace) -> None:
             f"complete rows are {listed(rows) or 'none'}",
             f"gammer sweep status {study.name}",
         )
-    if not row.run.is_dir():
+    if row.run is None or not row.run.is_dir():
         raise GammerError(f"the run folder {row.run} is not here", f"it was made on {row.host}", "look there")
     print(row.run)

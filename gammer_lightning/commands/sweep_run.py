@@ -2,6 +2,8 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -11,9 +13,12 @@ from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.files import disk_errors
 from gammer_lightning.runs.folder import wandb_default
 from gammer_lightning.sweep.check import check_sweep
-from gammer_lightning.sweep.queue.slots import make_slots
+from gammer_lightning.sweep.queue.slots import Slot, make_slots
 from gammer_lightning.sweep.queue.storage import add_storage_argument, open_storage, storage_errors, study_folder
 from gammer_lightning.sweep.spec import Sweep, read_sweep
+
+if TYPE_CHECKING:
+    from gammer_lightning.sweep.queue.study import Row, Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +78,7 @@ def print_commands(sweep: Sweep) -> None:
         print(f"# {row}\n{shlex.join(command)}")
 
 
-def _supervise(study, slots: list, storage: str | None) -> int:
+def _supervise(study: "Study", slots: Sequence[Slot], storage: str | None) -> int:
     from gammer_lightning.sweep.live import LiveView
     from gammer_lightning.sweep.queue.supervisor import Supervisor
 
@@ -85,7 +90,7 @@ def _supervise(study, slots: list, storage: str | None) -> int:
     return 143 if not ended and supervisor.is_terminated else code
 
 
-def _report(study, ended: bool, storage: str) -> int:
+def _report(study: "Study", ended: bool, storage: str) -> int:
     with storage_errors(study.name):
         rows = study.rows()
     _print_status(study, rows)
@@ -99,7 +104,7 @@ def _report(study, ended: bool, storage: str) -> int:
     return int(failed)
 
 
-def _write_summary(study, rows: list) -> None:
+def _write_summary(study: "Study", rows: "Sequence[Row]") -> None:
     """Print and write the table, and log it to W&B beside the rows' runs."""
     from gammer_lightning.sweep.summary_run import log_summary
     from gammer_lightning.sweep.table.table import write_table

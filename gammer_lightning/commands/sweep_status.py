@@ -2,11 +2,16 @@
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from gammer_lightning.escapes import printable
 from gammer_lightning.sweep.queue.storage import add_storage_argument, storage_errors
+
+if TYPE_CHECKING:
+    from gammer_lightning.sweep.queue.study import Row, Study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +30,7 @@ def main(arguments: argparse.Namespace) -> None:
     _print_status(study, rows)
 
 
-def _print_status(study, rows: list) -> None:
+def _print_status(study: "Study", rows: "Sequence[Row]") -> None:
     from gammer_lightning.sweep.live import rows_table
 
     Console().print(rows_table(study.sweep, rows, {}))

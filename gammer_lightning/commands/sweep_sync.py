@@ -60,7 +60,9 @@ def main(arguments: argparse.Namespace) -> int:
 def left_out(rows: Sequence[Row]) -> list[str]:
     """Return a line for each row that has no run here to upload."""
     lines = [f"{row.name} is {row.state}" for row in rows if row.state not in ENDED]
-    for row in (row for row in rows if row.state in ENDED and row.run):
+    for row in rows:
+        if row.state not in ENDED or row.run is None:
+            continue
         if not row.run.is_dir():
             lines.append(f"{row.name} ran on {row.host}, and {row.run} is not here")
         elif not (row.run / "wandb").is_dir():
@@ -70,8 +72,11 @@ def left_out(rows: Sequence[Row]) -> list[str]:
 
 def planned_uploads(sweep: Sweep, rows: Sequence[Row]) -> list[Upload]:
     """Return what a study has on this machine: ended rows that were tracked, and its summary."""
-    ended = [row for row in rows if row.state in ENDED and row.run and (row.run / "wandb").is_dir()]
-    uploads = [Upload(row.name, row.run, model_name(sweep, row) if row.state == "complete" else "") for row in ended]
+    uploads = []
+    for row in rows:
+        if row.state in ENDED and row.run and (row.run / "wandb").is_dir():
+            model = model_name(sweep, row) if row.state == "complete" else ""
+            uploads.append(Upload(row.name, row.run, model))
     summary = study_folder(sweep.study)
     return [*uploads, Upload("summary", summary)] if (summary / "wandb").is_dir() else uploads
 

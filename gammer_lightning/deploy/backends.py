@@ -3,18 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from gammer_lightning.deploy.bundle import Bundle, is_same_model
-from gammer_lightning.deploy.graphs import INTERFACE, PRECISIONS, make_graphs, shapes_of
+from gammer_lightning.deploy.facts import BundleFacts
+from gammer_lightning.deploy.graphs import INTERFACE, Precision, make_graphs, shapes_of
 from gammer_lightning.deploy.onnx_files import Session, describe, file_name, need
 from gammer_lightning.errors import GammerError
 
-BACKENDS = ("torch", "onnx", "tensorrt")
-BF16 = "bf16"
+BackendName = Literal["torch", "onnx", "tensorrt"]
+RunPrecision = Literal["fp32", "fp16", "bf16"]
+Device = Literal["cpu", "cuda"]
+BF16: Final = "bf16"
 """ST-MEMM under PyTorch's autocast: faster on processors with AMX, slower on those without."""
 USED = ("st_memm_encoder", "st_memm_decoder", "gam_mer")
 
@@ -58,7 +61,9 @@ class Backend:
         return self.graphs["gam_mer"](patches=patches.to(self.device)).float().softmax(-1).cpu()
 
 
-def open_backend(bundle: Bundle, name: str = "torch", precision: str = "fp32", device: str | None = None) -> Backend:
+def open_backend(
+    bundle: Bundle, name: BackendName = "torch", precision: RunPrecision = "fp32", device: Device | None = None
+) -> Backend:
     """Open a bundle for running.
 
     Args:
@@ -71,11 +76,11 @@ def open_backend(bundle: Bundle, name: str = "torch", precision: str = "fp32", d
         GammerError: If a name is unknown, the bundle has no such files, one is of another model, or a package or
             device is missing.
     """
-    _check_choice("backend", name, BACKENDS)
-    _check_choice("precision", precision, (*PRECISIONS, BF16))
+    _check_choice("backend", name, get_args(BackendName))
+    _check_choice("precision", precision, get_args(RunPrecision))
     if precision == BF16 and name != "torch":
         raise GammerError(f"bf16 with {name}", "bf16 is PyTorch's autocast; files are fp32 or fp16", "--backend torch")
-    if device not in (None, "cpu", "cuda"):
+    if device not in (None, *get_args(Device)):
         raise GammerError(f"device {device!r}", "it is cpu or cuda", "leave it out to take what is there")
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA device", "torch sees none on this machine", "gammer doctor, or use cpu")
@@ -88,21 +93,21 @@ def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
         raise GammerError(f"{what} {value!r}", f"it is one of {', '.join(known)}", f"e.g. {what} {known[0]}")
 
 
-def _torch(bundle: Bundle, precision: str, device: str | None) -> Backend:
+def _torch(bundle: Bundle, precision: RunPrecision, device: Device | None) -> Backend:
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return Backend(f"torch {precision} ({device})", torch.device(device), torch_graphs(bundle, precision, device))
 
 
-def torch_graphs(bundle: Bundle, precision: str, device: str = "cpu") -> Mapping[str, Run]:
+def torch_graphs(bundle: Bundle, precision: RunPrecision, device: Device = "cpu") -> Mapping[str, Run]:
     """Return a bundle's graphs in PyTorch; in bf16 all but GAM-MER, which it makes slower."""
-    stored = "fp32" if precision == BF16 else precision
-    graphs = make_graphs(*bundle.networks(), bundle.facts["network"], stored, device)
+    stored: Precision = "fp32" if precision == BF16 else precision
+    graphs = make_graphs(*bundle.networks(), bundle.facts.network, stored, device)
     if precision != BF16:
         return graphs
     return {name: graph if name == "gam_mer" else _in_bf16(graph, device) for name, graph in graphs.items()}
 
 
-def _in_bf16(graph: Run, device: str) -> Run:
+def _in_bf16(graph: Run, device: Device) -> Run:
     def run(**inputs: Tensor) -> Tensor:
         with torch.autocast(device, torch.bfloat16):
             return graph(**inputs).float()
@@ -110,7 +115,7 @@ def _in_bf16(graph: Run, device: str) -> Run:
     return run
 
 
-def _onnx(bundle: Bundle, precision: str, device: str | None) -> Backend:
+def _onnx(bundle: Bundle, precision: RunPrecision, device: Device | None) -> Backend:
     ort = need("onnxruntime")
     has_cuda = torch.cuda.is_available() and "CUDAExecutionProvider" in ort.get_available_providers()
     device = device or ("cuda" if has_cuda else "cpu")
@@ -130,7 +135,7 @@ def open_session(bundle: Bundle, graph: str, precision: str, device: str = "cpu"
     return Session(path, device)
 
 
-def check_model(path: Path, facts: dict[str, Any], graph: str, precision: str) -> None:
+def check_model(path: Path, facts: BundleFacts, graph: str, precision: str) -> None:
     """See that an ONNX file is the named graph of a bundle's own weights.
 
     Args:
@@ -148,10 +153,10 @@ def check_model(path: Path, facts: dict[str, Any], graph: str, precision: str) -
     if (exported.get("graph"), exported.get("precision")) != (graph, precision):
         found = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
         raise _another(path, f"it is {found}, not {graph} at {precision}")
-    if not is_same_model(said.facts, facts):
+    if not is_same_model(facts, said.facts):
         raise _another(path, "its weights, classes or input are another run's")
     inputs, output = INTERFACE[graph]
-    shapes = shapes_of(facts["magnifier"]["preset"], facts["network"])
+    shapes = shapes_of(facts.magnifier.preset, facts.network)
     if said.shapes != {name: shapes[name] for name in (*inputs, output)}:
         raise _another(path, f"its inputs and output are {said.shapes}")
 
@@ -164,7 +169,7 @@ def _another(path: Path, why: str) -> GammerError:
     )
 
 
-def _tensorrt(bundle: Bundle, precision: str, device: str | None) -> Backend:
+def _tensorrt(bundle: Bundle, precision: RunPrecision, device: Device | None) -> Backend:
     from gammer_lightning.deploy.tensorrt import Runner
 
     if device == "cpu" or not torch.cuda.is_available():
@@ -182,4 +187,4 @@ def runner_graph(runner: Callable[[dict[str, Tensor]], dict[str, Tensor]], outpu
 
 def _plan(bundle: Bundle, graph: str, precision: str) -> Path:
     names = [f"{graph}.{precision}.{package}.plan" for package in ("tensorrt", "tensorrt-rtx")]
-    return bundle.file(next((name for name in names if name in bundle.facts["files"]), names[0]))
+    return bundle.file(next((name for name in names if name in bundle.facts.files), names[0]))

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from gammer_lightning import __version__
-from gammer_lightning.deploy.finished_run import FORMAT, open_source
+from gammer_lightning.deploy.facts import FORMAT, BundleFacts
+from gammer_lightning.deploy.finished_run import open_source
 from gammer_lightning.deploy.rules import BUNDLE_RULES
 from gammer_lightning.deploy.values import (
     check_values,
@@ -47,32 +48,33 @@ class Bundle:
     """
 
     path: Path
-    facts: dict[str, Any]
+    facts: BundleFacts
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names of the K classes."""
-        return tuple(self.facts["classes"])
+        return tuple(self.facts.classes)
 
     @property
     def alpha(self) -> float:
         """The magnification factor that the run was evaluated at."""
-        return self.facts["alpha"]
+        return self.facts.alpha
 
     @property
     def alpha_range(self) -> tuple[float, float]:
         """Least and largest factor that GAM-MER was trained or evaluated at."""
-        return tuple(self.facts["alpha_range"])
+        least, largest = self.facts.alpha_range
+        return least, largest
 
     @property
     def patch_size(self) -> int:
         """Side of a patch, px of the 256 px crop."""
-        return self.facts["patch_size"]
+        return self.facts.patch_size
 
     @property
     def input(self) -> str:
         """What patches show: ``"apex"``, ``"difference"`` or ``"both"``."""
-        return self.facts["input"]
+        return self.facts.input
 
     def networks(self) -> tuple[STMEMM, GamMer]:
         """Return the magnifier and the classifier in evaluation mode, on the CPU.
@@ -80,23 +82,23 @@ class Bundle:
         Raises:
             GammerError: If a file is missing or does not fit.
         """
-        if not self.facts["files"]:
+        if not self.facts.files:
             source = open_source(self.path)
             return source.magnifier.network, source.recognizer
         weights = self.file(WEIGHTS["gam_mer"])
         state = _read_weights(weights)
         try:
             with torch.device("meta"):  # no memory is taken before sizes are compared with the weights'
-                expected = GamMer(**self.facts["network"]).state_dict()
+                expected = GamMer(**self.facts.network).state_dict()
         except GammerError as error:
             raise GammerError(f"{self.path / BUNDLE} is damaged: {error.what}", error.rule, EXPORT_AGAIN) from error
         if {key: value.shape for key, value in expected.items()} != {key: value.shape for key, value in state.items()}:
             raise _changed(weights, "names or shapes of its weights are not those of the network in bundle.json")
-        recognizer = GamMer(**self.facts["network"])
+        recognizer = GamMer(**self.facts.network)
         load_weights(recognizer, state, weights)
         magnifier = load_trained(str(self.file(WEIGHTS["st_memm"]))).network
-        if not isinstance(magnifier, STMEMM) or magnifier.preset != self.facts["magnifier"]["preset"]:
-            raise _changed(self.path / WEIGHTS["st_memm"], f"it is no ST-MEMM {self.facts['magnifier']['preset']}")
+        if not isinstance(magnifier, STMEMM) or magnifier.preset != self.facts.magnifier.preset:
+            raise _changed(self.path / WEIGHTS["st_memm"], f"it is no ST-MEMM {self.facts.magnifier.preset}")
         return magnifier, recognizer.eval()
 
     def file(self, name: str) -> Path:
@@ -106,10 +108,10 @@ class Bundle:
             GammerError: If the bundle has no such file.
         """
         path = self.path / check_name(name, f"a file of the bundle {self.path}")
-        if name not in self.facts["files"] or not path.is_file():
+        if name not in self.facts.files or not path.is_file():
             raise GammerError(
                 f"the bundle {self.path} has no {name}",
-                f"it has: {', '.join(n for n in self.facts['files'] if (self.path / n).is_file()) or 'nothing'}",
+                f"it has: {', '.join(n for n in self.facts.files if (self.path / n).is_file()) or 'nothing'}",
                 f"{_export_command(name)}, or copy the whole folder",
             )
         return path
@@ -143,7 +145,7 @@ def load_bundle(path: str | Path) -> Bundle:
     return Bundle(path, open_source(path).facts())
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> BundleFacts:
     """Read bundle.json, and check by `BUNDLE_RULES` what of it is used.
 
     Raises:
@@ -172,7 +174,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
             "num_classes, patch_size and channels of the network are those of classes, patch_size and input",
             EXPORT_AGAIN,
         )
-    return facts
+    return BundleFacts.from_dict(facts)
 
 
 def _digest(facts: dict[str, Any]) -> str:
@@ -181,9 +183,9 @@ def _digest(facts: dict[str, Any]) -> str:
 
 def _check_files(bundle: Bundle) -> None:
     """See that each file that is there is the one that was exported; some may stay behind when a bundle is moved."""
-    for name, entry in bundle.facts["files"].items():
+    for name, entry in bundle.facts.files.items():
         path = bundle.path / name
-        if path.is_file() and sha256_of(path) != entry["sha256"]:
+        if path.is_file() and sha256_of(path) != entry.sha256:
             raise _changed(path, "its SHA-256 is not the one in bundle.json")
 
 
@@ -197,8 +199,8 @@ def _changed(path: Path, why: str) -> GammerError:
 
 def _check_fresh(bundle: Bundle) -> None:
     """See that a bundle inside its run is of the run's checkpoint."""
-    checkpoint = bundle.path.parent / "checkpoints" / bundle.facts["run"]["checkpoint"]
-    if checkpoint.is_file() and sha256_of(checkpoint) != bundle.facts["run"]["checkpoint_sha256"]:
+    checkpoint = bundle.path.parent / "checkpoints" / bundle.facts.run.checkpoint
+    if checkpoint.is_file() and sha256_of(checkpoint) != bundle.facts.run.checkpoint_sha256:
         raise GammerError(
             f"{bundle.path} is older than {checkpoint}",
             "a bundle holds the weights of its run",
@@ -214,9 +216,9 @@ def _read_weights(path: Path) -> dict[str, Any]:
         raise _changed(path, str(error)) from error
 
 
-def is_same_model(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Return whether two bundles' facts are of the same weights, used in the same way."""
-    return _identity(one) == _identity(other)
+def is_same_model(facts: BundleFacts, others: dict[str, Any]) -> bool:
+    """Return whether a bundle, and other facts as plain values, are of the same weights, used in the same way."""
+    return _identity(facts.as_dict()) == _identity(others)
 
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:

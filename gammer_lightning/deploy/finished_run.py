@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gammer_lightning import __version__
+from gammer_lightning.deploy.facts import BundleFacts, MagnifierFacts, Metrics, RunFacts
 from gammer_lightning.deploy.rules import CONFIG_RULES, RECOGNITION_RULES, RESULT_RULES
 from gammer_lightning.deploy.values import (
     check_values,
@@ -26,8 +27,6 @@ from gammer_lightning.runs.folder import RunFolder, open_run
 from gammer_lightning.tasks.members import MemberFacts
 from gammer_lightning.tasks.recognize import deployed_model
 
-FORMAT = 1
-
 
 @dataclass(frozen=True)
 class Source:
@@ -47,51 +46,23 @@ class Source:
     recognition: MemberFacts
     config: dict[str, Any]
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> BundleFacts:
         """Return what bundle.json says, with no files and nothing measured at fp16 yet."""
         network = self.recognition.network | {"regions": list(self.recognition.network["regions"])}
-        return {
-            "format": FORMAT,
-            "package": __version__,
-            "commit": (git_state() or {}).get("commit"),
-            "run": self._run_facts(),
-            "classes": list(self.recognition.class_names),
-            **self._input_facts(),
-            "nodes": list(nodes_of(network["regions"])),
-            "regions": network["regions"],
-            "graph": network["graph"],
-            "adjacency": adjacency(network["regions"], network["graph"]).astype(int).tolist(),
-            "network": network,
-            "magnifier": self._magnifier_facts(),
-            **self._result_facts(),
-            "fp16": {},
-            "files": {},
-        }
-
-    def _run_facts(self) -> dict[str, Any]:
-        known = self.run.facts
-        return {
-            "name": known["name"],
-            "folder": self.run.path.resolve().name,
-            "wandb_id": known.get("wandb_id"),
-            "started": known.get("started"),
-            "commit": (known.get("git") or {}).get("commit"),
-            "epochs": self.config["trainer"]["max_epochs"],
-            "checkpoint": self.run.best.name,
-            "checkpoint_sha256": sha256_of(self.run.best),
-        }
-
-    def _input_facts(self) -> dict[str, Any]:
-        data = self.config["data"]
-        used = [float(alpha) for alpha in (*data["train_alphas"], data["eval_alpha"])]
-        return {
-            "alpha": float(data["eval_alpha"]),
-            "alpha_range": [min(used), max(used)],
-            "train_alphas": [float(alpha) for alpha in data["train_alphas"]],
-            "input": data["input"],
-            "patch_size": self.recognition.network["patch_size"],
-            "channels": self.recognition.network["channels"],
-            "geometry": {
+        data, results = self.config["data"], self._results()
+        train_alphas, alpha = [float(alpha) for alpha in data["train_alphas"]], float(data["eval_alpha"])
+        return BundleFacts(
+            package=__version__,
+            commit=(git_state() or {}).get("commit"),
+            run=self._run_facts(),
+            classes=list(self.recognition.class_names),
+            alpha=alpha,
+            alpha_range=[min(*train_alphas, alpha), max(*train_alphas, alpha)],
+            train_alphas=train_alphas,
+            input=data["input"],
+            patch_size=network["patch_size"],
+            channels=network["channels"],
+            geometry={
                 "crop": CROP,
                 "iod": IOD,
                 "eye_line": EYE_LINE,
@@ -100,18 +71,52 @@ class Source:
                 "landmark_model_sha256": MODEL_SHA256,
                 "version": GEOMETRY,
             },
-        }
+            nodes=list(nodes_of(network["regions"])),
+            regions=network["regions"],
+            graph=network["graph"],
+            adjacency=adjacency(network["regions"], network["graph"]).astype(int).tolist(),
+            network=network,
+            magnifier=self._magnifier_facts(),
+            protocol=results["protocol"],
+            datasets=results["datasets"],
+            clips=results["clips"],
+            subjects=results["subjects"],
+            clips_sha256=results["clips_sha256"],
+            metrics=Metrics(
+                mean=results["mean"],
+                std={key: results["std"].get(key) for key in results["mean"]},
+                seeds=len(results["seeds"]),
+            ),
+        )
 
-    def _magnifier_facts(self) -> dict[str, Any]:
-        return {
-            "name": _public_name(self.magnifier.name),
-            "fingerprint": self.magnifier.fingerprint,
-            "preset": self.magnifier.network.preset,
-            "trained_with": _public_name(self.config["data"]["magnifier"]),
-            "replaced": self.magnifier.name != self.config["data"]["magnifier"],
-        }
+    def _run_facts(self) -> RunFacts:
+        known = self.run.facts
+        return RunFacts(
+            name=known["name"],
+            folder=self.run.path.resolve().name,
+            wandb_id=known.get("wandb_id"),
+            started=known.get("started"),
+            commit=(known.get("git") or {}).get("commit"),
+            epochs=self.config["trainer"]["max_epochs"],
+            checkpoint=self.run.best.name,
+            checkpoint_sha256=sha256_of(self.run.best),
+        )
 
-    def _result_facts(self) -> dict[str, Any]:
+    def _magnifier_facts(self) -> MagnifierFacts:
+        return MagnifierFacts(
+            name=_public_name(self.magnifier.name),
+            fingerprint=self.magnifier.fingerprint,
+            preset=self.magnifier.network.preset,
+            trained_with=_public_name(self.config["data"]["magnifier"]),
+            replaced=self.magnifier.name != self.config["data"]["magnifier"],
+        )
+
+    def _results(self) -> dict[str, Any]:
+        """Return what results.json says.
+
+        Raises:
+            GammerError: If it is not there, or damaged.
+        """
         path = self.run.path / "results.json"
         if not path.is_file():
             raise GammerError(
@@ -120,10 +125,7 @@ class Source:
                 f"gammer recognize test {self.run.path}",
             )
         check_values(results := read_json(path), RESULT_RULES, path, f"gammer recognize test {self.run.path}")
-        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
-        std = {key: results["std"].get(key) for key in results["mean"]}
-        metrics = {"mean": results["mean"], "std": std, "seeds": len(results["seeds"])}
-        return {key: results[key] for key in kept} | {"metrics": metrics}
+        return results
 
 
 def _public_name(magnifier: str) -> str:
@@ -144,7 +146,8 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     run = _finished_run(path)
     recognizer = deployed_model(run.best)
     recognition = MemberFacts.from_checkpoint(load_checkpoint(run.best), run.best)
-    _refuse_other_networks(path, recognition.name)
+    if not isinstance(recognizer, GamMer):
+        raise _other_network(path, recognition.name)
     again = "copy the run folder again, or train again: gammer recognize fit"
     check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, again)
     check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, again)
@@ -177,10 +180,9 @@ def _finished_run(path: str | Path) -> RunFolder:
     return run
 
 
-def _refuse_other_networks(path: str | Path, network: str) -> None:
-    if network != "gam_mer":
-        raise GammerError(
-            f"{path} is a run of {network}",
-            "only runs of GAM-MER are exported and predict; the systems it is compared with are there to be scored",
-            f"give a run whose model.network is gam_mer; for the scores of this one: gammer recognize test {path}",
-        )
+def _other_network(path: str | Path, network: str) -> GammerError:
+    return GammerError(
+        f"{path} is a run of {network}",
+        "only runs of GAM-MER are exported and predict; the systems it is compared with are there to be scored",
+        f"give a run whose model.network is gam_mer; for the scores of this one: gammer recognize test {path}",
+    )

@@ -11,7 +11,7 @@ and outputs are float32 at every precision; frames come out clamped to [0, 1].
 
 import copy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,8 @@ from gammer_lightning.faces.alignment import CROP
 from gammer_lightning.models.gam_mer import GamMer
 from gammer_lightning.models.st_memm import PRESETS, STMEMM, Features
 
-PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
+Precision = Literal["fp32", "fp16"]
+PRECISIONS: dict[Precision, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 INTERFACE = {
     "st_memm": (("onset", "apex", "alpha"), "frame"),
     "st_memm_encoder": (("frame",), "mix"),
@@ -144,7 +145,7 @@ def make_graphs(
     magnifier: STMEMM,
     recognizer: GamMer,
     network: dict[str, Any],
-    precision: str = "fp32",
+    precision: Precision = "fp32",
     device: str | torch.device = "cpu",
 ) -> dict[str, Graph]:
     """Return the four graphs by name, on copies of the given networks.
@@ -157,7 +158,8 @@ def make_graphs(
         device: Where the copies lie.
     """
     dtype, shapes = PRECISIONS[precision], shapes_of(magnifier.preset, network)
-    magnifier, recognizer = (copy.deepcopy(net).eval().to(device, dtype) for net in (magnifier, recognizer))
+    magnifier = copy.deepcopy(magnifier).eval().to(device, dtype)
+    recognizer = copy.deepcopy(recognizer).eval().to(device, dtype)
     modules = (Magnifier(magnifier), Encoder(magnifier), Decoder(magnifier), Classifier(recognizer))
     return {
         name: Graph(name, module.eval(), {key: shapes[key] for key in (*inputs, output)})

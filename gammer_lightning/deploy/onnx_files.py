@@ -76,6 +76,7 @@ def export_onnx(graph: Graph, path: Path, batch: int | None, description: dict[s
             dynamic_shapes=None if batch else tuple({0: "batch"} for _ in example),
             verbose=False,
         )
+    assert program is not None  # only the exporter before dynamo returns none
     model = program.model_proto
     _forget_sources(model)
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in description.items()})
@@ -92,7 +93,7 @@ def _exportable(graph: Graph) -> torch.nn.Module:
     module = copy.deepcopy(graph.module)
     for layer in module.modules():
         if isinstance(layer, WindowAttention):
-            layer.fused_attn = False
+            layer.fused_attn = False  # type: ignore[misc]  # timm: final for TorchScript alone
     return module
 
 
@@ -242,7 +243,7 @@ class Session:
         self._check_batch(inputs)
         batch = len(next(iter(inputs.values())))
         ((name, shape),) = self.outputs.items()
-        output = torch.empty(batch, *shape[1:], device=self.device)
+        output = torch.empty(batch, *map(int, shape[1:]), device=self.device)
         binding = self.session.io_binding()
         kept = {key: value.to(self.device, torch.float32).contiguous() for key, value in inputs.items()}
         for key, value in kept.items():

@@ -22,6 +22,9 @@ from gammer_lightning.models.st_memm import PRESETS
 COMMON = Rule(lambda value: is_text(value) or value is None, "a text or nothing", needed=False)
 
 
+OBJECT = Rule(lambda value: isinstance(value, dict), "an object", needed=False)
+
+
 INPUTS = GamMer.inputs
 
 
@@ -89,7 +92,9 @@ BUNDLE_RULES = {
     "run.checkpoint": Rule(is_name, "the name of a file"),
     "run.checkpoint_sha256": Rule(is_sha256, "a SHA-256"),
     "commit": COMMON,
-    "geometry": Rule(lambda value: isinstance(value, dict), "an object", needed=False),
+    "geometry": OBJECT,
+    "metrics": OBJECT,
+    "training": OBJECT,
     "fp16": Rule(lambda value: is_table(value, _is_change), "what was measured at fp16", needed=False),
     "files": Rule(
         lambda value: is_table(value, _is_file_entry) and all(map(is_name, value)),

@@ -160,28 +160,35 @@ def check_builder(package: str) -> None:
     Raises:
         GammerError: There is no GPU where one is needed, the package is missing, or it does not know the GPU.
     """
-    _check_gpu(package)  # first: nobody installs TensorRT only to hear that it cannot be used here
+    if package == "tensorrt":
+        _own_gpu()  # first: nobody installs TensorRT only to hear that it cannot be used here
     _target(import_tensorrt(package), package, None)
 
 
-def _check_gpu(package: str) -> None:
-    if package == "tensorrt" and gpu_capability() is None:
+def _own_gpu() -> str:
+    """Return the compute capability of this machine's GPU, for which TensorRT builds.
+
+    Raises:
+        GammerError: If it has none.
+    """
+    here = gpu_capability()
+    if here is None:
         raise GammerError(
             "there is no CUDA GPU here",
             "TensorRT builds on the GPU that is to run the plan",
             "run the same command on that machine, or build with --to tensorrt-rtx, which needs no GPU",
         )
+    return here
 
 
 def _target(trt: ModuleType, package: str, capability: str | None) -> str:
     """Return the compute capability to build for."""
-    _check_gpu(package)
-    here = gpu_capability()
     if package == "tensorrt":
+        here = _own_gpu()
         if capability not in (None, here):
             raise GammerError(f"{capability}", f"TensorRT builds for this machine's GPU, {here}", "leave it out")
         return here
-    capability = capability or here or PAPERS_GPU
+    capability = capability or gpu_capability() or PAPERS_GPU
     known = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     if capability not in known:
         raise GammerError(
@@ -198,7 +205,9 @@ def gpu_capability() -> str | None:
 
 
 def _logger(trt: ModuleType) -> Any:
-    class Errors(trt.ILogger):
+    logger: Any = trt.ILogger
+
+    class Errors(logger):
         """Keeps what TensorRT says is wrong, for the error that we raise."""
 
         def __init__(self) -> None:

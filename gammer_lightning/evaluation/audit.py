@@ -7,7 +7,7 @@ all clips at once. None of it is logged as a metric, so nothing can be chosen by
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from matplotlib.figure import Figure
 
 from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.evaluation.predictions import Predictions
-from gammer_lightning.evaluation.results import MICROFACES_NOTE, markdown_table
+from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.evaluation.scores import scores
 from gammer_lightning.files import replacing, write_text
+from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
 HONEST = "honest: last epoch, all clips scored at once"
 OF_FOLDS = "LEAKY: last epoch, mean of each fold's own scores"
@@ -35,7 +36,9 @@ NOTES = (
 )
 
 
-def fold_counts(predicted: np.ndarray, labels: Sequence[int], folds: Sequence[str], num_classes: int) -> np.ndarray:
+def fold_counts(
+    predicted: np.ndarray, labels: Sequence[int] | np.ndarray, folds: Sequence[str], num_classes: int
+) -> np.ndarray:
     """Count clips by true and predicted class, for each seed, epoch and fold.
 
     Args:
@@ -93,7 +96,7 @@ def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]
     """
     folds = predictions.folds
 
-    def counts(labels: Sequence[int]) -> np.ndarray:
+    def counts(labels: Sequence[int] | np.ndarray) -> np.ndarray:
         return fold_counts(predicted, labels, folds, len(predictions.class_names))
 
     found = counts(predictions.labels)
@@ -116,14 +119,16 @@ def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]
     }
 
 
-def _no_skill(counts: Callable[[Sequence[int]], np.ndarray], labels: Sequence[int]) -> dict[str, dict[str, Any]]:
+def _no_skill(
+    counts: Callable[[Sequence[int] | np.ndarray], np.ndarray], labels: Sequence[int]
+) -> dict[str, dict[str, Any]]:
     """Return mean and spread over shuffles of the labels, of the mean over seeds, for each way of scoring."""
     rng = np.random.default_rng(0)
     shuffled = [score_all_ways(counts(rng.permutation(labels))) for _ in range(SHUFFLES)]
     return {way: _spread([_spread(ways[way])["mean"] for ways in shuffled]) for way in shuffled[0]}
 
 
-def _spread(each: Sequence[dict[str, float]]) -> dict[str, dict[str, float | None]]:
+def _spread(each: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
     table = pd.DataFrame(each)
     return {"mean": table.mean().to_dict(), "std": table.std().to_dict() if len(each) > 1 else dict.fromkeys(table)}
 
@@ -169,8 +174,7 @@ def audit_text(summary: dict[str, Any]) -> str:
 
 
 def _figure(found: dict[str, Any], score: str = "uf1") -> str:
-    mean, std = found["mean"][score], found["std"][score]
-    return f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else "")
+    return mean_and_std(found["mean"][score], found["std"][score])
 
 
 def draw_audit(ways: dict[str, dict[str, Any]]) -> Figure:

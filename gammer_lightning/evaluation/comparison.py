@@ -68,15 +68,18 @@ def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, D
         The difference of each row but the reference.
     """
     drawn = {name: _resampled_uf1(row) for name, row in counts.items()}
-    return {
-        name: Difference(
-            float(_uf1(row) - _uf1(counts[reference])),
-            *map(float, np.quantile(drawn[name] - drawn[reference], (0.025, 0.975))),
-            _wilcoxon(_subject_accuracies(row), _subject_accuracies(counts[reference])),
+    compared = {}
+    for name, row in counts.items():
+        if name == reference:
+            continue
+        low, high = np.quantile(drawn[name] - drawn[reference], (0.025, 0.975))
+        compared[name] = Difference(
+            uf1=float(_uf1(row) - _uf1(counts[reference])),
+            low=float(low),
+            high=float(high),
+            p=_wilcoxon(_subject_accuracies(row), _subject_accuracies(counts[reference])),
         )
-        for name, row in counts.items()
-        if name != reference
-    }
+    return compared
 
 
 def _uf1(counts: np.ndarray) -> np.ndarray:
@@ -132,6 +135,6 @@ def pareto(values: np.ndarray, modes: Sequence[str]) -> np.ndarray:
         bool ``(n,)``.
     """
     gains = values * np.where(np.asarray(modes) == "max", 1, -1)
-    as_good = (gains[None] >= gains[:, None]).all(-1)
-    better = (gains[None] > gains[:, None]).any(-1)
-    return ~(as_good & better).any(1)
+    as_good = np.all(gains[None] >= gains[:, None], -1)
+    better = np.any(gains[None] > gains[:, None], -1)
+    return ~np.any(as_good & better, 1)

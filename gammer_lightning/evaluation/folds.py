@@ -107,7 +107,7 @@ def _each_held_out(groups: Sequence[str], what: str, next_step: str) -> list[tup
 
 
 def training_masks(
-    folds: Sequence[tuple[str, np.ndarray]], num_clips: int, left_out: Sequence[int] = ()
+    folds: Sequence[tuple[str, np.ndarray]], num_clips: int, left_out: Sequence[int] | np.ndarray = ()
 ) -> dict[str, np.ndarray]:
     """Return for each fold, and last for `NOBODY`, which clips train it: bool ``(n,)``; none those ``left_out``."""
     clips = np.arange(num_clips)

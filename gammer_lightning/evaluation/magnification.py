@@ -14,9 +14,10 @@ from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.microfaces.truth import render_pair
-from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.files import read_image, replacing
 from gammer_lightning.magnifiers import Magnifier
+from gammer_lightning.pixels import to_floats
+from gammer_lightning.reports.tables import markdown_table
 
 ALPHAS = (5.0, 10.0, 20.0)
 
@@ -28,7 +29,7 @@ def quality(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """
     psnr = -10 * ((frame - target) ** 2).mean((1, 2, 3)).clamp(min=1e-10).log10()
     ssim = structural_similarity_index_measure(frame, target, data_range=1.0, reduction="none")
-    return psnr, ssim
+    return psnr, ssim  # type: ignore[return-value]  # torchmetrics: a pair only with return_full_image=True
 
 
 def protocol_row(frame: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
@@ -60,9 +61,7 @@ def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], de
     rows = []
     for clip in tqdm(clips, desc="true apexes", unit="clip"):
         onset, apex, truth, mask = render_pair(root, clip.key, ALPHAS)
-        recorded = [
-            read_image(clip.frame(n)).transpose(2, 0, 1).astype(np.float32) / 255 for n in (clip.onset, clip.apex)
-        ]
+        recorded = [to_floats(read_image(clip.frame(n))).numpy() for n in (clip.onset, clip.known_apex)]
         for kind, pair in (("clean", (onset, apex)), ("recorded", recorded)):
             first, second = (torch.from_numpy(frame)[None].to(device) for frame in pair)
             for alpha, frame, target in zip(
@@ -109,12 +108,11 @@ def write_protocol(folder: Path, protocol: pd.DataFrame, faces: pd.DataFrame) ->
 def as_text(table: pd.DataFrame) -> str:
     """A Markdown table with three decimals for SSIM, two for dB."""
     digits = {"psnr": 2, "floor_psnr": 2, "alpha": 1}
-    shown = [
-        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else markdown_cell(str(v)) for c, v in row.items()]
+    rows = [
+        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else str(v) for c, v in row.items()]
         for _, row in table.iterrows()
     ]
-    lines = [list(table.columns), ["---"] * len(table.columns), *shown]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join(markdown_table(list(table.columns), rows))
 
 
 def _draw(path: Path, protocol: pd.DataFrame) -> None:

@@ -12,14 +12,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from gammer_lightning.escapes import csv_table, markdown_cell
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.evaluation.scores import class_scores, megc_log, scores
-from gammer_lightning.faces.graph import draw_graph
+from gammer_lightning.faces.graph import GraphName, draw_graph
 from gammer_lightning.files import replacing, write_text
-from gammer_lightning.reports.tables import _digits
+from gammer_lightning.reports.tables import markdown_table, three_decimals
 
 if TYPE_CHECKING:
     from gammer_lightning.data.recognition_data import RecognitionData
@@ -90,10 +90,10 @@ def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
 
 def results_text(summary: dict[str, Any]) -> str:
     """Return the tables of a summary as Markdown."""
-    rows = [[f"seed {seed}", *_digits(values.values())] for seed, values in summary["seeds"].items()]
-    rows += [[name, *_digits(summary[name].values())] for name in ("mean", "std")]
+    rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in summary["seeds"].items()]
+    rows += [[name, *three_decimals(summary[name].values())] for name in ("mean", "std")]
     by_class = [
-        [name, *_digits([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
+        [name, *three_decimals([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
         for name, values in summary["classes"].items()
     ]
     notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
@@ -118,16 +118,11 @@ def results_text(summary: dict[str, Any]) -> str:
     )
 
 
-def markdown_table(head: list[str], rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table in Markdown, its texts escaped."""
-    return ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in [head, ["---"] * len(head), *rows]]
-
-
 def write_figures(
     run: Path,
     predictions: Predictions,
     data: "RecognitionData",
-    graph: tuple[Sequence[str], str, np.ndarray | None] | None,
+    graph: tuple[Sequence[str], GraphName, np.ndarray | None] | None,
 ) -> None:
     """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and, of GAM-MER, graph.png.
 
@@ -194,7 +189,7 @@ def draw_strip(images: dict[str, np.ndarray], title: str) -> Figure:
 
 
 def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, data: "RecognitionData") -> None:
-    """Log figures and tables to every logger that takes images (W&B); metrics.csv takes none.
+    """Log figures and tables to W&B, if it is among the loggers; metrics.csv takes none.
 
     Args:
         loggers: Loggers of the run.
@@ -203,13 +198,14 @@ def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, 
         data: The DataModule after its setup, for a picture of each clip.
     """
     for logger in loggers:
-        if hasattr(logger, "log_image"):
+        if isinstance(logger, WandbLogger):
             for picture in sorted((run / "figures").glob("*.png")):
                 logger.log_image(picture.stem, [str(picture)])
             by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
             logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
             logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
-            logger.log_table("predictions", **_pictured(predictions, data))
+            columns, rows = _pictured(predictions, data)
+            logger.log_table("predictions", columns=columns, data=rows)
 
 
 def _confusion_chart(predictions: Predictions) -> Any:
@@ -224,7 +220,7 @@ def _confusion_chart(predictions: Predictions) -> Any:
     )
 
 
-def _pictured(predictions: Predictions, data: "RecognitionData") -> dict[str, list]:
+def _pictured(predictions: Predictions, data: "RecognitionData") -> tuple[list[str], list[list]]:
     """Return columns and rows of the clips, each with its apex as the networks were shown it."""
     from wandb import Image as Picture
 
@@ -233,7 +229,7 @@ def _pictured(predictions: Predictions, data: "RecognitionData") -> dict[str, li
     apexes = (data.images(index[clip.key], [data.eval_alpha])[1] for clip in predictions.clips)
     pictures = [Picture(_thumbnail(apex), file_type="jpg") for apex in apexes]
     rows = [[picture, *row] for picture, row in zip(pictures, table.to_numpy(object).tolist(), strict=True)]
-    return {"columns": ["apex", *table], "data": rows}
+    return ["apex", *table], rows
 
 
 def _thumbnail(image: np.ndarray) -> Image.Image:

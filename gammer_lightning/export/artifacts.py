@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gammer_lightning.deploy.bundle import BUNDLE, Bundle, read_facts
+from gammer_lightning.deploy.facts import BundleFacts
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import check_name, read_yaml, sha256_of, write_json
 from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder
@@ -58,7 +59,8 @@ def upload(run: RunFolder, bundle: Bundle) -> str:
     import wandb
 
     name, aliases, target = artifact_name(run), artifact_aliases(bundle.facts), _target(run)
-    artifact = wandb.Artifact(name, "model", metadata={key: v for key, v in bundle.facts.items() if key != "adjacency"})
+    metadata = {key: value for key, value in bundle.facts.as_dict().items() if key != "adjacency"}
+    artifact = wandb.Artifact(name, "model", metadata=metadata)
     files = [*bundle.path.iterdir(), run.best, run.config, run.path / "results.json"]
     for path in files:
         artifact.add_file(str(path), path.name, skip_cache=True, policy="immutable")
@@ -72,9 +74,9 @@ def artifact_name(run: RunFolder) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run.facts['name']}-{run.facts['wandb_id']}-export")[-128:]
 
 
-def artifact_aliases(facts: dict[str, Any]) -> list[str]:
+def artifact_aliases(facts: BundleFacts) -> list[str]:
     """Return ``best`` and the first pooled metric with its value."""
-    metric, value = next(iter(facts["metrics"]["mean"].items()))
+    metric, value = next(iter(facts.metrics.mean.items()))
     return ["best", f"{metric}-{value:.3f}"]
 
 
@@ -209,14 +211,14 @@ def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
 
 def _check_taken(taken: Path, run: Path) -> None:
     """See that the checkpoint is the one that a bundle beside it was made of, and that the settings are there."""
-    said = read_facts(taken)["run"] if (taken / BUNDLE).is_file() else None
-    if said and not (run / "checkpoints" / said["checkpoint"]).is_file():
+    said = read_facts(taken).run if (taken / BUNDLE).is_file() else None
+    if said and not (run / "checkpoints" / said.checkpoint).is_file():
         raise GammerError(
-            f"the artifact in W&B has no checkpoint {said['checkpoint']}",
+            f"the artifact in W&B has no checkpoint {said.checkpoint}",
             "its bundle was made of that",
             "upload it again: gammer export RUN --upload",
         )
-    if said and sha256_of(run / "checkpoints" / said["checkpoint"]) != said["checkpoint_sha256"]:
+    if said and sha256_of(run / "checkpoints" / said.checkpoint) != said.checkpoint_sha256:
         raise GammerError("the checkpoint in W&B is not the bundle's", "both are of one run", "upload it again")
     if not (run / "config.yaml").is_file() or not isinstance(read_yaml(run / "config.yaml"), dict):
         raise GammerError(

@@ -1,12 +1,14 @@
 """The model card of a bundle: what it was trained on, how it was judged, where its limits are, who allows what."""
 
-from typing import Any
+from collections.abc import Mapping
 
 from gammer_lightning.data.clips.datasets import DATASETS
+from gammer_lightning.deploy.facts import BundleFacts, BundleFile
 from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.faces.graph import REGIONS
+from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
 METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
 LIMITS = (
@@ -38,7 +40,7 @@ HALF_NOTE = (
 )
 
 
-def model_card(facts: dict[str, Any]) -> str:
+def model_card(facts: BundleFacts) -> str:
     """Return MODEL_CARD.md for what bundle.json says."""
     sections = {
         "Use": _use(facts),
@@ -47,14 +49,14 @@ def model_card(facts: dict[str, Any]) -> str:
         "Half precision": _half(facts),
         "Limits": [f"- {line}" for line in (_alpha_limit(facts), *LIMITS)],
         "Licences": [f"- {line}" for line in _licences(facts)],
-        "Files": _files(facts["files"]),
+        "Files": _files(facts.files),
     }
     body = [line for title, lines in sections.items() if lines for line in (f"## {title}", "", *lines, "")]
-    classes = ", ".join(map(markdown_cell, facts["classes"]))
-    head = f"{len(facts['classes'])} classes ({classes}), trained on {_datasets(facts)}"
+    classes = ", ".join(map(markdown_cell, facts.classes))
+    head = f"{len(facts.classes)} classes ({classes}), trained on {_datasets(facts)}"
     return "\n".join(
         [
-            f"# {markdown_cell(facts['run']['name'])}: micro-expressions by motion magnification",
+            f"# {markdown_cell(facts.run.name)}: micro-expressions by motion magnification",
             "",
             f"{head}.",
             "",
@@ -63,11 +65,11 @@ def model_card(facts: dict[str, Any]) -> str:
     )
 
 
-def _datasets(facts: dict[str, Any]) -> str:
-    return ", ".join(DATASETS[name].title for name in facts["datasets"])
+def _datasets(facts: BundleFacts) -> str:
+    return ", ".join(DATASETS[name].title for name in facts.datasets)
 
 
-def _use(facts: dict[str, Any]) -> list[str]:
+def _use(facts: BundleFacts) -> list[str]:
     return [
         "```python",
         "from gammer_lightning.export import load_bundle",
@@ -75,109 +77,98 @@ def _use(facts: dict[str, Any]) -> list[str]:
         'load_bundle("this/folder").predict("video.mp4", "out")',
         "```",
         "",
-        f"ST-MEMM (`{facts['magnifier']['preset']}`) magnifies the motion from an onset to an apex frame by alpha "
-        f"{facts['alpha']:g}; GAM-MER classifies {facts['patch_size']} px patches around {len(facts['nodes'])} of 68 "
-        f"landmarks ({', '.join(facts['regions'])}; {facts['graph']} graph) of the {_shown(facts)}.",
+        f"ST-MEMM (`{facts.magnifier.preset}`) magnifies the motion from an onset to an apex frame by alpha "
+        f"{facts.alpha:g}; GAM-MER classifies {facts.patch_size} px patches around {len(facts.nodes)} of 68 "
+        f"landmarks ({', '.join(facts.regions)}; {facts.graph} graph) of the {_shown(facts)}.",
     ]
 
 
-def _shown(facts: dict[str, Any]) -> str:
+def _shown(facts: BundleFacts) -> str:
     difference = "difference of the magnified apex from the onset"
     return {"apex": "magnified apex", "difference": difference, "both": f"magnified apex and the {difference}"}[
-        facts["input"]
+        facts.input
     ]
 
 
-def _training(facts: dict[str, Any]) -> list[str]:
-    run = {key: markdown_cell(str(value)) for key, value in facts["run"].items()}
-    alphas = ", ".join(f"{alpha:g}" for alpha in facts["train_alphas"])
-    magnifier = {key: markdown_cell(str(value)) for key, value in facts["magnifier"].items()}
+def _training(facts: BundleFacts) -> list[str]:
+    run, magnifier = facts.run, facts.magnifier
+    folder, commit = f"{markdown_cell(run.name)}/{markdown_cell(run.folder)}", markdown_cell(str(run.commit))
+    alphas = ", ".join(f"{alpha:g}" for alpha in facts.train_alphas)
     lines = [
         f"- Data: {_trained_on(facts)}.",
-        f"- Input while training: alpha {alphas}. {run['epochs']} epochs, fixed beforehand.",
-        f"- Magnifier: `{magnifier['name']}`, fingerprint `{magnifier['fingerprint'][:16]}`.",
-        f"- Run `{run['name']}/{run['folder']}`, commit `{run['commit']}`; exported by gammer-lightning "
-        f"{facts['package']}, commit `{facts['commit']}`.",
+        f"- Input while training: alpha {alphas}. {run.epochs} epochs, fixed beforehand.",
+        f"- Magnifier: `{markdown_cell(magnifier.name)}`, fingerprint `{markdown_cell(magnifier.fingerprint)[:16]}`.",
+        f"- Run `{folder}`, commit `{commit}`; exported by gammer-lightning {facts.package}, commit `{facts.commit}`.",
     ]
-    if facts["magnifier"]["replaced"]:
-        lines.append(f"- **GAM-MER was trained on frames of another magnifier, `{magnifier['trained_with']}`.**")
+    if magnifier.replaced:
+        trained_with = markdown_cell(magnifier.trained_with)
+        lines.append(f"- **GAM-MER was trained on frames of another magnifier, `{trained_with}`.**")
     return lines
 
 
-def _trained_on(facts: dict[str, Any]) -> str:
-    judged, trained = facts["clips"], facts["training"]
-    which = "which are those that were judged" if judged == trained["clips"] else f"of which {judged} were judged"
-    left_out = "; the subjects of one outer fold were left out" if facts["protocol"] == PROTOCOLS[INNER] else ""
-    return f"{trained['clips']} clips of {trained['subjects']} subjects, {which}{left_out}"
+def _trained_on(facts: BundleFacts) -> str:
+    judged, trained = facts.clips, facts.training
+    which = "which are those that were judged" if judged == trained.clips else f"of which {judged} were judged"
+    left_out = "; the subjects of one outer fold were left out" if facts.protocol == PROTOCOLS[INNER] else ""
+    return f"{trained.clips} clips of {trained.subjects} subjects, {which}{left_out}"
 
 
-def _results(facts: dict[str, Any]) -> list[str]:
-    mean, std, seeds = (facts["metrics"][key] for key in ("mean", "std", "seeds"))
+def _results(facts: BundleFacts) -> list[str]:
+    mean, std, seeds = facts.metrics.mean, facts.metrics.std, facts.metrics.seeds
     spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
-    rows = [f"| {METRICS.get(key, markdown_cell(key))} | {_with_spread(mean[key], std[key])} |" for key in mean]
-    notes = ["", MICROFACES_NOTE] if "microfaces" in facts["datasets"] else []
+    rows = [[METRICS.get(key, key), mean_and_std(mean[key], std[key])] for key in mean]
+    notes = ["", MICROFACES_NOTE] if "microfaces" in facts.datasets else []
     return [
-        f"Protocol: {markdown_cell(facts['protocol'])}. {facts['clips']} clips of {facts['subjects']} subjects were "
-        f"judged; SHA-256 of their list `{markdown_cell(facts['clips_sha256'])}`. {seeds} seed(s), {spread}.",
+        f"Protocol: {markdown_cell(facts.protocol)}. {facts.clips} clips of {facts.subjects} subjects were "
+        f"judged; SHA-256 of their list `{markdown_cell(facts.clips_sha256)}`. {seeds} seed(s), {spread}.",
         "",
-        "| | pooled over folds |",
-        "| --- | --- |",
-        *rows,
+        *markdown_table(["", "pooled over folds"], rows),
         "",
-        f"{NOTES.get(facts['protocol'], JUDGED_NOTE)} {SEEN_NOTE}",
+        f"{NOTES.get(facts.protocol, JUDGED_NOTE)} {SEEN_NOTE}",
         *notes,
     ]
 
 
-def _with_spread(mean: float, std: float | None) -> str:
-    return f"{mean:.3f}" if std is None else f"{mean:.3f} ± {std:.3f}"
-
-
-def _half(facts: dict[str, Any]) -> list[str]:
+def _half(facts: BundleFacts) -> list[str]:
     """Return what fp16 changes; nothing where that was not measured."""
-    if not facts["fp16"]:
+    if not facts.fp16:
         return []
+    headings = ["computed by", "predictions that change", "largest change of a probability", "of a pixel, of 1"]
     rows = [
-        f"| {markdown_cell(name)} | {change['changed']} of {change['clips']} | {change['probability']:.4f} "
-        f"| {change['frame']:.4f} |"
-        for name, change in facts["fp16"].items()
+        [name, f"{change.changed} of {change.clips}", f"{change.probability:.4f}", f"{change.frame:.4f}"]
+        for name, change in facts.fp16.items()
     ]
     return [
-        f"The run's clips magnified at alpha {facts['alpha']:g}, cut and classified, against PyTorch fp32; all finite:",
+        f"The run's clips magnified at alpha {facts.alpha:g}, cut and classified, against PyTorch fp32; all finite:",
         "",
-        "| computed by | predictions that change | largest change of a probability | of a pixel, of 1 |",
-        "| --- | --- | --- | --- |",
-        *rows,
+        *markdown_table(headings, rows),
         "",
         HALF_NOTE,
     ]
 
 
-def _alpha_limit(facts: dict[str, Any]) -> str:
-    least, largest = facts["alpha_range"]
-    unused = sorted(set(REGIONS) - set(facts["regions"])) if "all" not in facts["regions"] else []
+def _alpha_limit(facts: BundleFacts) -> str:
+    least, largest = facts.alpha_range
+    unused = sorted(set(REGIONS) - set(facts.regions)) if "all" not in facts.regions else []
     blind = f" It does not look at: {', '.join(unused)}." if unused else ""
     return f"Trained and judged at alpha {least:g} to {largest:g}; beyond, nothing is known.{blind}"
 
 
-def _licences(facts: dict[str, Any]) -> list[str]:
-    licensed = [name for name in facts["datasets"] if name != "microfaces"]
+def _licences(facts: BundleFacts) -> list[str]:
+    licensed = [name for name in facts.datasets if name != "microfaces"]
     notes = [
         f"{DATASETS[name].title}: {DATASETS[name].get}. Research use; ask its owners about weights."
         for name in licensed
     ]
-    if "microfaces" in facts["datasets"]:
+    if "microfaces" in facts.datasets:
         notes.append("microfaces: generated; its two default portraits are in the public domain, others need not be.")
     weights = "The code and the shipped weights `st-memm-small`: Apache-2.0."
     return [LANDMARK_NOTE, *notes, weights]
 
 
-def _files(files: dict[str, dict[str, Any]]) -> list[str]:
-    head = ["| file | graph | precision | batch | MB | SHA-256 |", "| --- | --- | --- | --- | --- | --- |"]
-    return [*head, *(_file(name, entry) for name, entry in files.items())]
-
-
-def _file(name: str, entry: dict[str, Any]) -> str:
-    cells = (name, entry["graph"], entry["precision"], entry["batch"] or "-", f"{entry['bytes'] / 1e6:.2f}")
-    shown = (markdown_cell(str(cell)) for cell in (*cells, f"`{entry['sha256'][:16]}`"))
-    return f"| {' | '.join(shown)} |"
+def _files(files: Mapping[str, BundleFile]) -> list[str]:
+    rows = [
+        [name, file.graph, file.precision, str(file.batch or "-"), f"{file.bytes / 1e6:.2f}", f"`{file.sha256[:16]}`"]
+        for name, file in files.items()
+    ]
+    return markdown_table(["file", "graph", "precision", "batch", "MB", "SHA-256"], rows)

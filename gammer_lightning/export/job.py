@@ -2,17 +2,17 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from gammer_lightning.data.datamodule import MagnifiedClips
 from gammer_lightning.deploy.backends import Backend, Run, runner_graph
 from gammer_lightning.deploy.bundle import WEIGHTS
+from gammer_lightning.deploy.facts import GraphFile, HalfChange, Training
 from gammer_lightning.deploy.finished_run import Source
-from gammer_lightning.deploy.graphs import INTERFACE, make_graphs
+from gammer_lightning.deploy.graphs import INTERFACE, Precision, make_graphs
 from gammer_lightning.deploy.onnx_files import OPSET, Session, export_onnx, file_name
 from gammer_lightning.deploy.tensorrt import PAPERS_GPU, Runner, build_plan
 from gammer_lightning.deploy.values import Rule, check_values, is_count, is_text
@@ -46,15 +46,15 @@ class Job:
         batch: The only batch size; None for any.
     """
 
-    def __init__(self, source: Source, staged: Path, precision: str, batch: int | None):
+    def __init__(self, source: Source, staged: Path, precision: Precision, batch: int | None):
         self.staged, self.precision, self.batch = staged, precision, batch
         self.batches = (batch, batch) if batch else BATCHES
-        facts, self.clips = source.facts(), open_clips(source)
-        self.facts = facts | {"training": _trained_on(source, self.clips)}
-        self.networks = (source.magnifier.network, source.recognizer, self.facts["network"])
+        self.clips = open_clips(source)
+        self.facts = replace(source.facts(), training=_trained_on(source, self.clips))
+        self.networks = (source.magnifier.network, source.recognizer, self.facts.network)
         self.reference, self.graphs = make_graphs(*self.networks), make_graphs(*self.networks, precision)
         save_networks(source, staged)
-        self.files = {name: _entry(graph, "fp32", None) for graph, name in WEIGHTS.items()}
+        self.files = {name: GraphFile(graph=graph, precision="fp32") for graph, name in WEIGHTS.items()}
 
     def run(self, target: str) -> list[str]:
         """Write and prove ONNX files, then plans if they are wanted; return what does not hold."""
@@ -69,14 +69,14 @@ class Job:
 
     def _write_onnx(self, name: str) -> Path:
         started, path = time.monotonic(), self.staged / file_name(name, self.precision)
-        entry = _entry(name, self.precision, self.batch or "dynamic") | {"opset": OPSET}
-        facts = {key: value for key, value in self.facts.items() if key not in ("files", "fp16")}
-        export_onnx(self.graphs[name], path, self.batch, facts | {"exported": entry})
-        self._add(path, entry, started)
+        file = GraphFile(graph=name, precision=self.precision, batch=self.batch or "dynamic", opset=OPSET)
+        facts = {key: value for key, value in self.facts.as_dict().items() if key not in ("files", "fp16")}
+        export_onnx(self.graphs[name], path, self.batch, facts | {"exported": file.as_dict()})
+        self._add(path, file, started)
         return path
 
-    def _add(self, path: Path, entry: dict[str, Any], started: float) -> None:
-        self.files[path.name] = entry
+    def _add(self, path: Path, file: GraphFile, started: float) -> None:
+        self.files[path.name] = file
         print(f"{path.name:<40} {path.stat().st_size / 1e6:7.2f} MB  {time.monotonic() - started:5.1f} s", flush=True)
 
     def _compare(self, graphs: Mapping[str, Run], name: str) -> list[str]:
@@ -96,9 +96,11 @@ class Job:
             return failures
         reference = Backend("PyTorch fp32", torch.device("cpu"), self.reference)
         lower = Backend(name, torch.device(device), graphs)
-        change = measure_change(reference, lower, self.clips, self.facts["alpha"], self.batch or 1)
+        change = measure_change(reference, lower, self.clips, self.facts.alpha, self.batch or 1)
         print(change)
-        self.facts["fp16"][name] = {key: asdict(change)[key] for key in ("clips", "changed", "probability", "frame")}
+        self.facts.fp16[name] = HalfChange(
+            clips=change.clips, changed=change.changed, probability=change.probability, frame=change.frame
+        )
         return [f"{name}: not finite on {', '.join(change.broken)}"] if change.broken else []
 
     def _prove_half(self) -> list[str]:
@@ -114,9 +116,9 @@ class Job:
             started = time.monotonic()
             profile = (self.batch,) * 3 if self.batch else PROFILE
             plans[name] = build_plan(path, self.precision, package=package, batch=profile)
-            entry = self.files[path.name] | {"onnx_sha256": sha256_of(path)}
-            self._add(plans[name], entry, started)
-            self.files[plans[name].with_name(plans[name].name + ".json").name] = entry
+            file = replace(self.files[path.name], onnx_sha256=sha256_of(path))
+            self._add(plans[name], file, started)
+            self.files[plans[name].with_name(plans[name].name + ".json").name] = file
         return plans
 
     def _prove_plans(self, plans: Mapping[str, Path], target: str) -> list[str]:
@@ -131,18 +133,14 @@ class Job:
         return self._prove(graphs, f"{target} {self.precision} ({_device_name()})", "cuda")
 
 
-def _trained_on(source: Source, clips: MagnifiedClips) -> dict[str, int]:
+def _trained_on(source: Source, clips: MagnifiedClips) -> Training:
     """Count what the exported member has trained on: it holds out nobody, but inner validation leaves subjects out."""
     check_values(source.config, PROTOCOL_RULES, source.run.config, "copy the run folder again")
     model, trained = source.config["model"], set(range(len(clips.clips)))
     if model["protocol"] == INNER:
         left_out = outer_clips(clips.subjects, clips.labels, model["num_folds"], model["outer_fold"])
         trained -= set(left_out.tolist())
-    return {"clips": len(trained), "subjects": len({clips.subjects[index] for index in trained})}
-
-
-def _entry(graph: str, precision: str, batch: int | str | None) -> dict[str, Any]:
-    return {"graph": graph, "precision": precision, "batch": batch, "opset": None}
+    return Training(clips=len(trained), subjects=len({clips.subjects[index] for index in trained}))
 
 
 def _device_name() -> str:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.machine import keep_freed_memory
@@ -47,7 +47,7 @@ def torch_step(
     autocast: str = "",
     compiled: bool = False,
     captured: bool = False,
-    frames: str = "together",
+    frames: Literal["together", "in turn", "onset kept"] = "together",
     keeps_memory: bool = True,
 ) -> Step:
     """Return a step in PyTorch.
@@ -112,8 +112,8 @@ def _network(model: str, place: Place) -> tuple[Any, tuple]:
     bundle = load_bundle(place.bundle)
     magnifier, recognizer = bundle.networks()
     if model == "gam_mer":
-        shapes = {"patches": (1, 68, bundle.facts["channels"], bundle.patch_size, bundle.patch_size)}
-        return recognizer.to(place.device), tuple(_inputs(shapes, place, place.device).values())
+        patches = {"patches": (1, 68, bundle.facts.channels, bundle.patch_size, bundle.patch_size)}
+        return recognizer.to(place.device), tuple(_inputs(patches, place, place.device).values())
     frame = (1, 3, SIDE, SIDE)
     shapes = {"onset": frame, "apex": frame, "alpha": (1, 1)}  # STMEMM takes alphas (A, B)
     return magnifier.to(place.device), tuple(_inputs(shapes, place, place.device).values())
@@ -170,6 +170,10 @@ def _onnx(device: str, **settings) -> Callable[[str, Place], Step]:
     return lambda model, place: onnx_step(model, place, device, **settings)
 
 
+def _onnx_cached(device: str) -> Callable[[str, Place], Step]:
+    return lambda model, place: onnx_cached_step(model, place, device)
+
+
 def _torch(**settings) -> Callable[[str, Place], Step]:
     return lambda model, place: torch_step(model, place, **settings)
 
@@ -205,7 +209,7 @@ ROWS: dict[str, tuple[Row, ...]] = {
         *SHARED,
         Row("one more frame, PyTorch, onset kept", "", _torch(frames="onset kept")),
         Row("one more frame, PyTorch bf16, onset kept", "", _torch(frames="onset kept", autocast="bfloat16")),
-        Row("one more frame, ONNX Runtime CPU, onset kept", "", lambda *a: onnx_cached_step(*a, "cpu")),
+        Row("one more frame, ONNX Runtime CPU, onset kept", "", _onnx_cached("cpu")),
     ),
     "gam_mer": (
         Row("PyTorch eager", "PyTorch", _torch(keeps_memory=False)),
@@ -247,6 +251,7 @@ def main(argv: Sequence[str]) -> None:
 
 def _prepare(row: Row, model: str, place: Place) -> tuple[Step, Step, Callable[[], float]]:
     """Return a warm step, what waits for the device, and what reads the peak memory in MB."""
+    wait: Step
     if place.device == "cpu":
         wait, memory = (lambda: None), (lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     else:

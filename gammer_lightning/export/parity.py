@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,12 +16,14 @@ from gammer_lightning.data.clips.datasets import variable
 from gammer_lightning.data.datamodule import MagnifiedClips, to_input
 from gammer_lightning.data.premagnify.cache import RAW
 from gammer_lightning.deploy.backends import Backend, Run
+from gammer_lightning.deploy.facts import BundleFacts
 from gammer_lightning.deploy.finished_run import Source
 from gammer_lightning.deploy.graphs import INTERFACE
 from gammer_lightning.deploy.values import Rule, check_values, is_table, is_text
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
 from gammer_lightning.machine import one_thread
+from gammer_lightning.pixels import to_floats, to_uint8
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
 """Largest difference from PyTorch's float32, as a share of the output's largest value, or of 1 where that is less."""
@@ -106,7 +107,7 @@ def compare(
     reference: Mapping[str, Run],
     exported: Mapping[str, Run],
     clips: MagnifiedClips,
-    facts: dict[str, Any],
+    facts: BundleFacts,
     precision: str,
     batches: Sequence[int] = BATCHES,
 ) -> Iterator[Result]:
@@ -133,11 +134,11 @@ def compare(
 
 
 def graph_inputs(
-    reference: Mapping[str, Run], clips: MagnifiedClips, chosen: Sequence[int], facts: dict[str, Any]
+    reference: Mapping[str, Run], clips: MagnifiedClips, chosen: Sequence[int], facts: BundleFacts
 ) -> dict[str, Tensor]:
     """Return every graph's inputs by name for some clips, alpha in turn the run's own, its least and its largest."""
     onset, apex = crops(clips, chosen)
-    alphas = (facts["alpha"], *facts["alpha_range"])
+    alphas = (facts.alpha, *facts.alpha_range)
     return {
         "onset": onset,
         "apex": apex,
@@ -145,14 +146,14 @@ def graph_inputs(
         "alpha": torch.tensor([alphas[index % len(alphas)] for index in range(len(chosen))]),
         "onset_mix": reference["st_memm_encoder"](frame=onset),
         "apex_mix": reference["st_memm_encoder"](frame=apex),
-        "patches": to_input(torch.from_numpy(clips.patches[list(chosen)]), clips.hparams.input),
+        "patches": to_input(torch.from_numpy(clips.patches[list(chosen)]), clips.hparams["input"]),
     }
 
 
 def crops(clips: MagnifiedClips, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return onsets and raw apexes ``(B, 3, 256, 256)`` in [0, 1]."""
     pairs = np.stack([clips.images(index, [RAW]) for index in chosen])
-    onset, apex = torch.from_numpy(pairs).permute(1, 0, 4, 2, 3).float() / 255
+    onset, apex = to_floats(pairs).unbind(1)
     return onset.contiguous(), apex.contiguous()
 
 
@@ -243,10 +244,10 @@ def _predict(backend: Backend, clips: MagnifiedClips, chosen: Sequence[int], alp
     if alpha != RAW:
         shown = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
     patches = [_cut(clips, *pair) for pair in zip(chosen, onsets, shown, strict=True)]
-    return shown, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams.input))
+    return shown, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams["input"]))
 
 
 def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:
     """Return uint8 patches ``(2, 68, P, P, 3)`` of a clip's onset and magnified apex."""
-    images = (torch.stack([onset, apex]).nan_to_num() * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams.patch_size) for image in images])
+    images = to_uint8(torch.stack([onset, apex]).nan_to_num())
+    return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams["patch_size"]) for image in images])

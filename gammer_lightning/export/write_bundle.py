@@ -3,15 +3,16 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 from safetensors.torch import save_file
 
 from gammer_lightning.deploy.bundle import BUNDLE, MEASURED, WEIGHTS, Bundle, _digest, is_same_model, read_facts
+from gammer_lightning.deploy.facts import BundleFacts, BundleFile, GraphFile
 from gammer_lightning.deploy.finished_run import Source
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import (
@@ -60,14 +61,14 @@ def _locked(folder: Path) -> FileLock:
     return FileLock(folder.parent / f".{folder.name}.lock")
 
 
-def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[str, dict[str, Any]]) -> Bundle:
+def write_bundle(folder: Path, staged: Path, facts: BundleFacts, files: Mapping[str, GraphFile]) -> Bundle:
     """Make a bundle of what lies in a staging folder, and of the old bundle's other files of the same weights.
 
     Args:
         folder: The bundle's folder, as it will be; other exports of it wait meanwhile.
         staged: Folder of the new files.
         facts: What bundle.json says, without files.
-        files: Graph, precision, batch and so on of each new file.
+        files: What each new file holds.
     """
     from gammer_lightning.export.card import model_card
 
@@ -75,34 +76,40 @@ def write_bundle(folder: Path, staged: Path, facts: dict[str, Any], files: dict[
         for path in staged.iterdir():
             shutil.copyfile(path, new / path.name)
         old = _old_facts(folder, facts)
-        entries = (_kept_files(folder, new, old["files"], files) if old else {}) | {
-            name: {"sha256": sha256_of(new / name), "bytes": (new / name).stat().st_size} | entry
-            for name, entry in files.items()
-        }
-        facts = facts | {"files": dict(sorted(entries.items())), "fp16": old.get("fp16", {}) | facts["fp16"]}
-        write_json(new / BUNDLE, facts | {"digest": _digest(facts)})
+        entries = _kept_files(folder, new, old.files, files) if old else {}
+        for name, file in files.items():
+            held = {entry.name: getattr(file, entry.name) for entry in fields(file)}
+            entries[name] = BundleFile(**held, sha256=sha256_of(new / name), bytes=(new / name).stat().st_size)
+        fp16 = (old.fp16 if old else {}) | facts.fp16
+        facts = replace(facts, files=dict(sorted(entries.items())), fp16=fp16)
+        record = facts.as_dict()
+        write_json(new / BUNDLE, record | {"digest": _digest(record)})
         write_text(new / "MODEL_CARD.md", model_card(facts))
     return Bundle(folder, facts)
 
 
-def _old_facts(folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return what the folder's bundle.json says, no files where there is none; nothing if it is of other weights."""
+def _old_facts(folder: Path, facts: BundleFacts) -> BundleFacts | None:
+    """Return what the folder's bundle.json says, no files where there is none; None if it is of other weights."""
     try:
         old = read_facts(folder)
     except GammerError:
-        return {"files": {}}
-    return old if is_same_model(old, facts) else {}
+        return replace(facts, files={}, fp16={})
+    return old if is_same_model(old, facts.as_dict()) else None
 
 
-def _kept_files(folder: Path, new: Path, old: dict[str, Any], files: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _kept_files(
+    folder: Path, new: Path, old: Mapping[str, BundleFile], files: Mapping[str, GraphFile]
+) -> dict[str, BundleFile]:
     """Copy the old bundle's files that are whole, and no plan of an ONNX file that changed.
 
     What `gammer bench export` measured of these weights is copied, too, but is none of the bundle's own files.
     """
-    others = {name: entry for name, entry in old.items() if name not in files}
-    whole = {n: e for n, e in others.items() if (folder / n).is_file() and sha256_of(folder / n) == e["sha256"]}
-    hashes = {entry["sha256"] for entry in whole.values()} | {sha256_of(new / name) for name in files}
-    kept = {name: entry for name, entry in whole.items() if entry.get("onnx_sha256") in {None, *hashes}}
+    whole = {}
+    for name, file in old.items():
+        if name not in files and (folder / name).is_file() and sha256_of(folder / name) == file.sha256:
+            whole[name] = file
+    hashes = {file.sha256 for file in whole.values()} | {sha256_of(new / name) for name in files}
+    kept = {name: file for name, file in whole.items() if file.onnx_sha256 in {None, *hashes}}
     for name in (*kept, *(name for name in MEASURED if (folder / name).is_file())):
         shutil.copyfile(folder / name, new / name)
     return kept

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ from gammer_lightning.escapes import printable, spreadsheet_cell
 from gammer_lightning.faces.alignment import CROP
 from gammer_lightning.files import check_writable, disk_errors, remove_stale, replacing, write_json
 from gammer_lightning.inference.page import page
-from gammer_lightning.inference.prediction import Example, Prediction, Window
+from gammer_lightning.inference.prediction import Example, PredictedWindow, Prediction, Window
 from gammer_lightning.inference.tracking import Shot
 from gammer_lightning.inference.video import Source, VideoWriter
 
@@ -69,32 +69,36 @@ class Recorder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stack.__exit__(kind, error, trace)
 
-    def window(self, window: Window, onset: np.ndarray, apex: np.ndarray, magnified: np.ndarray) -> None:
+    def window(self, window: PredictedWindow, onset: np.ndarray, apex: np.ndarray, magnified: np.ndarray) -> None:
         """Keep a window's pictures, uint8 ``(256, 256, 3)``, if it is among the strongest so far."""
         again = any(example.window.apex == window.apex for example in self.examples)  # in the window before
         if again or (len(self.examples) == SHOWN and window.prominence <= self.examples[0].prominence):
             return
-        example = Example(window.prominence, -window.number, window, tuple(map(_jpeg, (onset, apex, magnified))))
-        (heapq.heappush if len(self.examples) < SHOWN else heapq.heapreplace)(self.examples, example)
+        pictures = _jpeg(onset), _jpeg(apex), _jpeg(magnified)
+        example = Example(window.prominence, -window.number, window, pictures)
+        if len(self.examples) < SHOWN:
+            heapq.heappush(self.examples, example)
+        else:
+            heapq.heapreplace(self.examples, example)
 
     def frame(self, shot: Shot, original: np.ndarray, magnified: np.ndarray, window: Window | None) -> None:
         """Add a frame to the video, uint8 ``(256, 256, 3)`` as it is and magnified."""
         with disk_errors(self.out):
             if self.writer is None:
-                self._open(shot.time)
+                self.start, self.writer = shot.time, self._open()
             picture = np.concatenate([original, magnified], 1)
             self.writer.write(np.concatenate([self._caption(shot, window), picture]), shot.time - self.start)
 
-    def _open(self, start: float) -> None:
-        self.start = start
+    def _open(self) -> VideoWriter:
         path = self.stack.enter_context(replacing(self.out / NAMES["video"]))
-        self.writer = self.stack.enter_context(VideoWriter(path, self.source.rate, self.source.clock))
+        writer = self.stack.enter_context(VideoWriter(path, self.source.rate, self.source.clock))
         self.result.paths["video"] = self.out / NAMES["video"]
+        return writer
 
     def _caption(self, shot: Shot, window: Window | None) -> np.ndarray:
         bar = np.full((CAPTION, 2 * CROP, 3), 20, np.uint8)
         _write(bar, 8, f"{shot.time:.2f} s", (200, 205, 210))
-        if window is None or window.note:
+        if not isinstance(window, PredictedWindow):
             _write(bar, CROP + 8, window.note if window else f"alpha {self.result.alpha:g}", (160, 165, 170))
             return bar
         share = float(window.probabilities.max())
@@ -146,14 +150,14 @@ def as_json(result: Prediction, bundle: "Bundle") -> dict:
         "stopped": result.stopped,
         "notes": result.notes,
         "classes": list(result.class_names),
-        "bundle": {"path": printable(str(bundle.path)), "commit": bundle.facts.get("commit")},
+        "bundle": {"path": printable(str(bundle.path)), "commit": bundle.facts.commit},
         "windows": [_window_json(window, result.class_names) for window in result.windows],
     }
 
 
 def _window_json(window: Window, names: Sequence[str]) -> dict:
-    times = {"window": window.number, "start": round(window.start, 6), "end": round(window.end, 6)}
-    if window.note:
+    times: dict[str, Any] = {"window": window.number, "start": round(window.start, 6), "end": round(window.end, 6)}
+    if not isinstance(window, PredictedWindow):
         return times | {"note": window.note}
     shares = dict(zip(names, np.round(window.probabilities, 6).tolist(), strict=True))
     return times | {
@@ -161,7 +165,7 @@ def _window_json(window: Window, names: Sequence[str]) -> dict:
         "apex": {"frame": window.apex, "time": round(window.apex_time, 6)},
         "strength": round(window.strength, 4),
         "head_motion": window.head_motion and round(window.head_motion, 3),
-        "class": max(shares, key=shares.get),
+        "class": max(shares, key=shares.__getitem__),
         "probabilities": shares,
         "landmarks": window.landmarks.round(2).tolist(),
     }
@@ -174,7 +178,7 @@ def as_rows(result: Prediction) -> Iterator[list]:
     yield ["window", "start_s", "end_s", "note", *facts, *(f"p_{name}" for name in result.class_names), *points]
     for window in result.windows:
         row = [window.number, round(window.start, 6), round(window.end, 6), window.note]
-        if window.note:
+        if not isinstance(window, PredictedWindow):
             yield row + [""] * (len(facts) + len(result.class_names) + len(points))
             continue
         moved = "" if window.head_motion is None else round(window.head_motion, 3)
@@ -183,7 +187,7 @@ def as_rows(result: Prediction) -> Iterator[list]:
         yield row + np.round(window.probabilities, 6).tolist() + window.landmarks.round(2).ravel().tolist()
 
 
-def draw_timeline(result: Prediction, marked: Sequence[Window]) -> Figure:
+def draw_timeline(result: Prediction, marked: Sequence[PredictedWindow]) -> Figure:
     """Draw the strength of motion and the class probabilities over time.
 
     Args:
@@ -211,16 +215,17 @@ def _edges(windows: Sequence[Window]) -> np.ndarray:
     return np.array([start, *between, end])
 
 
-def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, marked: Sequence[Window]) -> None:
+def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, marked: Sequence[PredictedWindow]) -> None:
     widths, lefts = np.diff(edges), edges[:-1]
+    predicted = {place: window for place, window in enumerate(windows) if isinstance(window, PredictedWindow)}
     kinds = {"head still": BLUE, "head moves": PALE}
     for (label, colour), moves in zip(kinds.items(), (False, True), strict=True):
-        chosen = [i for i, w in enumerate(windows) if not w.note and w.head_moves == moves]
-        heights = [windows[i].strength for i in chosen]
+        chosen = [place for place, window in predicted.items() if window.head_moves == moves]
+        heights = [predicted[place].strength for place in chosen]
         if chosen:
             axes.bar(lefts[chosen], heights, widths[chosen], align="edge", color=colour, label=label)
-    top = max((w.strength for w in windows if not w.note), default=1.0) or 1.0
-    lost = [i for i, window in enumerate(windows) if window.note]
+    top = max((window.strength for window in predicted.values()), default=1.0) or 1.0
+    lost = [place for place in range(len(windows)) if place not in predicted]
     if lost:
         axes.bar(lefts[lost], [top] * len(lost), widths[lost], align="edge", color="#eceef0", label="no prediction")
     for rank, window in enumerate(marked, 1):
@@ -232,15 +237,16 @@ def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, mar
     axes.set_ylabel("motion\n(grey levels)", fontsize=8, color=SOFT)
     axes.tick_params(labelsize=8)
     if windows:
-        figure_legend = {"fontsize": 8, "frameon": False, "ncols": 3, "loc": "lower right"}
-        axes.legend(bbox_to_anchor=(1, 1), borderaxespad=0.2, **figure_legend)
+        axes.legend(bbox_to_anchor=(1, 1), borderaxespad=0.2, fontsize=8, frameon=False, ncols=3, loc="lower right")
 
 
 def _draw_shares(
     figure: Figure, axes: Axes, windows: Sequence[Window], edges: np.ndarray, names: Sequence[str]
 ) -> None:
     unknown = np.full(len(names), np.nan)
-    shares = np.array([unknown if window.note else window.probabilities for window in windows] or [unknown])
+    shares = np.array(
+        [window.probabilities if isinstance(window, PredictedWindow) else unknown for window in windows] or [unknown]
+    )
     mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), shares.T, cmap="Blues", vmin=0, vmax=1)
     axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8, parse_math=False)
     axes.invert_yaxis()

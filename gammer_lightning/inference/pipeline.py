@@ -3,18 +3,17 @@
 import math
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.apex import expression_mask, seen
@@ -33,13 +32,15 @@ from gammer_lightning.faces.alignment import (
     predictor,
 )
 from gammer_lightning.inference.outputs import Recorder
-from gammer_lightning.inference.prediction import Prediction, Window
+from gammer_lightning.inference.prediction import PredictedWindow, Prediction, Window
 from gammer_lightning.inference.spotting import Span, spans, spot
 from gammer_lightning.inference.tracking import Shot, Tracker, head_motion
 from gammer_lightning.inference.video import Frame, FrameFolder, Source, check_fps, check_limit, open_source, to_pixels
 from gammer_lightning.magnifiers import check_alphas
+from gammer_lightning.pixels import to_floats
 
 if TYPE_CHECKING:
+    from gammer_lightning.deploy.backends import Backend, BackendName, Device, Encoded, RunPrecision
     from gammer_lightning.deploy.bundle import Bundle
 
 STEADY = 2.0
@@ -60,14 +61,25 @@ MAX_FRAMES = 10_000
 MAX_WINDOWS = 10
 """Most windows that begin within the time of one frame: each is spotted and classified anew."""
 
+Pictures = Future[tuple[np.ndarray, np.ndarray]]
+"""A frame's crop and the same magnified, uint8 ``(256, 256, 3)``, as soon as a thread has made them."""
+
 
 @dataclass(frozen=True)
 class _Reference:
-    """A window's onset: its face, its crop uint8 ``(256, 256, 3)`` and its features, computed once."""
+    """A window's onset, its features computed once.
 
+    Attributes:
+        landmarks: ``(68, 2)`` in px of the frame.
+        face: Where the crop lies in the frame.
+        crop: uint8 ``(256, 256, 3)``.
+        features: What the engine encodes the crop as; None for the raw apex.
+    """
+
+    landmarks: np.ndarray
     face: Face
     crop: np.ndarray
-    features: Any
+    features: "Encoded | None"
 
 
 @dataclass(frozen=True)
@@ -87,9 +99,9 @@ def predict(
     out: str | Path | None = None,
     *,
     alpha: float | None = None,
-    backend: str = "torch",
-    precision: str = "fp32",
-    device: str | None = None,
+    backend: "BackendName" = "torch",
+    precision: "RunPrecision" = "fp32",
+    device: "Device | None" = None,
     window: float = 0.5,
     hop: float | None = None,
     onset: int | None = None,
@@ -159,7 +171,7 @@ def predict(
         frames = stack.enter_context(closing(_counted(source, result, limit, progress)))
         started = monotonic()
         try:
-            if onset is None:
+            if onset is None or apex is None:
                 analyst.slide(frames, window, hop)
             else:
                 analyst.anchor(frames, onset, apex)
@@ -248,7 +260,7 @@ def _note_on_alpha(bundle: "Bundle", result: Prediction) -> str:
     return f"alpha {result.alpha:g} is outside {least:g} to {largest:g}, the alphas this model was made with"
 
 
-def _counted(source: Source, result: Prediction, limit: float | None, progress: bool) -> Iterator[Frame]:
+def _counted(source: Source, result: Prediction, limit: float | None, progress: bool) -> Generator[Frame, None, None]:
     """Yield the frames up to the limit, count them, and draw the bar."""
     with tqdm(total=source.total, desc=source.name, unit="frame", disable=not progress) as bar:
         for frame in source.frames():
@@ -291,7 +303,7 @@ class _Analyst:
 
     def __init__(
         self,
-        engine: Any,
+        engine: "Backend",
         bundle: "Bundle",
         result: Prediction,
         tracker: Tracker,
@@ -301,7 +313,7 @@ class _Analyst:
         self.engine, self.bundle, self.result, self.tracker = engine, bundle, result, tracker
         self.recorder, self.pool = recorder, pool
         self.face: Face | None = None
-        self.pending: deque[tuple[Shot, Window | None, Future]] = deque()
+        self.pending: deque[tuple[Shot, Window | None, Pictures]] = deque()
 
     def slide(self, frames: Iterator[Frame], length: float, hop: float) -> None:
         """Predict sliding windows, and show each frame in the window in whose middle it is."""
@@ -323,13 +335,17 @@ class _Analyst:
         Raises:
             GammerError: If the onset shows no face, or the frames end before the apex.
         """
-        window, first, reference = None, None, None
+        first: Shot | None = None
+        reference: _Reference | None = None
+        window: Window | None = None
         for frame in frames:
             if frame.index < onset:
                 continue
-            shot = self.tracker.keep(frame, self.tracker.search(frame) if frame.index == onset else None)
-            if frame.index == onset:
-                first, reference = shot, self._refer(shot, self._landmarks_of(shot))
+            if first is None or reference is None:
+                shot = first = self.tracker.keep(frame, self.tracker.search(frame))
+                reference = self._refer(first, self._landmarks_of(first))
+            else:
+                shot = self.tracker.keep(frame)
             job = self._submit(shot, reference)
             if frame.index == apex:
                 pair = _Pair(reference, first, shot, *self._compare(reference, first, shot))
@@ -350,9 +366,9 @@ class _Analyst:
         """Write the frames that wait, in order, except the last ``leave``."""
         while len(self.pending) > leave:
             shot, window, job = self.pending.popleft()
-            pictures = job.result()
+            original, magnified = job.result()
             if self.recorder:
-                self.recorder.frame(shot, *pictures, window)
+                self.recorder.frame(shot, original, magnified, window)
 
     def _landmarks_of(self, onset: Shot) -> np.ndarray:
         if onset.landmarks is None:
@@ -367,8 +383,9 @@ class _Analyst:
         """Return strength and head motion of a given pair."""
         mask = expression_mask(reference.face.landmarks)
         first, second = (seen(shot.image, shot.within(reference.face))[mask] for shot in (onset, apex))
-        after = self.tracker.again(apex, onset.landmarks)
-        return float(np.abs(second - first).mean()), None if after is None else head_motion(onset.landmarks, after)
+        after = self.tracker.again(apex, reference.landmarks)
+        moved = None if after is None else head_motion(reference.landmarks, after)
+        return float(np.abs(second - first).mean()), moved
 
     def _examine(self, span: Span) -> _Pair | Window:
         """Spot onset and apex of a window, or say why that cannot be."""
@@ -386,7 +403,7 @@ class _Analyst:
             reference = self._refer(onset, landmarks)
         except OutsideError:
             return nothing("face at the border")
-        return _Pair(reference, replace(onset, landmarks=landmarks), apex, strength, head_motion(landmarks, after))
+        return _Pair(reference, onset, apex, strength, head_motion(landmarks, after))
 
     def _spot(self, span: Span, face: Face) -> tuple[Shot, Shot, float]:
         views = np.stack([seen(shot.image, shot.within(face)) for shot in span.shots])
@@ -397,8 +414,8 @@ class _Analyst:
         """Freeze the geometry on the onset, and encode it."""
         self.face = self._steady(landmarks, onset.size)
         crop = onset.crop(self.face)
-        features = None if self.result.alpha == RAW else self.engine.encode(_to_float(crop))
-        return _Reference(self.face, crop, features)
+        features = None if self.result.alpha == RAW else self.engine.encode(to_floats(crop)[None])
+        return _Reference(landmarks, self.face, crop, features)
 
     def _steady(self, landmarks: np.ndarray, size: tuple[int, int]) -> Face:
         """Keep the transform of the window before if the eyes are still nearly at their places."""
@@ -412,7 +429,7 @@ class _Analyst:
             return face
         return Face(self.face.matrix, mapped.astype(np.float32))
 
-    def _classify(self, when: tuple[int, float, float], pair: _Pair, job: Future) -> Window:
+    def _classify(self, when: tuple[int, float, float], pair: _Pair, job: Pictures) -> PredictedWindow:
         crop, magnified = job.result()
         images = (magnified,) if self.bundle.input == "apex" else (pair.reference.crop, magnified)
         landmarks, size = pair.reference.face.landmarks, self.bundle.patch_size
@@ -425,30 +442,37 @@ class _Analyst:
                 "a window has a probability for each class",
                 "use --precision fp32 if it was a lower one; else the weights of the run overflow: train it again",
             )
-        window = Window(
-            *when, "", pair.onset.index, pair.apex.index, pair.onset.time, pair.apex.time, pair.strength,
-            pair.head_motion, pair.onset.landmarks.astype(np.float32), probabilities,
-        )  # fmt: skip
+        number, start, end = when
+        window = PredictedWindow(
+            number=number,
+            start=start,
+            end=end,
+            note="",
+            onset=pair.onset.index,
+            apex=pair.apex.index,
+            onset_time=pair.onset.time,
+            apex_time=pair.apex.time,
+            strength=pair.strength,
+            head_motion=pair.head_motion,
+            landmarks=pair.reference.landmarks.astype(np.float32),
+            probabilities=probabilities,
+        )
         if self.recorder:
             self.recorder.window(window, pair.reference.crop, crop, magnified)
         return window
 
-    def _submit(self, shot: Shot, reference: _Reference | None) -> Future:
+    def _submit(self, shot: Shot, reference: _Reference | None) -> Pictures:
         if reference is None:
             return self.pool.submit(self._render, shot, self.face or _whole(shot.size), None)
         return self.pool.submit(self._render, shot, reference.face, reference.features)
 
-    def _render(self, shot: Shot, face: Face, features: Any) -> tuple[np.ndarray, np.ndarray]:
+    def _render(self, shot: Shot, face: Face, features: "Encoded | None") -> tuple[np.ndarray, np.ndarray]:
         """Return a frame's crop, and the same magnified against an onset's features, uint8 ``(256, 256, 3)``."""
         crop = shot.crop(face)
         if features is None:
             return crop, crop
-        magnified = self.engine.magnify(features, self.engine.encode(_to_float(crop)), self.result.alpha)
+        magnified = self.engine.magnify(features, self.engine.encode(to_floats(crop)[None]), self.result.alpha)
         return crop, to_pixels(magnified, f"{self.result.backend} at alpha {self.result.alpha:g}")
-
-
-def _to_float(crop: np.ndarray) -> Tensor:
-    return torch.from_numpy(crop).permute(2, 0, 1)[None].float() / 255
 
 
 def _whole(size: tuple[int, int]) -> Face:

@@ -11,36 +11,46 @@ HEAD_MOVES = 3.0
 
 @dataclass(frozen=True)
 class Window:
-    """What was found in one window.
+    """A window of the input; a `PredictedWindow` where a prediction could be made.
 
     Attributes:
         number: From 0.
         start: Seconds from the first frame of the input.
         end: The same, of its last frame.
-        note: Why it has no prediction, e.g. ``"no face"``; empty where it has one, as then is all below.
+        note: Why it has no prediction, e.g. ``"no face"``; empty where it has one.
+    """
+
+    number: int
+    start: float
+    end: float
+    note: str
+
+
+@dataclass(frozen=True)
+class PredictedWindow(Window):
+    """A window with the expression that was found in it.
+
+    Attributes:
         onset: Place of the onset frame in the input, from 0.
         apex: The same of the apex frame.
         onset_time: Seconds from the first frame.
         apex_time: The same of the apex.
         strength: Mean absolute difference of onset and apex around brows, nose tip and mouth, grey levels. The classes
             know no neutral face: a window says something only where this stands out.
-        head_motion: How far the head moved from onset to apex, px of the crop; the landmarks' jitter is about 1.
+        head_motion: How far the head moved from onset to apex, px of the crop; the landmarks' jitter is about 1. None
+            where onset and apex were given, and the face was not found again on the apex.
         landmarks: The 68 landmarks on the onset, float32 ``(68, 2)`` as (x, y), px of the upright frame.
         probabilities: Of each class, float32 ``(K,)``.
     """
 
-    number: int
-    start: float
-    end: float
-    note: str = ""
-    onset: int | None = None
-    apex: int | None = None
-    onset_time: float | None = None
-    apex_time: float | None = None
-    strength: float | None = None
-    head_motion: float | None = None
-    landmarks: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
+    onset: int
+    apex: int
+    onset_time: float
+    apex_time: float
+    strength: float
+    head_motion: float | None
+    landmarks: np.ndarray
+    probabilities: np.ndarray
 
     @property
     def head_moves(self) -> bool:
@@ -49,7 +59,7 @@ class Window:
 
     @property
     def prominence(self) -> tuple[bool, float]:
-        """What windows with a prediction are ranked by: those with a still head first, then by strength."""
+        """What windows are ranked by: those with a still head first, then by strength."""
         return not self.head_moves, self.strength
 
 
@@ -60,7 +70,7 @@ class Prediction:
     Attributes:
         input: Name of the input.
         class_names: The K classes.
-        windows: In order.
+        windows: In order, each a `PredictedWindow` where it has a prediction.
         frames: Number of frames read.
         seconds: Time of the last frame from the first, s.
         size: Height and width of a frame, px.
@@ -86,11 +96,16 @@ class Prediction:
     paths: dict[str, Path] = field(default_factory=dict)
 
     @property
-    def strongest(self) -> Window | None:
-        """The window with the strongest motion, a still head preferred; None if no window shows a face."""
-        return max((w for w in self.windows if not w.note), key=lambda window: window.prominence, default=None)
+    def predicted(self) -> list[PredictedWindow]:
+        """The windows that have a prediction, in order."""
+        return [window for window in self.windows if isinstance(window, PredictedWindow)]
 
-    def name(self, window: Window) -> str:
+    @property
+    def strongest(self) -> PredictedWindow | None:
+        """The window with the strongest motion, a still head preferred; None if no window shows a face."""
+        return max(self.predicted, key=lambda window: window.prominence, default=None)
+
+    def name(self, window: PredictedWindow) -> str:
         """Return the name of a window's most probable class."""
         return self.class_names[int(window.probabilities.argmax())]
 
@@ -101,5 +116,5 @@ class Example:
 
     prominence: tuple[bool, float]
     order: int
-    window: Window
+    window: PredictedWindow
     pictures: tuple[bytes, bytes, bytes]

@@ -90,8 +90,10 @@ class Tracker:
             GammerError: The point that is meant lies outside the frame.
         """
         if self.landmarks is None and self.centre is not None:
-            self._check_point(*frame.image.shape[:2])
-        found = None if self.lost else self._near(frame.image, self.landmarks)
+            self._check_point(self.centre, *frame.image.shape[:2])
+        found = None
+        if self.landmarks is not None and not self.lost:
+            found = self._near(frame.image, self.landmarks)
         if found is None:
             found = self._anywhere(frame)
         self.lost = found is None
@@ -99,8 +101,8 @@ class Tracker:
             self.landmarks, self.centre = found, found.mean(0)
         return found
 
-    def _check_point(self, height: int, width: int) -> None:
-        x, y = self.centre
+    def _check_point(self, point: np.ndarray, height: int, width: int) -> None:
+        x, y = point
         if not (0 <= x < width and 0 <= y < height):
             raise GammerError(
                 f"--face {x:g} {y:g} lies outside the frames of {self.where}, which measure {width}x{height} px",
@@ -154,15 +156,15 @@ class Tracker:
         if self.landmarks is None:
             part, corner, reduced = frame.image, np.zeros(2), -(-max(size) // LOST_SIDE)
         else:
-            part, corner, reduced = self._surroundings(frame.image)
+            part, corner, reduced = self._surroundings(frame.image, self.landmarks)
         small = _reduce(part, reduced)
         image = small.copy() if np.shares_memory(small, frame.image) else small
         return Shot(frame.index, frame.time, image, corner, reduced, size, landmarks)
 
-    def _surroundings(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        eyes = self.landmarks[36:42].mean(0), self.landmarks[42:48].mean(0)
-        distance = np.linalg.norm(eyes[1] - eyes[0])
-        part, corner = _square(image, self.landmarks[27:36].mean(0), KEPT * CROP / IOD * distance)
+    def _surroundings(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        eyes = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
+        distance = float(np.linalg.norm(eyes[1] - eyes[0]))
+        part, corner = _square(image, landmarks[27:36].mean(0), KEPT * CROP / IOD * distance)
         return part, corner, max(1, int(distance / IOD))
 
 

@@ -4,12 +4,13 @@ import errno
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable
 from gammer_lightning.files import IMAGE_SUFFIXES, check_is_file, depth_note, image_files, read_image, to_eight_bits
+from gammer_lightning.pixels import to_uint8
 
 CAMERA_CLOCK = Fraction(1, 1000)
 MAX_CAMERA = 99
@@ -33,7 +35,8 @@ HD = 720
 BT709, LIMITED, UNKNOWN = 1, 1, 2  # FFmpeg's numbers
 
 
-class Frame(NamedTuple):
+@dataclass(frozen=True)
+class Frame:
     """A frame: its place in the input from 0, its time in s from the first frame, uint8 RGB ``(H, W, 3)``, upright."""
 
     index: int
@@ -82,7 +85,7 @@ class Source:
     def close(self) -> None:
         """Let go of the file or camera."""
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Generator[Frame, None, None]:
         """Yield the frames.
 
         Raises:
@@ -160,7 +163,8 @@ class VideoFile(Source):
 
     def _read(self) -> Iterator[Frame]:
         step = 1 / (self.rate or Fraction(25))
-        before, now, jumps = None, -step, 0
+        before: Fraction | None = None
+        start, now, jumps = Fraction(0), -step, 0
         for index, picture in enumerate(self._decode()):
             stamp = (before or 0) + step if picture.pts is None else picture.pts * self.clock
             if before is None:
@@ -260,7 +264,7 @@ class FrameFolder(Source):
     remedy = f"put images into it that are called {', '.join(IMAGE_SUFFIXES)}"
 
     def __init__(self, path: Path, rate: Fraction):
-        self.paths = sorted(image_files(path), key=_numbers)
+        self.paths, self.fps = sorted(image_files(path), key=_numbers), rate
         super().__init__(path.resolve().name, rate, 1 / rate, len(self.paths))
 
     def _read(self) -> Iterator[Frame]:
@@ -268,7 +272,7 @@ class FrameFolder(Source):
             image = np.array(read_image(path))  # writable, as torch wants it
             if not self.notes and (note := depth_note(path)):
                 self.notes.append(note)
-            yield Frame(index, float(index / self.rate), image)
+            yield Frame(index, float(index / self.fps), image)
 
     def _place(self, index: int) -> str:
         return str(self.paths[index])
@@ -371,7 +375,7 @@ def to_pixels(frame: Tensor, what: str) -> np.ndarray:
             "pixels are finite numbers",
             "take a smaller alpha, or compute in fp32 if it was a lower precision",
         )
-    return (frame[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return to_uint8(frame[0])
 
 
 class VideoWriter:
@@ -387,7 +391,8 @@ class VideoWriter:
 
     def __init__(self, path: Path, rate: Fraction | None, clock: Fraction):
         self.av, self.rate, self.clock = import_av(), rate or Fraction(30), clock
-        self.path, self.stream, self.last = path, None, -1
+        self.path, self.last = path, -1
+        self.stream: Any = None  # of PyAV, added with the size of the first frame
         with self._errors():
             self.container = self.av.open(str(path.absolute()), "w")  # relative, `a:b.mp4` looks like a protocol
 

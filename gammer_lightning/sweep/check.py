@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -10,6 +10,9 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_yaml
 from gammer_lightning.shipped import find_yaml
 from gammer_lightning.sweep.spec import Sweep
+
+if TYPE_CHECKING:
+    from pytorch_lightning.cli import LightningArgumentParser
 
 
 def check_sweep(sweep: Sweep) -> None:
@@ -48,13 +51,14 @@ def _cli_with_one_parser() -> type:
     """Return the command line of fit for many rows: their parser, which takes nearly half the time, is built once."""
     from gammer_lightning.training.settings import SettingsCLI
 
-    class RowCLI(SettingsCLI):
-        parser = None
+    parsers: list[LightningArgumentParser] = []
 
+    class RowCLI(SettingsCLI):
         def setup_parser(self, *how: Any) -> None:
-            if RowCLI.parser is None:
+            if not parsers:
                 super().setup_parser(*how)
-                RowCLI.parser = self.parser
+                parsers.append(self.parser)
+            self.parser = parsers[0]
 
     return RowCLI
 

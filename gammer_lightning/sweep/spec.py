@@ -16,10 +16,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import yaml
 
@@ -29,7 +29,7 @@ from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.shipped import find_yaml
 
 TASKS = ("recognize", "magnify")
-SAMPLERS = ("tpe", "random")
+Sampler = Literal["tpe", "random"]
 CONFIG = "config"
 """As a setting, a YAML of settings on top of the base's, e.g. that of a system: experiments/baselines/ststnet.yaml."""
 SPLIT = (
@@ -71,14 +71,15 @@ class Search:
 
     trials: int
     space: Mapping[str, Any]
-    sampler: str = "tpe"
+    sampler: Sampler = "tpe"
     seed: int = 0
     prune: bool = True
 
     def __post_init__(self):
+        samplers = get_args(Sampler)
         for holds, what, rule in (
             (_is_count(self.trials, MAX_ROWS), f"trials {self.trials!r}", f"a whole number from 1 to {MAX_ROWS:,}"),
-            (self.sampler in SAMPLERS, f"sampler {self.sampler!r}", f"one of {', '.join(SAMPLERS)}"),
+            (self.sampler in samplers, f"sampler {self.sampler!r}", f"one of {', '.join(samplers)}"),
             (_is_seed(self.seed), f"seed {self.seed!r}", f"a whole number from 0 to {SEED_LIMIT - 1}"),
             (type(self.prune) is bool, f"prune {self.prune!r}", "true or false"),
             (isinstance(self.space, dict) and self.space, "space", "it maps settings to what they are drawn from"),
@@ -303,7 +304,7 @@ class Sweep:
 
     def command(self, settings: Mapping[str, Any]) -> list[str]:
         """Return the command of a row: what reproduces it."""
-        common = {"model.seeds": list(self.seeds)} if self.seeds else {}
+        common: dict[str, Any] = {"model.seeds": list(self.seeds)} if self.seeds else {}
         if self.devices_per_trial > 1:
             common["trainer.devices"] = self.devices_per_trial
         flags = _flags(common | dict(self.common) | dict(settings))
@@ -369,8 +370,9 @@ _SEEDS = f"a list of whole numbers from 0 to {SEED_LIMIT - 1}, none of them twic
 
 
 def _are_seeds(values: object) -> bool:
-    is_list = isinstance(values, list | tuple) and all(map(_is_seed, values))
-    return is_list and len(set(values)) == len(values)
+    if not isinstance(values, list | tuple):
+        return False
+    return all(map(_is_seed, values)) and len(set(values)) == len(values)
 
 
 def _are_settings(rows: Any) -> bool:
@@ -409,7 +411,7 @@ def _short(value: Any) -> str:
     return text if len(text) < 80 else f"{text[:77]}..."
 
 
-def listed(names: Sequence[str], most: int = 50) -> str:
+def listed(names: Iterable[str], most: int = 50) -> str:
     """Return names for a message: all, or the first ones and how many there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} others" if len(names) > most else "")

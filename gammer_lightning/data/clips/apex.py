@@ -100,7 +100,7 @@ def apex_course(onset: np.ndarray, offset: np.ndarray, frames: Iterable[np.ndarr
     return course
 
 
-def smoothed(course: Sequence[float], frames: int) -> np.ndarray:
+def smoothed(course: Sequence[float] | np.ndarray, frames: int) -> np.ndarray:
     """Return the running mean over an odd number of frames, the ends repeated."""
     padded = np.pad(course, frames // 2, mode="edge")
     return np.convolve(padded, np.full(frames, 1 / frames), "valid")

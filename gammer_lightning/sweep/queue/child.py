@@ -46,9 +46,9 @@ class Child:
         self.run, self.started = RunFolder(run.absolute()), time.monotonic()
         argv = self._arguments(task, [*command[1:], "--out", str(run), "--trainer.enable_progress_bar=false"])
         self.run.path.mkdir(parents=True, exist_ok=True)
-        self.process = None
+        self.process: subprocess.Popen[bytes] | None = None
         if argv:
-            self._start(argv, python_environment() | environment)
+            self._start(argv, {**python_environment(), **environment})
 
     def _arguments(self, task: str, new: list[str]) -> list[str]:
         """Return what starts the run, goes on with it, or, for one that had ended, nothing."""
@@ -193,13 +193,14 @@ def are_results(results: Any) -> bool:
     classes, confusion, seeds = (results.get(name) for name in ("classes", "confusion", "seeds"))
     if not (isinstance(classes, dict) and classes and isinstance(confusion, dict) and confusion):
         return False
-    scores = [results.get(kind) for kind in ("mean", "std")]
+    mean, std = results.get("mean"), results.get("std")
+    if not (isinstance(mean, dict) and isinstance(std, dict)):
+        return False
     return (
         all(isinstance(of_class, dict) and _is_number(of_class.get("f1")) for of_class in classes.values())
         and all(_is_square(counts, len(classes)) for counts in confusion.values())
-        and all(isinstance(kind, dict) for kind in scores)
-        and all(_is_number(scores[0].get(name)) for name in ("accuracy", "uf1", "uar"))
-        and all(scores[1].get(name) is None or _is_number(scores[1][name]) for name in ("accuracy", "uf1", "uar"))
+        and all(_is_number(mean.get(name)) for name in ("accuracy", "uf1", "uar"))
+        and all(std.get(name) is None or _is_number(std[name]) for name in ("accuracy", "uf1", "uar"))
         and all(isinstance(results.get(name), str) for name in ("protocol", "clips_sha256"))
         and all(type(results.get(name)) is int for name in ("clips", "subjects"))
         and _are_texts(results.get("datasets"))

@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 
@@ -11,6 +11,9 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.files import replacing
 from gammer_lightning.processes import end_with_my_parent
 from gammer_lightning.runs.progress import PROGRESS, TRIAL_VARIABLE
+
+if TYPE_CHECKING:
+    from gammer_lightning.sweep.queue.study import Study
 
 
 def row_callbacks() -> tuple[pl.Callback, ...]:
@@ -53,7 +56,7 @@ class Report(pl.Callback):
 
     def __init__(self, study: str, trial_id: int, prunes: bool):
         self.study_name, self.trial_id, self.prunes = study, trial_id, prunes
-        self.study = None
+        self.study: Study | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write how far the run is."""
@@ -87,12 +90,14 @@ class Report(pl.Callback):
         from gammer_lightning.sweep.queue.search import pruner
         from gammer_lightning.sweep.queue.study import open_study
 
-        study = self.study = self.study or open_study(self.study_name)
+        if self.study is None:
+            self.study = open_study(self.study_name)
+        study, search = self.study, self.study.sweep.search
         (metric,) = study.sweep.metrics
-        if metric not in metrics:
+        if search is None or metric not in metrics:
             return False
         study.storage.set_trial_intermediate_value(self.trial_id, epoch, float(metrics[metric]))
-        stop = pruner(study.sweep.search).prune(study.optuna(), study.storage.get_trial(self.trial_id))
+        stop = pruner(search).prune(study.optuna(), study.storage.get_trial(self.trial_id))
         if stop:
             study.note(self.trial_id, pruned_at=epoch)
         return stop

@@ -14,9 +14,8 @@ from gammer_lightning.sweep.spec import Search
 SCALARS = (bool, int, float, str)
 
 
-def draw(study: Study, claim: Claim) -> dict[str, Any]:
-    """Draw the settings of a claimed row; those of a row that is tried again are the same."""
-    search = study.sweep.search
+def draw(study: Study, search: Search, claim: Claim) -> dict[str, Any]:
+    """Draw the settings of a claimed row of a search; those of a row that is tried again are the same."""
     trial = Trial(study.optuna(_sampler(search, claim.number)), claim.trial_id)
     return {setting: _draw_one(trial, setting, choices) for setting, choices in search.space.items()}
 
@@ -30,9 +29,10 @@ def _sampler(search: Search, number: int) -> BaseSampler:
 
 def _draw_one(trial: Trial, setting: str, choices: Any) -> Any:
     if isinstance(choices, list):
-        plain = all(isinstance(choice, SCALARS) for choice in choices)
-        drawn = trial.suggest_categorical(setting, choices if plain else [json.dumps(choice) for choice in choices])
-        return drawn if plain else json.loads(drawn)
+        if all(isinstance(choice, SCALARS) for choice in choices):
+            return trial.suggest_categorical(setting, choices)
+        drawn = trial.suggest_categorical(setting, [json.dumps(choice) for choice in choices])
+        return json.loads(str(drawn))
     if "subset" in choices:
         members = choices["subset"]
         chosen = [m for m in members if trial.suggest_categorical(f"{setting}/{m}", [True, False])]
@@ -54,7 +54,7 @@ def pruner(search: Search) -> BasePruner:
 
 def corners(search: Search) -> dict[str, dict[str, Any]]:
     """Return settings that between them hold every extreme value of the space, for a check before anything starts."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for setting, choices in search.space.items():
         if isinstance(choices, list):
             values = choices

@@ -6,11 +6,11 @@ import re
 import shlex
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from filelock import FileLock
 
@@ -30,6 +30,17 @@ JOURNAL_START = b'{"op_code":'
 """How every journal begins."""
 TIMEOUT = 10
 """How long a server may take to answer, s, be it to a connection, a packet or a statement."""
+
+
+@runtime_checkable
+class ServerStorage(Protocol):
+    """A storage on a server, which keeps when a supervisor last said that it lives; a journal keeps no such thing."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        """Keep that the supervisor of a trial lives."""
+
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        """Return the running trials of whose supervisors nothing was heard for `GRACE`."""
 
 
 def study_folder(study: str) -> Path:
@@ -102,13 +113,11 @@ def storage_errors(study: str) -> Iterator[None]:
 
 
 def _open_journal(path: Path) -> "BaseStorage":
-    from optuna.storages.journal import JournalFileBackend
-
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             _check_journal(path)
-        return _journal_class()(JournalFileBackend(str(path), lock_obj=_JournalLock(path)))
+        return _journal_class()(path)
 
 
 def _check_journal(path: Path) -> None:
@@ -129,14 +138,22 @@ def _check_journal(path: Path) -> None:
 
 
 @cache
-def _journal_class() -> "type[JournalStorage]":
+def _journal_class() -> "Callable[[Path], JournalStorage]":
     from optuna.exceptions import DuplicatedStudyError, OptunaError
     from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
     class Journal(JournalStorage):
         """A journal that says which of its lines cannot be read."""
 
         damage: GammerError | None = None
+
+        def __init__(self, path: Path):
+            self._path = path
+            lock = _JournalLock(path)
+            super().__init__(
+                JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]  # optuna's base class is private
+            )
 
         def _sync_with_backend(self) -> None:
             if self.damage:
@@ -146,7 +163,7 @@ def _journal_class() -> "type[JournalStorage]":
             except (DuplicatedStudyError, OptunaError):
                 raise
             except (ValueError, LookupError, TypeError, AttributeError, AssertionError, RecursionError) as error:
-                self.damage = _damaged(self._backend._file_path, self._replay_result.log_number_read, error)
+                self.damage = _damaged(str(self._path), self._replay_result.log_number_read, error)
                 raise self.damage from error
 
     return Journal

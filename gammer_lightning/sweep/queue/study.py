@@ -7,16 +7,14 @@ dies, `enqueue_missing` and `abandoned` find.
 """
 
 import os
-import socket
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
-import psutil
 from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
@@ -25,7 +23,15 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import MAX_YAML_BYTES, check_name, read_text
 from gammer_lightning.shipped import look_up_yaml
-from gammer_lightning.sweep.queue.storage import open_storage, storage_name, study_folder
+from gammer_lightning.sweep.queue.attempt import (
+    Attempt,
+    NextAttempt,
+    damaged_attributes,
+    host,
+    is_alive,
+    process_stamp,
+)
+from gammer_lightning.sweep.queue.storage import ServerStorage, open_storage, storage_name, study_folder
 from gammer_lightning.sweep.spec import Sweep, listed, sweep_of_plan
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -37,31 +43,14 @@ SUSPECT_SECONDS = 30
 
 Clocks of several machines differ, and after an outage of the storage all hosts were silent: those that live have time
 to say so."""
-STATES = {
+RowState = Literal["waiting", "running", "complete", "pruned", "failed", "stopped"]
+STATES: dict[TrialState, RowState] = {
     TrialState.WAITING: "waiting",
     TrialState.RUNNING: "running",
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-
-OPTIONAL = type(None)
-ATTRIBUTES = {
-    "row": str,
-    "attempt": (int, OPTIONAL),
-    "settings": (dict, OPTIONAL),
-    "extra": (dict, OPTIONAL),
-    "run": (str, OPTIONAL),
-    "stamp": (dict, OPTIONAL),
-    "child": (dict, OPTIONAL),
-    "values": (dict, OPTIONAL),
-    "results": (dict, OPTIONAL),
-    "error": (str, OPTIONAL),
-    "retry_of": (int, OPTIONAL),
-}
-"""What the attributes of a trial are, by name."""
-STAMP = ("host", "pid", "born")
-"""What a stamp has, see `process_stamp`."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +72,7 @@ class Row:
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
-    state: str = "waiting"
+    state: RowState = "waiting"
     run: Path | None = None
     host: str = ""
     values: dict[str, float] = field(default_factory=dict)
@@ -95,7 +84,9 @@ class Row:
     @property
     def is_gone(self) -> bool:
         """Whether its run folder was on this machine and is not there any more."""
-        return self.state == "complete" and self.host == host() and not self.run.is_dir()
+        if self.state != "complete" or self.host != host() or self.run is None:
+            return False
+        return not self.run.is_dir()
 
 
 @dataclass(frozen=True)
@@ -107,33 +98,6 @@ class Claim:
     row: str
     attempt: int
     extra: dict[str, Any]
-
-
-def host() -> str:
-    """Return the name of this machine; GAMMER_HOST names it where host names are not unique."""
-    return os.environ.get("GAMMER_HOST") or socket.gethostname()
-
-
-def process_stamp(pid: int | None = None) -> dict[str, Any]:
-    """Return what tells a process from a later one of the same number."""
-    pid = pid or os.getpid()
-    return {"host": host(), "pid": pid, "born": _born(pid)}
-
-
-def is_alive(stamp: dict[str, Any]) -> bool:
-    """Return whether the process of a stamp of this machine still lives."""
-    try:
-        return _born(stamp["pid"]) == stamp["born"] and psutil.Process(stamp["pid"]).status() != psutil.STATUS_ZOMBIE
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def _born(pid: int) -> str:
-    """Return when a process started, on Linux in ticks since the boot, which no change of the clock can shift."""
-    if not Path("/proc/sys/kernel/random/boot_id").exists():
-        return str(psutil.Process(pid).create_time())
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
 
 
 class Study:
@@ -174,14 +138,18 @@ class Study:
         """Return the study as Optuna's own object."""
         return optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler)
 
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
-        """Return the trials of some states, or all, by number, but those of runs that were asked for again."""
+    def attempt(self, trial_id: int) -> Attempt:
+        """Return the attempt of a trial."""
+        return Attempt.of_trial(self.storage.get_trial(trial_id))
+
+    def attempts(self, *states: TrialState) -> list[Attempt]:
+        """Return the attempts of some states, or all, by number, but those of runs that were asked for again."""
         again = self._again()
         trials = self.storage.get_all_trials(self.id, deepcopy=False, states=states or None)
         for trial in trials:
             self._check(trial)
-        counting = (t for t in trials if t.number > again.get(t.user_attrs["row"], -1) and not _was_dropped(t))
-        return sorted(counting, key=lambda trial: trial.number)
+        attempts = sorted(map(Attempt.of_trial, trials), key=lambda attempt: attempt.number)
+        return [one for one in attempts if one.number > again.get(one.row, -1) and not one.dropped]
 
     def _check(self, trial: FrozenTrial) -> None:
         """Refuse a trial that no sweep has written.
@@ -189,11 +157,7 @@ class Study:
         Raises:
             GammerError: If it names no row, or what it says of the row is of another kind.
         """
-        known = trial.user_attrs
-        wrong = [name for name, kinds in ATTRIBUTES.items() if not isinstance(known.get(name), kinds)]
-        wrong += [name for name in ("stamp", "child") if not set(STAMP) <= set(known.get(name) or STAMP)]
-        if not all(type(value) in (int, float) for value in (known.get("values") or {}).values()):
-            wrong.append("values")
+        known, wrong = trial.user_attrs, damaged_attributes(trial)
         if not wrong and known["row"] not in self.planned:
             wrong = [f"row {known['row']!r}"]
         if not wrong and trial.state == TrialState.COMPLETE and "run" not in known:
@@ -208,34 +172,35 @@ class Study:
     def _again(self) -> dict[str, int]:
         return self.storage.get_study_user_attrs(self.id).get("again", {})
 
-    def by_row(self) -> dict[str, list[FrozenTrial]]:
-        """Return the trials of every planned row, in planned order."""
-        found: dict[str, list[FrozenTrial]] = {row: [] for row in self.planned}
-        for trial in self.trials():
-            found[trial.user_attrs["row"]].append(trial)
-        return found
+    def by_row(self) -> dict[str, list[Attempt]]:
+        """Return the attempts at every planned row, in planned order."""
+        attempts: dict[str, list[Attempt]] = {row: [] for row in self.planned}
+        for attempt in self.attempts():
+            attempts[attempt.row].append(attempt)
+        return attempts
 
     def rows(self) -> list[Row]:
         """Return what is known of every planned row, in planned order."""
-        return [self._row(name, trials) for name, trials in self.by_row().items()]
+        return [self._row(name, attempts) for name, attempts in self.by_row().items()]
 
-    def _row(self, name: str, trials: list[FrozenTrial]) -> Row:
-        if not trials:
+    def _row(self, name: str, attempts: list[Attempt]) -> Row:
+        if not attempts:
             return Row(name, self.planned[name])
-        trial = _that_counts(trials)
-        known, done = trial.user_attrs, trial.datetime_complete or datetime.now()
-        started = [t for t in trials if "stamp" in t.user_attrs]
+        attempt = _that_counts(attempts)
+        num_started, seconds = sum(one.stamp is not None for one in attempts), None
+        if num_started and attempt.started:
+            seconds = ((attempt.ended or datetime.now()) - attempt.started).total_seconds()
         return Row(
             name,
-            known.get("settings", self.planned[name]),
-            STATES[trial.state] if known.get("counts", True) else "stopped",
-            Path(known["run"]) if "run" in known else None,
-            known.get("stamp", {}).get("host", ""),
-            known.get("values", {}),
-            known.get("results"),
-            (done - trial.datetime_start).total_seconds() if started and trial.datetime_start else None,
-            len(started),
-            known.get("error", ""),
+            settings=self.planned[name] if attempt.settings is None else attempt.settings,
+            state=STATES[attempt.state] if attempt.counts else "stopped",
+            run=attempt.run,
+            host=attempt.stamp.host if attempt.stamp else "",
+            values=attempt.values,
+            results=attempt.results,
+            seconds=seconds,
+            attempts=num_started,
+            error=attempt.error,
         )
 
     def enqueue_missing(self, failed_too: bool = False) -> int:
@@ -251,28 +216,29 @@ class Study:
             How many rows have none left.
         """
         failed = 0
-        for row, trials in self.by_row().items():
-            if not _all_failed(trials):
+        for row, attempts in self.by_row().items():
+            if not _all_failed(attempts):
                 continue
-            following = _following(trials, failed_too)
+            following = _following(attempts, failed_too)
             failed += following is None
             if following is not None:
                 self._enqueue(row, following)
         return failed
 
-    def _enqueue(self, row: str, attributes: dict[str, Any]) -> None:
-        fixed = attributes.pop("fixed_params", {})
+    def _enqueue(self, row: str, attempt: NextAttempt) -> None:
         trial = create_trial(
-            state=TrialState.WAITING, user_attrs={"row": row, **attributes}, system_attrs={"fixed_params": fixed}
+            state=TrialState.WAITING,
+            user_attrs=attempt.attributes(row),
+            system_attrs={"fixed_params": attempt.fixed_parameters or {}},
         )
         self.storage.create_new_trial(self.id, template_trial=trial)
 
     def is_over(self) -> bool:
         """Return whether every row is done or has no attempt left."""
         return all(
-            any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials)
-            or (_all_failed(trials) and bool(trials) and _following(trials, False) is None)
-            for trials in self.by_row().values()
+            any(attempt.state in (TrialState.COMPLETE, TrialState.PRUNED) for attempt in attempts)
+            or (_all_failed(attempts) and bool(attempts) and _following(attempts, False) is None)
+            for attempts in self.by_row().values()
         )
 
     def run_again(self, row: str) -> None:
@@ -283,34 +249,33 @@ class Study:
         """
         if row not in self.planned:
             raise GammerError(f"no row {row!r} in {self.name}", f"rows are {listed(self.planned)}", "name one")
-        trials = self.by_row()[row]
-        if not trials or any(trial.state in (TrialState.RUNNING, TrialState.WAITING) for trial in trials):
+        attempts = self.by_row()[row]
+        if not attempts or any(attempt.state in (TrialState.RUNNING, TrialState.WAITING) for attempt in attempts):
             raise GammerError(f"the row {row!r} runs or waits", "only one that ended can run again", "wait, or stop it")
-        old, newest = _that_counts(trials), trials[-1].number
-        extra = old.user_attrs.get("extra", {})
+        old, newest = _that_counts(attempts), attempts[-1].number
         self.storage.set_study_user_attr(self.id, "again", self._again() | {row: newest})
-        run = self.folder(row, extra)
+        run = self.folder(row, old.extra)
         if run.is_dir():  # whichever host ran it: the disk may be shared
             run.rename(run.with_name(f"{run.name}.before-{newest + 1}"))
-        self._enqueue(row, {"attempt": 1, "fixed_params": old.params, "extra": extra})
+        self._enqueue(row, NextAttempt(1, extra=old.extra, fixed_parameters=old.parameters))
 
     def claim(self) -> Claim | None:
         """Take the next waiting row for this process, or None if none waits."""
         rows = self.by_row()
-        waiting = [trial for trials in rows.values() for trial in trials if trial.state == TrialState.WAITING]
-        for trial in sorted(waiting, key=lambda trial: trial.number):
-            row, trial_id = trial.user_attrs["row"], trial._trial_id
+        waiting = [one for attempts in rows.values() for one in attempts if one.state == TrialState.WAITING]
+        for attempt in sorted(waiting, key=lambda attempt: attempt.number):
+            row, trial_id = attempt.row, attempt.trial_id
             try:
                 if not self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     continue
                 self.heartbeat(trial_id)
-                self.note(trial_id, stamp=process_stamp(), run=str(self.folder(row).absolute()))
+                self.note(trial_id, stamp=process_stamp().as_dict(), run=str(self.folder(row).absolute()))
             except UpdateFinishedTrialError:
                 continue
-            if _is_superfluous(trial, rows[row]):
+            if _is_superfluous(attempt, rows[row]):
                 self._end(trial_id, TrialState.FAIL, dropped=True)
                 continue
-            return Claim(trial_id, trial.number, row, trial.user_attrs["attempt"], trial.user_attrs.get("extra", {}))
+            return Claim(trial_id, attempt.number, row, attempt.attempt, attempt.extra)
         return None
 
     def note(self, trial_id: int, **attributes: Any) -> None:
@@ -320,7 +285,7 @@ class Study:
 
     def heartbeat(self, trial_id: int) -> None:
         """Tell a server that this process lives; a journal's readers look for the process itself."""
-        if hasattr(self.storage, "record_heartbeat"):
+        if isinstance(self.storage, ServerStorage):
             self.storage.record_heartbeat(trial_id)
 
     def owns(self, trial_id: int) -> bool:
@@ -346,61 +311,58 @@ class Study:
         except UpdateFinishedTrialError:  # by others, or by us, where the answer was lost
             return self.storage.get_trial(trial_id).state == state
 
-    def abandoned(self, mine: Collection[int] = ()) -> list[FrozenTrial]:
-        """Return the running trials whose supervisor died.
+    def abandoned(self, mine: Collection[int] = ()) -> list[Attempt]:
+        """Return the running attempts whose supervisor died.
 
         Args:
-            mine: Those that this process runs, which it does not ask about.
+            mine: Trials of those that this process runs, which it does not ask about.
         """
-        on_server, now = hasattr(self.storage, "record_heartbeat"), time.monotonic()
-        stale = set(self.storage._get_stale_trial_ids(self.id) if on_server else ())
-        running = {t._trial_id: t for t in self.trials(TrialState.RUNNING) if t._trial_id not in mine}
-        suspects = [number for number, t in running.items() if number in stale or "stamp" not in t.user_attrs]
-        self._suspected = {number: self._suspected.get(number, now) for number in suspects}
-        due = {number for number, since in self._suspected.items() if now - since > SUSPECT_SECONDS}
-        return [trial for number, trial in running.items() if number in due or _is_dead(trial)]
+        now, stale = time.monotonic(), set()
+        if isinstance(self.storage, ServerStorage):
+            stale = set(self.storage._get_stale_trial_ids(self.id))
+        running = {one.trial_id: one for one in self.attempts(TrialState.RUNNING) if one.trial_id not in mine}
+        suspects = [trial_id for trial_id, one in running.items() if trial_id in stale or one.stamp is None]
+        self._suspected = {trial_id: self._suspected.get(trial_id, now) for trial_id in suspects}
+        due = {trial_id for trial_id, since in self._suspected.items() if now - since > SUSPECT_SECONDS}
+        return [one for trial_id, one in running.items() if trial_id in due or _is_dead(one)]
 
 
-def _is_dead(trial: FrozenTrial) -> bool:
+def _is_dead(attempt: Attempt) -> bool:
     """Return whether a process of this machine claimed it, and died or lost it."""
-    stamp = trial.user_attrs.get("stamp", {})
-    return stamp.get("host") == host() and (stamp["pid"] == os.getpid() or not is_alive(stamp))
+    stamp = attempt.stamp
+    return stamp is not None and stamp.host == host() and (stamp.pid == os.getpid() or not is_alive(stamp))
 
 
-def _is_superfluous(trial: FrozenTrial, trials: list[FrozenTrial]) -> bool:
-    """Return whether another trial stands for the row, or the trial follows one that is not its last."""
-    earlier = [other for other in trials if other.number < trial.number]
-    return bool(earlier) and (not _all_failed(earlier) or trial.user_attrs.get("retry_of") != earlier[-1].number)
+def _is_superfluous(attempt: Attempt, attempts: list[Attempt]) -> bool:
+    """Return whether another attempt stands for the row, or this one follows one that is not its last."""
+    earlier = [other for other in attempts if other.number < attempt.number]
+    return bool(earlier) and (not _all_failed(earlier) or attempt.retry_of != earlier[-1].number)
 
 
-def _all_failed(trials: list[FrozenTrial]) -> bool:
-    return all(trial.state == TrialState.FAIL for trial in trials)
+def _all_failed(attempts: list[Attempt]) -> bool:
+    return all(attempt.failed for attempt in attempts)
 
 
-def _was_dropped(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get("dropped", False)
+def _that_counts(attempts: list[Attempt]) -> Attempt:
+    return next((attempt for attempt in attempts if not attempt.failed), attempts[-1])
 
 
-def _that_counts(trials: list[FrozenTrial]) -> FrozenTrial:
-    return next((trial for trial in trials if trial.state != TrialState.FAIL), trials[-1])
-
-
-def _following(trials: list[FrozenTrial], failed_too: bool) -> dict[str, Any] | None:
-    """Return the attributes of a row's next attempt after failed ones; None if it has none left."""
-    if not trials:
-        return {"attempt": 1}
-    last = trials[-1]
-    known, attempt = last.user_attrs, last.user_attrs["attempt"]
-    follows: dict[str, Any] = {"retry_of": last.number, "extra": known.get("retry_with", known.get("extra", {}))}
-    if "fixed_params" in last.system_attrs:
-        follows["fixed_params"] = last.params or last.system_attrs["fixed_params"]
-    if not known.get("counts", True):
-        return follows | {"attempt": attempt}
-    if "retry_with" in known:
-        return follows | {"attempt": attempt}
-    if failed_too and (attempt >= MAX_ATTEMPTS or known.get("final")):
-        return follows | {"attempt": 1}
-    return None if attempt >= MAX_ATTEMPTS or known.get("final") else follows | {"attempt": attempt + 1}
+def _following(attempts: list[Attempt], failed_too: bool) -> NextAttempt | None:
+    """Return a row's next attempt after failed ones; None if it has none left."""
+    if not attempts:
+        return NextAttempt(1)
+    last = attempts[-1]
+    is_last = last.attempt >= MAX_ATTEMPTS or last.final
+    if not last.counts or last.retry_with is not None:
+        attempt = last.attempt
+    elif not is_last:
+        attempt = last.attempt + 1
+    elif failed_too:
+        attempt = 1
+    else:
+        return None
+    extra = last.extra if last.retry_with is None else last.retry_with
+    return NextAttempt(attempt, last.number, extra, last.parameters or last.fixed_parameters)
 
 
 def text_of_files(sweep: Sweep) -> str:
@@ -421,7 +383,7 @@ def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
         GammerError: If the study is there with another sweep or base, and in what they differ.
     """
     directions = [optuna.study.StudyDirection["MINIMIZE" if mode == "min" else "MAXIMIZE"] for mode in sweep.modes]
-    plan = {"sweep": sweep.plain(), "base_text": base_text}
+    plan: dict[str, Any] = {"sweep": sweep.plain(), "base_text": base_text}
     try:
         study_id = storage.create_new_study(directions, sweep.study)
     except DuplicatedStudyError:

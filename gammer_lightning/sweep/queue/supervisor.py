@@ -17,17 +17,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.trial import FrozenTrial
 from sqlalchemy.exc import SQLAlchemyError
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import disk_errors
 from gammer_lightning.runs.progress import TRIAL_VARIABLE
+from gammer_lightning.sweep.queue.attempt import Attempt, host, is_alive, process_stamp
 from gammer_lightning.sweep.queue.child import Child, kill_group, stop_all
 from gammer_lightning.sweep.queue.search import draw
 from gammer_lightning.sweep.queue.slots import Slot
-from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, study_folder
-from gammer_lightning.sweep.queue.study import Claim, Study, host, is_alive, process_stamp
+from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, ServerStorage, study_folder
+from gammer_lightning.sweep.queue.study import Claim, Study
 from gammer_lightning.sweep.summary_run import wandb_environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -184,8 +184,8 @@ class Supervisor:
         """Keep the rows that run here, take up those of dead supervisors, enqueue what is missing."""
         self._keep_rows()
         mine = {claim.trial_id for claim, _ in self.children.values()}
-        for trial in self.study.abandoned(mine):
-            self._take_up(trial)
+        for attempt in self.study.abandoned(mine):
+            self._take_up(attempt)
         self.study.enqueue_missing()
         self._looked = time.monotonic()
 
@@ -204,18 +204,17 @@ class Supervisor:
         if is_due and not self._has_lapsed():
             self._signal_children(signal.SIGCONT)
 
-    def _take_up(self, trial: FrozenTrial) -> None:
-        study, known = self.study, trial.user_attrs
-        child = known.get("child", {})
-        if child.get("host") == host() and is_alive(child):
-            kill_group(child["pid"])
-        if known.get("pruned_at") is not None:
-            if study.prune(trial._trial_id):
-                self.say(f"{known['row']}: pruned, though its supervisor died")
+    def _take_up(self, attempt: Attempt) -> None:
+        study, child = self.study, attempt.child
+        if child and child.host == host() and is_alive(child):
+            kill_group(child.pid)
+        if attempt.pruned_at is not None:
+            if study.prune(attempt.trial_id):
+                self.say(f"{attempt.row}: pruned, though its supervisor died")
             return
-        is_own = known.get("stamp") == process_stamp()  # the storage failed us between claim and start
-        if study.fail(trial._trial_id, "its supervisor died", counts=not is_own):
-            self.say(f"{known['row']}: taken up from a supervisor that died")
+        is_own = attempt.stamp == process_stamp()  # the storage failed us between claim and start
+        if study.fail(attempt.trial_id, "its supervisor died", counts=not is_own):
+            self.say(f"{attempt.row}: taken up from a supervisor that died")
 
     def _fill_slots(self) -> None:
         """Start waiting rows in free slots."""
@@ -238,7 +237,7 @@ class Supervisor:
             return
         self._say_once(f"no row waits; others run on {', '.join(hosts)}, and are taken up if those die (Ctrl-C leaves)")
         others = [name for name in hosts if name != host()]
-        if others and not hasattr(self.study.storage, "record_heartbeat"):
+        if others and not isinstance(self.study.storage, ServerStorage):
             self._say_once(
                 f"a journal cannot tell whether {others[0]} lives; if it does not, or was renamed: "
                 f"GAMMER_HOST={shlex.quote(others[0])} gammer sweep resume {self.study.name}"
@@ -252,7 +251,7 @@ class Supervisor:
     def _start(self, slot: Slot, claim: Claim) -> None:
         study, sweep = self.study, self.study.sweep
         try:
-            settings = draw(study, claim) if sweep.search else study.planned[claim.row]
+            settings = draw(study, sweep.search, claim) if sweep.search else study.planned[claim.row]
             study.note(claim.trial_id, settings=settings)
             command = sweep.command(settings | claim.extra)
             child = Child(sweep.task, command, study.folder(claim.row, claim.extra), self._environment(slot, claim))
@@ -264,7 +263,7 @@ class Supervisor:
             return
         self.children[slot.name] = claim, child
         if child.process and study.owns(claim.trial_id):
-            study.note(claim.trial_id, run=str(child.run.path), child=process_stamp(child.process.pid))
+            study.note(claim.trial_id, run=str(child.run.path), child=process_stamp(child.process.pid).as_dict())
 
     def _environment(self, slot: Slot, claim: Claim) -> dict[str, str]:
         sweep = self.study.sweep
@@ -292,7 +291,7 @@ class Supervisor:
         study, row = self.study, claim.row
         if child.exit_code == 0:
             self._complete(claim, child)
-        elif study.storage.get_trial(claim.trial_id).user_attrs.get("pruned_at") is not None:
+        elif study.attempt(claim.trial_id).pruned_at is not None:
             study.prune(claim.trial_id, values=child.values())
             self.say(f"{row}: pruned")
         else:

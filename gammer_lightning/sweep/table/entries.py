@@ -6,18 +6,38 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gammer_lightning.commands.recognize_table import METRICS, REMARK, TEXTS
 from gammer_lightning.data.clips.class_sets import FIVE, THREE
 from gammer_lightning.evaluation.comparison import Difference, differences, holm, pareto, subject_counts
-from gammer_lightning.sweep.queue.study import Row, host
+from gammer_lightning.sweep.queue.attempt import host
+from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 
 SEVERAL = "composite"
 NAMES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS", SEVERAL: "composite"}
+
+
+class Cost(NamedTuple):
+    """Trainable values of one network, and the ms that a clip takes."""
+
+    parameters: float
+    milliseconds: float
+
+
+class Judged(NamedTuple):
+    """How a row judged its clips.
+
+    Attributes:
+        counts: ``(S, N, K, K)`` by seed, subject, true and predicted class; None where it has none.
+        note: Mostly why it has none.
+    """
+
+    counts: np.ndarray | None
+    note: str
 
 
 @dataclass(frozen=True)
@@ -68,8 +88,15 @@ class Entry:
     @property
     def milliseconds(self) -> float | None:
         """Time that a clip takes, ms: to make the network's input of it, and the network; None where not logged."""
-        times = [self.row.values.get(name) for name in ("input_ms", "latency_ms")]
-        return None if None in times else sum(times)
+        input_ms, latency_ms = self.row.values.get("input_ms"), self.row.values.get("latency_ms")
+        return None if input_ms is None or latency_ms is None else input_ms + latency_ms
+
+    @property
+    def cost(self) -> Cost | None:
+        """Parameters and milliseconds; None where one of them was not logged."""
+        if self.parameters is None or self.milliseconds is None:
+            return None
+        return Cost(self.parameters, self.milliseconds)
 
     @property
     def results(self) -> dict[str, Any]:
@@ -97,27 +124,27 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
     compared = _differences(rows, judged, reference)
     corrected = holm({name: difference.p for name, difference in compared.items()})
     published = _published_columns(sweep, rows)
-    return [
-        Entry(
+    entries = []
+    for row in rows:
+        figures = sweep.published.get(row.name, {})
+        notes = (
+            judged[row.name].note,
+            _other_clips(row, rows, reference),
+            _other_evaluation(row, rows, reference),
+        )
+        entry = Entry(
             sweep,
             row,
-            row.name == reference,
-            compared.get(row.name),
-            corrected.get(row.name),
-            {key: sweep.published.get(row.name, {}).get(key, ()) for key in published},
-            *(sweep.published.get(row.name, {}).get(text, "") for text in (METRICS, REMARK)),
-            notes=[
-                note
-                for note in (
-                    judged[row.name][1],
-                    _other_clips(row, rows, reference),
-                    _other_evaluation(row, rows, reference),
-                )
-                if note
-            ],
+            is_reference=row.name == reference,
+            difference=compared.get(row.name),
+            p_holm=corrected.get(row.name),
+            published={key: figures.get(key, ()) for key in published},
+            published_metrics=figures.get(METRICS, ""),
+            published_remark=figures.get(REMARK, ""),
+            notes=[note for note in notes if note],
         )
-        for row in rows
-    ]
+        entries.append(entry)
+    return entries
 
 
 def _with_metrics(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
@@ -158,35 +185,37 @@ def _state_note(row: Row) -> str:
     return "run folder gone" + (f", or only on {row.host}" if elsewhere else "")
 
 
-def _judged(row: Row) -> tuple[np.ndarray | None, str]:
-    """Return a row's counts ``(S, N, K, K)`` by seed and subject; None where it has none, mostly with a note."""
+def _judged(row: Row) -> Judged:
     note = _state_note(row)
-    if note or row.state != "complete" or not row.results:
-        return None, note or ("no results.json" if row.state == "complete" else "")
+    if note or row.state != "complete" or row.run is None:
+        return Judged(None, note)
+    if not row.results:
+        return Judged(None, "no results.json")
     path = row.run / "predictions.csv"
     if not path.is_file():
-        return None, "predictions.csv gone"
+        return Judged(None, "predictions.csv gone")
     try:
         counts = subject_counts(path, list(row.results["classes"]))
     except (KeyError, ValueError):
-        return None, "predictions.csv cannot be read"
+        return Judged(None, "predictions.csv cannot be read")
     if not np.array_equal(counts.sum(1), list(row.results["confusion"].values())):
-        return None, "predictions.csv is not that of these figures"
-    return counts, ""
+        return Judged(None, "predictions.csv is not that of these figures")
+    return Judged(counts, "")
 
 
-def _differences(
-    rows: Sequence[Row], judged: Mapping[str, tuple[np.ndarray | None, str]], reference: str
-) -> dict[str, Difference]:
-    results = {row.name: row.results for row in rows if judged[row.name][0] is not None}
-    counts = {name: judged[name][0] for name, own in results.items() if _alike(own, results.get(reference))}
+def _differences(rows: Sequence[Row], judged: Mapping[str, Judged], reference: str) -> dict[str, Difference]:
+    results = {row.name: row.results for row in rows if row.results}
+    counts = {}
+    for name, (counted, _) in judged.items():
+        if counted is not None and reference in results and _alike(results[name], results[reference]):
+            counts[name] = counted
     return differences(counts, reference) if reference in counts else {}
 
 
-def _alike(results: Mapping[str, Any], others: Mapping[str, Any] | None) -> bool:
+def _alike(results: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
     """Whether two rows judged the same clips by networks that were trained on as many of them."""
     alike = ("clips_sha256", "protocol", "folds")
-    return bool(others) and all(results.get(fact) == others.get(fact) for fact in alike)
+    return all(results.get(fact) == others.get(fact) for fact in alike)
 
 
 def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:

@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
@@ -22,7 +23,6 @@ DPI = 150
 MAX_ROWS = 100
 """With more rows, figures that have a bar or a panel for each are not drawn: nobody reads such large ones."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
-STYLE = {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
 SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
 COLOURS = {"accuracy": "#a9c7e8", "uf1": "#22578f"}
 LICENCE = "whether its faces may be shown to others is for the data set's licence to say"
@@ -49,7 +49,9 @@ def draw_figures(studies: Sequence[Sequence[Entry]]) -> list[Picture]:
     Args:
         studies: The entries of each study, in planned order.
     """
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(
+        {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
+    ):
         return [*_of_all(studies), *(picture for entries in studies for picture in _of_study(entries))]
 
 
@@ -67,7 +69,7 @@ def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
     if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
         yield _picture(f"confusion-{study}", alt, confusions(scored))
-    priced = [entry for entry in scored if None not in (entry.parameters, entry.milliseconds)]
+    priced = [entry for entry in scored if entry.cost]
     if priced and has_results(sweep) and differ_in_cost(entries):
         alt = f"{study}: UF1 against time per clip; a bubble's area grows with the square root of the parameters"
         yield _picture(f"cost-{study}", alt, bubbles(priced))
@@ -100,8 +102,7 @@ def _strip(entries: Sequence[Entry]) -> Iterator[Picture]:
 def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Return a figure of ``count`` panels, each of a size in inches."""
     columns, rows = min(columns, count), math.ceil(count / columns)
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)
+    figure = Figure(figsize=(columns * width, rows * height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
@@ -136,7 +137,8 @@ def _bars_of_score(axes: Axes, entries: Sequence[Entry], index: int, score: str)
     marks = [(figure, place) for figure, place in zip(published, places, strict=True) if figure is not None]
     if marks:
         label = "published, another split" if index else None
-        axes.scatter(*zip(*marks, strict=True), 22, "white", marker="D", edgecolors="black", zorder=3, label=label)
+        x, y = np.transpose(marks)
+        axes.scatter(x, y, 22, "white", marker="D", edgecolors="black", zorder=3, label=label)
 
 
 def _published(entry: Entry) -> Sequence[float | None]:
@@ -197,9 +199,10 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
         entries: Entries with results, parameters and times.
     """
     figure, (axes,) = _panels(1, 1, 8, 5.5)
-    times = [entry.milliseconds for entry in entries]
+    costs = [entry.cost for entry in entries if entry.cost]
+    times, parameters = [cost.milliseconds for cost in costs], [cost.parameters for cost in costs]
     means, stds = ([entry.results[kind]["accuracy"] for entry in entries] for kind in ("mean", "std"))
-    areas = [_area(entry.parameters) for entry in entries]
+    areas = [_area(count) for count in parameters]
     colours = [COLOURS["uf1" if entry.is_reference else "accuracy"] for entry in entries]
     axes.errorbar(times, means, [std or 0 for std in stds], fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
     axes.scatter(times, means, areas, colours, alpha=0.8, edgecolors="0.3", linewidths=0.6, zorder=2)
@@ -208,7 +211,7 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter("")
-    _legend_of_areas(axes, [entry.parameters for entry in entries])
+    _legend_of_areas(axes, parameters)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # so that nothing moves once the names have their places
     names = [_cut(entry.row.name) for entry in entries]
@@ -225,8 +228,14 @@ def _legend_of_areas(axes: Axes, parameters: Sequence[float]) -> None:
     for count, label in ((1e3, "1 thousand"), (1e5, "100 thousand"), (1e7, "10 million")):
         if min(parameters) / 100 < count < max(parameters) * 100:
             axes.scatter([], [], _area(count), "white", edgecolors="0.3", linewidths=0.6, label=label)
-    place = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False}
-    axes.legend(title="parameters", labelspacing=2.2, handletextpad=1.6, **place)
+    axes.legend(
+        title="parameters",
+        labelspacing=2.2,
+        handletextpad=1.6,
+        loc="center left",
+        bbox_to_anchor=(1, 0.5),
+        frameon=False,
+    )
 
 
 def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequence[str]) -> None:
@@ -241,7 +250,7 @@ def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequ
     per_pixel = 72 / axes.figure.dpi
     centres, room = axes.transData.transform(points) * per_pixel, axes.get_window_extent()
     room = Bbox(room.get_points() * per_pixel)
-    taken = [_box(*centre, radius, radius) for centre, radius in zip(centres, radii, strict=True)]
+    taken = [_box(x, y, radius, radius) for (x, y), radius in zip(centres, radii, strict=True)]
     for index in np.argsort(radii):  # the names of what is small, which they could cover, first
         name = axes.annotate(names[index], points[index], (0, 0), textcoords="offset points", fontsize=8,
                              ha="center", va="center")  # fmt: skip
@@ -338,7 +347,7 @@ def front(entries: Sequence[Entry]) -> Figure:
     points = np.array([objectives(sweep, entry.row) for entry in entries])
     optimal = np.array([entry.is_optimal for entry in entries])
     joined = points[optimal][np.argsort(points[optimal, 0], kind="stable")]
-    axes.scatter(*points[~optimal].T, 22, COLOURS["accuracy"], label="trial")
+    axes.scatter(points[~optimal, 0], points[~optimal, 1], 22, COLOURS["accuracy"], label="trial")
     axes.plot(*joined.T, "o-", color=COLOURS["uf1"], label="Pareto front")
     for entry, point in zip(entries, points, strict=True):
         if entry.is_optimal:
@@ -363,7 +372,7 @@ def _varied(entries: Sequence[Entry]) -> list[str]:
     return [name for name, values in entries[0].sweep.grid.items() if len(values) > 1]
 
 
-def _key(settings: dict, grid: Sequence[str]) -> str:
+def _key(settings: dict, grid: Iterable[str]) -> str:
     return json.dumps([settings.get(name) for name in grid])
 
 

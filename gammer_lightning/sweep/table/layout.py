@@ -9,6 +9,7 @@ from typing import Any
 
 from gammer_lightning.evaluation.comparison import RESAMPLES
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
+from gammer_lightning.reports.tables import mean_and_std
 from gammer_lightning.sweep.table.entries import (
     Entry,
     data_key,
@@ -162,7 +163,7 @@ def _score(heading: str, metric: str) -> Column:
         if not entry.results:
             return Cell()
         mean, std = entry.results["mean"][metric], entry.results["std"][metric]
-        return Cell(f"{mean:.3f}" + (f" ± {std:.3f}" if std is not None else ""), mean)
+        return Cell(mean_and_std(mean, std), mean)
 
     return heading, cell
 
@@ -176,9 +177,10 @@ def _difference(entry: Entry) -> Cell:
 
 
 def _p(entry: Entry) -> Cell:
-    if entry.p_holm is None:
+    p = entry.difference.p if entry.difference else None
+    if p is None or entry.p_holm is None:
         return Cell("-" if entry.results and not entry.is_reference else "")
-    return Cell(f"{_probability(entry.difference.p)} ({_probability(entry.p_holm)})", entry.difference.p)
+    return Cell(f"{_probability(p)} ({_probability(entry.p_holm)})", p)
 
 
 def _probability(p: float) -> str:

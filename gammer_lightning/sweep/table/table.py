@@ -11,6 +11,7 @@ import pandas as pd
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import csv_table, markdown_cell, printable
 from gammer_lightning.files import replacing
+from gammer_lightning.reports.tables import markdown_table
 from gammer_lightning.sweep.queue.child import are_results
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
@@ -85,10 +86,10 @@ def markdown(table: Table) -> str:
     names = [name for name, width in table.groups for _ in range(width)]
     several = len(table.groups) > 1
     headings = [f"{name}: {text}" if several else text for name, text in zip(names, table.headings, strict=True)]
-    rows = [["row", *headings], ["---"] * (len(headings) + 1)]
-    rows += [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
-    lines = ["| " + " | ".join(map(markdown_cell, row)) + " |" for row in rows]
-    return "\n".join([*lines, "", *(f"- {markdown_cell(note)}" for note in table.notes)])
+    rows = [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
+    return "\n".join(
+        [*markdown_table(["row", *headings], rows), "", *(f"- {markdown_cell(note)}" for note in table.notes)]
+    )
 
 
 def latex(table: Table) -> str:
