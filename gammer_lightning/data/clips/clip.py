@@ -72,6 +72,21 @@ class Clip:
         """Unique name over all data sets: ``dataset/subject/name``."""
         return f"{self.dataset}/{self.subject}/{self.name}"
 
+    @property
+    def known_apex(self) -> int:
+        """The absolute number of the apex frame.
+
+        Raises:
+            GammerError: If there is none yet.
+        """
+        if self.apex is None:
+            raise GammerError(
+                f"clip {self.key} has no apex",
+                "a clip is magnified from its onset to its apex",
+                "give it one first: gammer_lightning.data.clips.apex.with_apexes",
+            )
+        return self.apex
+
     def frame(self, number: int) -> Path:
         """Return the file of an absolute frame number.
 
