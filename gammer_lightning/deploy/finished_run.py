@@ -69,13 +69,13 @@ class Source:
         }
 
     def _run_facts(self) -> dict[str, Any]:
-        known = self.run.facts
+        facts = self.run.facts
         return {
-            "name": known["name"],
+            "name": facts.name,
             "folder": self.run.path.resolve().name,
-            "wandb_id": known.get("wandb_id"),
-            "started": known.get("started"),
-            "commit": (known.get("git") or {}).get("commit"),
+            "wandb_id": facts.wandb_id,
+            "started": facts.started,
+            "commit": (facts.git or {}).get("commit"),
             "epochs": self.config["trainer"]["max_epochs"],
             "checkpoint": self.run.best.name,
             "checkpoint_sha256": sha256_of(self.run.best),
@@ -161,16 +161,16 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
 
 def _finished_run(path: str | Path) -> RunFolder:
     run = open_run(path)
-    task = run.facts["task"]
-    if task != "recognize":
+    facts = run.facts
+    if facts.task != "recognize":
         raise GammerError(
-            f"{path} is a run of `{task}`",
+            f"{path} is a run of `{facts.task}`",
             "a bundle is made of a recognition run, and of a magnifier beside it",
             f"gammer export RECOGNITION_RUN --magnifier {path}",
         )
-    if not run.facts["finished"] or not run.best.is_file():
+    if not facts.finished or not run.best.is_file():
         raise GammerError(
-            f"the run {path} " + ("has no checkpoint" if run.facts["finished"] else "is not finished"),
+            f"the run {path} " + ("has no checkpoint" if facts.finished else "is not finished"),
             "a bundle is made of the last checkpoint of a finished run",
             f"gammer recognize fit --resume {path}",
         )

@@ -187,14 +187,14 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
     tags = os.environ.get("WANDB_TAGS")
     online = {"resume": "allow"} if wandb_mode == "online" else {"offline": True}
     wandb_logger = WandbRun(
-        name=os.environ.get("WANDB_NAME") or f"{facts['name']}/{folder.name}",
-        group=os.environ.get("WANDB_RUN_GROUP") or facts["task"],
+        name=os.environ.get("WANDB_NAME") or f"{facts.name}/{folder.name}",
+        group=os.environ.get("WANDB_RUN_GROUP") or facts.task,
         job_type=os.environ.get("WANDB_JOB_TYPE") or "fit",
         tags=tags.split(",") if tags else None,
         project=WANDB_PROJECT,
         save_dir=folder,
-        id=facts["wandb_id"],
-        config=read_yaml(run.config) | {key: facts[key] for key in ("task", "seed", "git")},
+        id=facts.wandb_id,
+        config=read_yaml(run.config) | {"task": facts.task, "seed": facts.seed, "git": facts.git},
         **online,
     )
     return [metrics, wandb_logger]

@@ -184,7 +184,7 @@ def _check_resumable(task: Task, run: RunFolder, rest: Sequence[str]) -> None:
             "a resumed run keeps its settings; only --trainer.* and --wandb may be given",
             f"start a new run: gammer {task.name} {task.verb} -c {run.config} {other[0]} ...",
         )
-    if run.facts.get("finished"):
+    if run.facts.finished:
         raise GammerError(
             f"the run {run.path} is finished",
             "only an interrupted run can be resumed",
