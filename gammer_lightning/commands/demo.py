@@ -1,7 +1,6 @@
 """``gammer demo``: the whole pipeline on the embedded benchmark, through the same code as the other verbs."""
 
 import argparse
-import json
 import resource
 import time
 from collections.abc import Sequence
@@ -89,12 +88,19 @@ def _recognize(run: Path, out: Path, epochs: int, eval_alpha: float, train_alpha
 def table(runs: Path) -> str:
     """The demo's table: a row a condition, mean and standard deviation over seeds, from the runs' results.json."""
     from gammer_lightning.evaluation.results import MICROFACES_NOTE
+    from gammer_lightning.evaluation.run_results import RESULTS, RunResults
 
-    lines = ["", "| input of GAM-MER | UF1 | UAR | accuracy |", "| --- | --- | --- | --- |"]
+    found: dict[str, RunResults] = {}
     for name in CONDITIONS:
-        results = json.loads((runs / name.replace(" ", "") / "results.json").read_text())
-        cells = [f"{results['mean'][m]:.3f} ± {results['std'][m]:.3f}" for m in ("uf1", "uar", "accuracy")]
+        path = runs / name.replace(" ", "") / RESULTS
+        found[name] = RunResults.from_file(path, "it has the scores of a recognition run", "run the demo again")
+    lines = ["", "| input of GAM-MER | UF1 | UAR | accuracy |", "| --- | --- | --- | --- |"]
+    for name, results in found.items():
+        cells = [f"{results.mean[m]:.3f} ± {results.std[m]:.3f}" for m in ("uf1", "uar", "accuracy")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    seeds, subjects, clips = len(results["seeds"]), results["subjects"], results["clips"]
-    note = f"{clips} clips, {subjects} subjects, leave one subject out, {seeds} seeds (mean ± standard deviation)."
+    first = next(iter(found.values()))
+    note = (
+        f"{first.clips} clips, {first.subjects} subjects, leave one subject out, {len(first.seeds)} seeds "
+        "(mean ± standard deviation)."
+    )
     return "\n".join([*lines, "", note, MICROFACES_NOTE, ""])

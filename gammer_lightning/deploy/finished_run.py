@@ -10,6 +10,7 @@ from gammer_lightning.deploy.values import (
     check_values,
 )
 from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.run_results import RESULTS, RunResults
 from gammer_lightning.faces.alignment import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
 from gammer_lightning.faces.graph import adjacency, nodes_of
 from gammer_lightning.files import (
@@ -112,18 +113,26 @@ class Source:
         }
 
     def _result_facts(self) -> dict[str, Any]:
-        path = self.run.path / "results.json"
+        path = self.run.path / RESULTS
+        again = f"gammer recognize test {self.run.path}"
         if not path.is_file():
             raise GammerError(
                 f"{self.run.path} has no results.json",
                 "a bundle says how good its model is",
-                f"gammer recognize test {self.run.path}",
+                again,
             )
-        check_values(results := read_json(path), RESULT_RULES, path, f"gammer recognize test {self.run.path}")
-        kept = ("protocol", "datasets", "clips", "subjects", "clips_sha256")
-        std = {key: results["std"].get(key) for key in results["mean"]}
-        metrics = {"mean": results["mean"], "std": std, "seeds": len(results["seeds"])}
-        return {key: results[key] for key in kept} | {"metrics": metrics}
+        record = read_json(path)
+        check_values(record, RESULT_RULES, path, again)
+        results = RunResults.from_record(record, path, "it has the scores of a recognition run", again)
+        std = {name: results.std.get(name) for name in results.mean}
+        return {
+            "protocol": results.protocol,
+            "datasets": results.datasets,
+            "clips": results.clips,
+            "subjects": results.subjects,
+            "clips_sha256": results.clips_sha256,
+            "metrics": {"mean": results.mean, "std": std, "seeds": len(results.seeds)},
+        }
 
 
 def _public_name(magnifier: str) -> str:

@@ -435,13 +435,13 @@ class RecognizeTask(pl.LightningModule):
                 "leave trainer.limit_test_batches and trainer.fast_dev_run unset",
             )
         predictions = self.predictions()
-        summary = write_results(run, predictions)
+        results = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
         graph = (self.hparams.regions, self.hparams.graph, attention) if self.kind is GamMer else None
         write_figures(run, predictions, data, graph)
         log_results(self.trainer.loggers, run, predictions, data)
         part = "val" if self.validates else "test"
-        self.log_dict({f"{part}_{name}": value for name, value in summary["mean"].items()})
+        self.log_dict({f"{part}_{name}": value for name, value in results.mean.items()})
         self.log_dict(deployment_costs(self.deployed_network, data, self.device, self.trainer.precision_plugin))
 
     def _start_predictions(self) -> None:
