@@ -12,7 +12,7 @@ import struct
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +21,8 @@ import numpy as np
 import psutil
 import yaml
 from PIL import ExifTags, Image
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import without_passwords
@@ -121,7 +123,7 @@ def remove_stale(path: str | Path) -> None:
 
 
 SAME_AGAIN = "then run the same command again: it goes on from here"
-WRITE_ADVICE = {
+WRITE_ADVICE: Mapping[int | None, str] = {
     errno.ENOSPC: f"free some space, {SAME_AGAIN}",
     errno.EDQUOT: f"free some of your quota, {SAME_AGAIN}",
     errno.EFBIG: f"raise the limit on the size of files (`ulimit -f`), {SAME_AGAIN}",
@@ -406,13 +408,14 @@ def load_image(path: str | Path, max_side: int | None = None) -> Image.Image:
         GammerError: If the file is missing, no regular file, truncated, no image, too large, holds several pictures,
             or cannot be brought to 8 bits (see `to_eight_bits`).
     """
-    with open_image(path) as image:
-        bits = channel_bits(image)
+    with open_image(path) as file:
+        image: Image.Image = file
+        bits = channel_bits(file)
         if bits > 8:
-            image = _reduced(image, bits, str(path))
-        elif image.mode not in EIGHT_BIT_MODES:
+            image = _reduced(file, bits, str(path))
+        elif file.mode not in EIGHT_BIT_MODES:
             raise GammerError(
-                f"{path} has pixels of mode {image.mode}",
+                f"{path} has pixels of mode {file.mode}",
                 "an image is grey or colour, whole numbers of up to 16 bits a channel",
                 "convert it to 8 bits a channel",
             )
@@ -424,7 +427,7 @@ def load_image(path: str | Path, max_side: int | None = None) -> Image.Image:
 
 
 @contextmanager
-def open_image(path: str | Path) -> Iterator[Image.Image]:
+def open_image(path: str | Path) -> Iterator[ImageFile]:
     """Open an image file that holds one picture; its pixels are decoded as they are asked for.
 
     Raises:
@@ -454,7 +457,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         ) from error
 
 
-def channel_bits(image: Image.Image) -> int:
+def channel_bits(image: ImageFile) -> int:
     """Return the bits a channel of an image's file has, where these are more than 8; ask before pixels are decoded."""
     raw = str(image.tile)
     if image.mode.startswith("I;16") and "I;12" in raw:
@@ -474,11 +477,11 @@ def depth_note(path: Path) -> str:
     return f"{path.name} has {bits} bits a channel, of which the upper 8 are read" if bits > 8 else ""
 
 
-def _reduced(image: Image.Image, bits: int, name: str) -> Image.Image:
+def _reduced(image: ImageFile, bits: int, name: str) -> Image.Image:
     """Return an image of more than 8 bits a channel with 8."""
     if image.mode.startswith("I"):
         levels = np.asarray(image)
-        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        if isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             levels = 2**bits - 1 - levels
         return Image.fromarray(to_eight_bits(levels, bits, name))
     brightest = int(np.asarray(image.convert("RGB")).max())  # Pillow decodes the upper 8 bits of colour

@@ -94,6 +94,7 @@ def test_a_run_that_fit_began_cannot_become_an_audit(capsys):
 
     with pytest.raises(Exception, match=r"2 epochs were trained, of which 1 were audited"):
         one = Audit()
+        one.setup(Trainer(), RecognizeTask(), "fit")
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("gammer_lightning.tasks.audit._held_out_classes", lambda *_: np.zeros((1, 3)))
             one.on_train_epoch_start(Trainer(), None)

@@ -3,21 +3,33 @@
 import json
 from hashlib import sha256
 
+import numpy as np
 import pytest
 
 from gammer_lightning import cli
 from gammer_lightning.commands.recognize_table import TABLES
 from gammer_lightning.data.clips.class_sets import FIVE, OBJECTIVE, THREE
 from gammer_lightning.evaluation.folds import LEAKY, PROTOCOLS
+from gammer_lightning.evaluation.run_results import RunResults
 
 
 def write_run(folder, datasets, classes, protocol="loso", std=0.02):
     folder.mkdir()
     (folder / "config.yaml").write_text("model: {}\n")
     (folder / "env.json").write_text(json.dumps({"task": "recognize"}))
-    results = dict(datasets=datasets, classes=dict.fromkeys(classes), protocol=PROTOCOLS[protocol])
-    figures = dict(mean=dict(accuracy=0.5, uf1=0.4), std=dict(accuracy=std, uf1=std))
-    (folder / "results.json").write_text(json.dumps(results | figures))
+    results = RunResults(
+        protocol=PROTOCOLS[protocol],
+        datasets=datasets,
+        clips=9,
+        subjects=3,
+        clips_sha256="",
+        mean=dict(accuracy=0.5, uf1=0.4, uar=0.4),
+        std=dict(accuracy=std, uf1=std, uar=std),
+        seeds={},
+        classes={name: {"f1": 0.4} for name in classes},
+        confusion={"0": np.eye(len(classes), dtype=int).tolist()},
+    )
+    (folder / "results.json").write_text(json.dumps(results.as_dict()))
     return str(folder)
 
 

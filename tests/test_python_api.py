@@ -83,7 +83,7 @@ def test_the_package_runs_as_the_command():
 def test_a_fit_leaves_the_run_folder_of_the_command(capsys):
     run = gammer_lightning.fit(TinyModule(lr=0.05), TinyData(4), name="mine", max_epochs=3, **QUIET)
     assert run.path.parent.parts == ("runs", "magnify", "mine")
-    assert open_run(run.path, "magnify") == run and run.facts["finished"] and run.facts["name"] == "mine"
+    assert open_run(run.path, "magnify") == run and run.facts.finished and run.facts.name == "mine"
     paths = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     assert paths == checkpoints | {"config.yaml", "command.txt", "env.json", "metrics.csv"}
@@ -123,7 +123,7 @@ def test_a_stopped_fit_raises_and_the_command_resumes_it(capsys):
     config = RunFolder(open_run("run").path).config
     config.write_text(config.read_text().replace("trouble: user", "trouble: ''"))
     assert cli.main(["magnify", "fit", "--resume", "run"]) == 0
-    assert open_run("run").facts["finished"]
+    assert open_run("run").facts.finished
 
 
 def test_callbacks_are_objects():

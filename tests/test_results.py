@@ -17,6 +17,7 @@ from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from wandb.proto import wandb_internal_pb2
 
+from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.evaluation.results import (
     MICROFACES_NOTE,
@@ -25,6 +26,7 @@ from gammer_lightning.evaluation.results import (
     write_figures,
     write_results,
 )
+from gammer_lightning.evaluation.run_results import RunResults
 from gammer_lightning.faces.graph import PAPER_REGIONS
 
 
@@ -38,33 +40,73 @@ def predictions():
 
 
 def test_summary_holds_each_seed_and_mean_and_spread(tmp_path, predictions):
-    summary = write_results(tmp_path, predictions)
-    uf1 = [values["uf1"] for values in summary["seeds"].values()]
-    assert summary["mean"]["uf1"] == pytest.approx(np.mean(uf1))
-    assert summary["std"]["uf1"] == pytest.approx(np.std(uf1, ddof=1))
-    assert summary["seeds"][5]["accuracy"] == np.mean(predictions.predicted[1] == predictions.labels)
-    assert np.sum(summary["confusion"][0]) == 18 and summary["subjects"] == 3
-    assert [values["support"] for values in summary["classes"].values()] == [6, 6, 6]
-    stored = json.loads((tmp_path / "results.json").read_text())
-    assert stored["mean"] == summary["mean"]
+    results = write_results(tmp_path, predictions)
+    uf1 = [values["uf1"] for values in results.seeds.values()]
+    assert results.mean["uf1"] == pytest.approx(np.mean(uf1))
+    assert results.std["uf1"] == pytest.approx(np.std(uf1, ddof=1))
+    assert results.seeds["5"]["accuracy"] == np.mean(predictions.predicted[1] == predictions.labels)
+    assert np.sum(results.confusion["0"]) == 18 and results.subjects == 3
+    assert [values["support"] for values in results.classes.values()] == [6, 6, 6]
+
+
+def read(path):
+    return RunResults.from_file(path, "rule", "next")
+
+
+def test_results_json_keeps_its_names_and_order_and_is_read_back(tmp_path, predictions):
+    results = write_results(tmp_path, predictions)
+    path = tmp_path / "results.json"
+    names = "protocol datasets clips subjects folds apexes clips_sha256 mean std seeds classes confusion"
+    assert list(json.loads(path.read_text())) == names.split()
+    assert read(path) == results
+    assert json.dumps(read(path).as_dict(), indent=2) + "\n" == path.read_text()
+
+
+def test_results_of_older_versions_are_read(tmp_path, predictions):
+    write_results(tmp_path, predictions)
+    path = tmp_path / "results.json"
+    old = {name: value for name, value in json.loads(path.read_text()).items() if name not in ("folds", "apexes")}
+    path.write_text(json.dumps(old))
+    assert read(path).folds is None and read(path).apexes is None
+    assert read(path).as_dict() == old
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"mean": {"uf1": 0.5}},
+        {"std": {"uf1": "0", "uar": 0, "accuracy": 0}},
+        {"datasets": []},
+        {"clips": 1.5},
+        {"classes": {"negative": {}}},
+        {"confusion": {"0": [[1]]}},
+        {"seeds": None},
+    ],
+)
+def test_damaged_results_are_refused(tmp_path, predictions, damage):
+    write_results(tmp_path, predictions)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | damage))
+    with pytest.raises(GammerError, match=r"results\.json is damaged"):
+        read(path)
 
 
 def test_one_seed_has_no_spread(tmp_path, predictions):
     one = replace(predictions, seeds=[5], probabilities=predictions.probabilities[:1])
-    assert write_results(tmp_path, one)["std"] == {"uf1": None, "uar": None, "accuracy": None}
+    assert write_results(tmp_path, one).std == {"uf1": None, "uar": None, "accuracy": None}
     assert "| std | - | - | - |" in (tmp_path / "results.md").read_text()
 
 
 def test_text_has_the_tables_and_says_what_microfaces_are(tmp_path, predictions):
-    summary = write_results(tmp_path, predictions)
+    results = write_results(tmp_path, predictions)
     text = (tmp_path / "results.md").read_text()
-    assert f"| mean | {summary['mean']['uf1']:.3f} |" in text and "| surprise | " in text
+    assert f"| mean | {results.mean['uf1']:.3f} |" in text and "| surprise | " in text
     assert MICROFACES_NOTE in text and "Apexes" not in text
 
 
 def test_apexes_that_are_not_annotated_are_counted(tmp_path, predictions):
     clips = [replace(predictions.clips[0], apex_origin="middle"), *predictions.clips[1:]]
-    assert write_results(tmp_path, replace(predictions, clips=clips))["apexes"] == {"middle": 1, "annotated": 17}
+    assert write_results(tmp_path, replace(predictions, clips=clips)).apexes == {"middle": 1, "annotated": 17}
     assert "Apexes: 1 middle, 17 annotated." in (tmp_path / "results.md").read_text()
 
 
@@ -96,9 +138,9 @@ def test_a_clip_of_the_review_table_says_what_each_seed_thought(predictions):
 
 
 def test_clip_list_matches_its_hash(tmp_path, predictions):
-    summary = write_results(tmp_path, predictions)
+    results = write_results(tmp_path, predictions)
     digest = hashlib.sha256((tmp_path / "clips.csv").read_bytes()).hexdigest()
-    assert summary["clips_sha256"] == digest
+    assert results.clips_sha256 == digest
     assert (tmp_path / "clips.csv.sha256").read_text() == f"{digest}  clips.csv\n"
 
 

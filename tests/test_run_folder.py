@@ -18,7 +18,7 @@ from tiny_task import TinyData, TinyModule
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.runs.checkpoints import WholeCheckpoints, load_checkpoint, load_weights
-from gammer_lightning.runs.folder import RunFolder, new_run_folder, open_run, wandb_default
+from gammer_lightning.runs.folder import RunFolder, RunRecord, new_run_folder, open_run, wandb_default
 from gammer_lightning.training import settings as training
 
 FLAGS = [
@@ -71,6 +71,15 @@ def test_a_fit_leaves_a_whole_run_folder_and_the_next_command(tmp_path, capsys):
     assert facts["finished"] and facts["seed"] == 0 and facts["packages"]["torch"] in torch.__version__
     assert {"python", "platform", "cpu", "gpus", "git"} <= set(facts)
     assert f"next: gammer magnify test {run.relative_to(tmp_path)}" in capsys.readouterr().out
+
+
+def test_env_json_keeps_what_a_run_record_does_not_hold(tmp_path):
+    run = RunFolder(tmp_path)
+    text = json.dumps({"task": "magnify", "name": "x", "seed": None, "git": {"commit": "a"}, "packages": {"b": "1"}})
+    run.env.write_text(text)
+    assert run.facts == RunRecord("magnify", "x", git={"commit": "a"})
+    run.save_facts(finished=True)
+    assert json.loads(run.env.read_text()) == json.loads(text) | {"finished": True}
 
 
 def test_the_saved_config_is_an_experiment_again(capsys):
@@ -147,7 +156,7 @@ def test_a_mistake_and_a_bug_in_the_middle_keep_the_last_checkpoint(capsys):
     assert fit("--out=bug", "--model.trouble=bug") == 1
     error = capsys.readouterr().err
     assert "ZeroDivisionError" in error and "fault of gammer-lightning" in error
-    assert not RunFolder(Path("bug")).facts["finished"]
+    assert not RunFolder(Path("bug")).facts.finished
 
 
 def test_a_mistake_before_the_first_batch_leaves_no_run_behind(tmp_path):
@@ -296,7 +305,7 @@ def test_wandb_is_online_only_with_a_key(tmp_path, monkeypatch):
 def test_an_offline_wandb_run_reads_back_like_metrics_csv():
     assert fit("--out=run", "--wandb=offline", "--model.lr=0.03") == 0
     (folder,) = Path("run/wandb").glob("offline-run-*")
-    assert folder.name.endswith(open_run("run").facts["wandb_id"])
+    assert folder.name.endswith(open_run("run").facts.wandb_id)
     inspect = [sys.executable, "-m", "wandb", "leet", "inspect", "--summary", str(folder)]
     summary = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout
     values = dict(line.split() for line in summary.splitlines() if len(line.split()) == 2)

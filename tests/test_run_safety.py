@@ -153,6 +153,7 @@ def write(path, text):
         ("env.json", '{"task": "../x", "finished": true}', "`task` is '../x'"),
         ("env.json", '{"task": "magnify", "finished": "no"}', "`finished` is 'no'"),
         ("env.json", '{"task": "magnify", "finished": true, "wandb_id": 3}', "`wandb_id` is '3'"),
+        ("env.json", '{"task": "magnify", "finished": true, "wandb_path": ["team"]}', "not entity and project"),
         ("config.yaml", "- 1", "it holds no settings"),
         ("config.yaml", "a: [", "config.yaml is damaged"),
         ("config.yaml", "{a: " * 5000, "config.yaml is damaged"),

@@ -54,7 +54,7 @@ def test_rows_are_ordinary_runs_that_say_how_far_they_are():
     assert json.loads((row.run / "progress.json").read_text()) == {"epoch": 12, "of": 12}
     first = (row.run / "command.txt").read_text().splitlines()[0]
     assert first.startswith("gammer magnify fit -c magnify_x.yaml --name s --trainer.max_epochs=12")
-    assert RunFolder(row.run).last.is_file() and RunFolder(row.run).facts["finished"]
+    assert RunFolder(row.run).last.is_file() and RunFolder(row.run).facts.finished
 
 
 def test_an_unpromising_row_of_a_search_is_pruned():
@@ -77,7 +77,7 @@ def test_an_unpromising_row_of_a_search_is_pruned():
     row = study.rows()[5]
     assert row.state == "pruned" and row.settings == {"model.lr": 1e-6}
     assert sorted(study.optuna().trials[5].intermediate_values) == list(range(11))  # ten epochs of grace
-    assert not RunFolder(row.run).facts["finished"]
+    assert not RunFolder(row.run).facts.finished
 
 
 FULL = [

@@ -365,7 +365,7 @@ def test_sync_sends_runs_tables_models_and_summary_once(table, monkeypatch):
         monkeypatch.setenv(name, value)
     assert recognize("one") == 0 and fit("two") == 0
     log_summary(SWEEP, [], table, "offline")
-    ids = {name: open_run(name).facts["wandb_id"] for name in ("one", "two")}
+    ids = {name: open_run(name).facts.wandb_id for name in ("one", "two")}
     with fake_wandb() as server:
         server.refused.add(ids["two"])
         failed = sync_process(ids, server.url)

@@ -1,7 +1,6 @@
 """``gammer demo``: the whole pipeline on the embedded benchmark, through the same code as the other verbs."""
 
 import argparse
-import json
 import resource
 import time
 from collections.abc import Sequence
@@ -89,17 +88,21 @@ def _recognize(run: Path, out: Path, epochs: int, eval_alpha: float, train_alpha
 def table(runs: Path) -> str:
     """The demo's table: a row a condition, mean and standard deviation over seeds, from the runs' results.json."""
     from gammer_lightning.evaluation.results import MICROFACES_NOTE
+    from gammer_lightning.evaluation.run_results import RESULTS, RunResults
     from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
-    found = {name: json.loads((runs / name.replace(" ", "") / "results.json").read_text()) for name in CONDITIONS}
+    results: dict[str, RunResults] = {}
+    for name in CONDITIONS:
+        path = runs / name.replace(" ", "") / RESULTS
+        results[name] = RunResults.from_file(path, "it has the scores of a recognition run", "run the demo again")
     rows = [
-        [name, *(mean_and_std(results["mean"][m], results["std"][m]) for m in ("uf1", "uar", "accuracy"))]
-        for name, results in found.items()
+        [name, *(mean_and_std(of_input.mean[score], of_input.std[score]) for score in ("uf1", "uar", "accuracy"))]
+        for name, of_input in results.items()
     ]
     lines = ["", *markdown_table(["input of GAM-MER", "UF1", "UAR", "accuracy"], rows)]
-    first = next(iter(found.values()))
+    first = next(iter(results.values()))
     note = (
-        f"{first['clips']} clips, {first['subjects']} subjects, leave one subject out, {len(first['seeds'])} seeds "
+        f"{first.clips} clips, {first.subjects} subjects, leave one subject out, {len(first.seeds)} seeds "
         "(mean ± standard deviation)."
     )
     return "\n".join([*lines, "", note, MICROFACES_NOTE, ""])

@@ -8,12 +8,14 @@ Source: Wu et al. 2024, Tables 1 and 2.
 
 import argparse
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gammer_lightning.data.clips.class_sets import FIVE, THREE
 from gammer_lightning.errors import GammerError
 from gammer_lightning.reports.tables import markdown_table, mean_and_std
+
+if TYPE_CHECKING:
+    from gammer_lightning.evaluation.run_results import RunResults
 
 DATASETS = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS"}
 # System: accuracy and F1 on CASME II, SAMM, SMIC-HS; None where the paper has N/A.
@@ -84,7 +86,7 @@ def main(arguments: argparse.Namespace) -> None:
     results = {run: _results(run) for run in arguments.runs}
     for number, (classes, published) in enumerate(TABLES.items(), 1):
         print(f"Table {number}, {classes} classes\n\n{table(classes, published, results)}\n\n{_notes(classes)}\n")
-    rest = [f"- {run}: {_text(r)} on {', '.join(r['datasets'])}, {len(r['classes'])} classes"
+    rest = [f"- {run}: {_text(r)} on {', '.join(r.datasets)}, {len(r.classes)} classes"
             for run, r in results.items() if _column(r) is None]  # fmt: skip
     print("\n".join([OURS, *(["", "Other runs:", *rest] if rest else [])]))
 
@@ -93,41 +95,18 @@ def _notes(classes: int) -> str:
     return "\n".join([*filter(None, [NOTES[classes]]), *REMARKS[classes].values()])
 
 
-def _results(run: str) -> dict:
-    from gammer_lightning.files import read_json
+def _results(run: str) -> "RunResults":
+    from gammer_lightning.evaluation.run_results import RESULTS, RunResults
     from gammer_lightning.runs.folder import open_run
 
-    path = open_run(run, "recognize").path / "results.json"
+    path = open_run(run, "recognize").path / RESULTS
     if not path.is_file():
         raise GammerError(f"{run} has no results.json", "a fit that ended writes it", f"gammer recognize test {run}")
-    return _checked(read_json(path), path)
-
-
-def _checked(results: Any, path: Path) -> dict:
-    """Return what results.json says.
-
-    Raises:
-        GammerError: If it lacks what the tables print.
-    """
-    try:
-        names = [*results["datasets"], *results["classes"], results["protocol"]]
-        means = [results["mean"][metric] for metric in ("accuracy", "uf1")]
-        spreads = [results["std"][metric] for metric in ("accuracy", "uf1")]
-        is_whole = (
-            bool(results["datasets"])
-            and all(isinstance(name, str) for name in names)
-            and all(isinstance(value, float | int) for value in means)
-            and all(isinstance(value, float | int | None) for value in spreads)
-        )
-    except (KeyError, TypeError, IndexError):
-        is_whole = False
-    if not is_whole:
-        raise GammerError(
-            f"{path} is damaged",
-            "it names datasets, classes and protocol, and mean and std of accuracy and uf1",
-            f"write it again: gammer recognize test {path.parent}",
-        )
-    return results
+    return RunResults.from_file(
+        path,
+        "it names datasets, classes and protocol, and mean and std of accuracy and uf1",
+        f"write it again: gammer recognize test {path.parent}",
+    )
 
 
 def paper_figures(name: str, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -148,13 +127,13 @@ def _by_data(classes: int, system: str) -> dict[str, Any]:
     return {f"{dataset}_{classes}": list(pair) for dataset, pair in pairs} | {k: v for k, v in texts.items() if v}
 
 
-def table(classes: int, published: dict[str, Sequence[float | None]], results: dict[str, dict]) -> str:
+def table(classes: int, published: dict[str, Sequence[float | None]], results: "dict[str, RunResults]") -> str:
     """Return a Markdown table: a row for each published system, then a row for each run of that table.
 
     Args:
         classes: Number of classes, 3 or 5.
         published: The published rows.
-        results: What results.json of each run says.
+        results: Those of each run.
     """
     columns = [name for name in DATASETS if classes == 3 or name != "smic"]
     head = ["system", *(f"{DATASETS[name]} {metric}" for name in columns for metric in ("accuracy", "F1"))]
@@ -163,7 +142,7 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: d
         for system, figures in published.items()
     ]
     for run, result in results.items():
-        if _column(result) == (classes, name := result["datasets"][0]):
+        if _column(result) == (classes, name := result.datasets[0]):
             cells = ["-"] * (2 * len(columns))
             at = 2 * columns.index(name)
             cells[at : at + 2] = [_spread(result, metric) for metric in ("accuracy", "uf1")]
@@ -171,25 +150,25 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: d
     return "\n".join(markdown_table(head, rows))
 
 
-def _column(result: dict) -> tuple[int, str] | None:
+def _column(result: "RunResults") -> tuple[int, str] | None:
     """Return the table (by its number of classes) and the data set of a run; None if it is in neither."""
-    (name, *others), classes = result["datasets"], set(result["classes"])
+    (name, *others), classes = result.datasets, set(result.classes)
     if others or name not in DATASETS:
         return None
     return (len(classes), name) if classes in (set(THREE), set(FIVE.get(name, ()))) else None
 
 
-def _protocol(result: dict) -> str:
-    return result["protocol"].partition(";")[0] + (", LEAKY" if "LEAKY" in result["protocol"] else "")
+def _protocol(result: "RunResults") -> str:
+    return result.protocol.partition(";")[0] + (", LEAKY" if "LEAKY" in result.protocol else "")
 
 
 def _figure(value: float | None) -> str:
     return "N/A" if value is None else f"{value:.4f}"
 
 
-def _spread(result: dict, metric: str) -> str:
-    return mean_and_std(result["mean"][metric], result["std"][metric])
+def _spread(result: "RunResults", metric: str) -> str:
+    return mean_and_std(result.mean[metric], result.std[metric])
 
 
-def _text(result: dict) -> str:
+def _text(result: "RunResults") -> str:
     return f"accuracy {_spread(result, 'accuracy')}, UF1 {_spread(result, 'uf1')} ({_protocol(result)})"

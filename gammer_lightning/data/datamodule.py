@@ -8,10 +8,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from statistics import median
+from typing import TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.parsing import AttributeDict
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gammer_lightning.data.clips.action_units import unit_faults, unit_matrix
@@ -39,6 +41,8 @@ MAX_SIZE = 1024
 """Side of the largest face that a network is shown, px."""
 DIFFERENCE_SCALE = 4.0
 """A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
+
+Batch = TypeVar("Batch")
 
 
 class MagnifiedClips(pl.LightningDataModule):
@@ -81,6 +85,9 @@ class MagnifiedClips(pl.LightningDataModule):
     Source: paper Sec. 2.2, Eq. 7; Sec. 3.3 for the alphas.
     """
 
+    hparams: AttributeDict  # the settings below; Lightning declares any mapping
+    trainer: pl.Trainer  # set before any loader is asked for
+
     def __init__(
         self,
         roots: dict[str, str | None],
@@ -107,7 +114,7 @@ class MagnifiedClips(pl.LightningDataModule):
         self.train_alphas = check_alphas(train_alphas)
         (self.eval_alpha,) = check_alphas([eval_alpha])
         self._check_settings()
-        self.clips = []
+        self.clips: list[Clip] = []
 
     def _keep_paths_as_text(self) -> None:
         """Checkpoints hold the settings, and are read as plain data only."""
@@ -375,7 +382,7 @@ def _to_float(shown: torch.Tensor) -> torch.Tensor:
     return shown.movedim(-1, 2).contiguous() / 127.5 - 1 if shown.dtype == torch.uint8 else shown
 
 
-def _as_batch(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _as_batch(batch: Batch) -> Batch:
     return batch  # `__getitems__` has collated it
 
 

@@ -11,6 +11,7 @@ from gammer_lightning.deploy.values import (
     check_values,
 )
 from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.run_results import RESULTS, RunResults
 from gammer_lightning.faces.alignment import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
 from gammer_lightning.faces.graph import adjacency, nodes_of
 from gammer_lightning.files import (
@@ -77,26 +78,26 @@ class Source:
             adjacency=adjacency(network["regions"], network["graph"]).astype(int).tolist(),
             network=network,
             magnifier=self._magnifier_facts(),
-            protocol=results["protocol"],
-            datasets=results["datasets"],
-            clips=results["clips"],
-            subjects=results["subjects"],
-            clips_sha256=results["clips_sha256"],
+            protocol=results.protocol,
+            datasets=results.datasets,
+            clips=results.clips,
+            subjects=results.subjects,
+            clips_sha256=results.clips_sha256,
             metrics=Metrics(
-                mean=results["mean"],
-                std={key: results["std"].get(key) for key in results["mean"]},
-                seeds=len(results["seeds"]),
+                mean=results.mean,
+                std={name: results.std.get(name) for name in results.mean},
+                seeds=len(results.seeds),
             ),
         )
 
     def _run_facts(self) -> RunFacts:
-        known = self.run.facts
+        record = self.run.facts
         return RunFacts(
-            name=known["name"],
+            name=record.name,
             folder=self.run.path.resolve().name,
-            wandb_id=known.get("wandb_id"),
-            started=known.get("started"),
-            commit=(known.get("git") or {}).get("commit"),
+            wandb_id=record.wandb_id,
+            started=record.started,
+            commit=(record.git or {}).get("commit"),
             epochs=self.config["trainer"]["max_epochs"],
             checkpoint=self.run.best.name,
             checkpoint_sha256=sha256_of(self.run.best),
@@ -111,21 +112,23 @@ class Source:
             replaced=self.magnifier.name != self.config["data"]["magnifier"],
         )
 
-    def _results(self) -> dict[str, Any]:
+    def _results(self) -> RunResults:
         """Return what results.json says.
 
         Raises:
             GammerError: If it is not there, or damaged.
         """
-        path = self.run.path / "results.json"
+        path = self.run.path / RESULTS
+        next_step = f"gammer recognize test {self.run.path}"
         if not path.is_file():
             raise GammerError(
                 f"{self.run.path} has no results.json",
                 "a bundle says how good its model is",
-                f"gammer recognize test {self.run.path}",
+                next_step,
             )
-        check_values(results := read_json(path), RESULT_RULES, path, f"gammer recognize test {self.run.path}")
-        return results
+        record = read_json(path)
+        check_values(record, RESULT_RULES, path, next_step)
+        return RunResults.from_record(record, path, "it has the scores of a recognition run", next_step)
 
 
 def _public_name(magnifier: str) -> str:
@@ -164,16 +167,16 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
 
 def _finished_run(path: str | Path) -> RunFolder:
     run = open_run(path)
-    task = run.facts["task"]
-    if task != "recognize":
+    facts = run.facts
+    if facts.task != "recognize":
         raise GammerError(
-            f"{path} is a run of `{task}`",
+            f"{path} is a run of `{facts.task}`",
             "a bundle is made of a recognition run, and of a magnifier beside it",
             f"gammer export RECOGNITION_RUN --magnifier {path}",
         )
-    if not run.facts["finished"] or not run.best.is_file():
+    if not facts.finished or not run.best.is_file():
         raise GammerError(
-            f"the run {path} " + ("has no checkpoint" if run.facts["finished"] else "is not finished"),
+            f"the run {path} " + ("has no checkpoint" if facts.finished else "is not finished"),
             "a bundle is made of the last checkpoint of a finished run",
             f"gammer recognize fit --resume {path}",
         )

@@ -16,6 +16,7 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 
 from gammer_lightning.escapes import csv_table, markdown_cell
 from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.run_results import RESULTS, RunResults
 from gammer_lightning.evaluation.scores import class_scores, megc_log, scores
 from gammer_lightning.faces.graph import GraphName, draw_graph
 from gammer_lightning.files import replacing, write_text
@@ -32,7 +33,7 @@ THUMBNAIL = 128
 """Side of a clip's picture in W&B's table, px: some 5 KB."""
 
 
-def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
+def write_results(run: Path, predictions: Predictions) -> RunResults:
     """Write predictions.csv, clips.csv and its SHA-256, a MEGC log a seed, results.json and results.md.
 
     Args:
@@ -44,13 +45,13 @@ def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
     """
     clip_list = csv_table(predictions.clip_table())
     clip_hash = sha256(clip_list.encode()).hexdigest()
-    summary = summarise(predictions, clip_hash)
+    results = summarise(predictions, clip_hash)
     texts = {
         "predictions.csv": csv_table(predictions.table()),
         "clips.csv": clip_list,
         "clips.csv.sha256": f"{clip_hash}  clips.csv\n",
-        "results.json": json.dumps(summary, indent=2) + "\n",
-        "results.md": results_text(summary),
+        RESULTS: json.dumps(results.as_dict(), indent=2) + "\n",
+        "results.md": results_text(results),
     }
     names = [clip.name for clip in predictions.clips]
     for seed, predicted in zip(predictions.seeds, predictions.predicted, strict=True):
@@ -58,54 +59,55 @@ def write_results(run: Path, predictions: Predictions) -> dict[str, Any]:
         texts[f"megc_log_seed{seed}.txt"] = log
     for name, text in texts.items():
         write_text(run / name, text)
-    return summary
+    return results
 
 
-def summarise(predictions: Predictions, clip_hash: str) -> dict[str, Any]:
-    """Return scores by seed, their mean and sample standard deviation (None for one seed), and by class.
+def summarise(predictions: Predictions, clip_hash: str) -> RunResults:
+    """Score predictions: by seed, their mean and sample standard deviation (None for one seed), and by class.
 
     Args:
         predictions: Predictions of every clip.
         clip_hash: SHA-256 of clips.csv.
     """
-    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=list(predictions.seeds))
+    seeds = [str(seed) for seed in predictions.seeds]
+    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=seeds)
     several = len(per_seed) > 1
     by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
     by_class["support"] //= len(per_seed)
-    return {
-        "protocol": predictions.protocol,
-        "datasets": sorted({clip.dataset for clip in predictions.clips}),
-        "clips": len(predictions.clips),
-        "subjects": len(set(predictions.subjects)),
-        "folds": len(set(predictions.folds)),
-        "apexes": dict(Counter(clip.apex_origin for clip in predictions.clips)),
-        "clips_sha256": clip_hash,
-        "mean": per_seed.mean().to_dict(),
-        "std": per_seed.std().to_dict() if several else dict.fromkeys(per_seed),
-        "seeds": per_seed.to_dict("index"),
-        "classes": by_class.to_dict("index"),
-        "confusion": dict(zip(predictions.seeds, predictions.confusions.tolist(), strict=True)),
-    }
+    return RunResults(
+        protocol=predictions.protocol,
+        datasets=sorted({clip.dataset for clip in predictions.clips}),
+        clips=len(predictions.clips),
+        subjects=len(set(predictions.subjects)),
+        folds=len(set(predictions.folds)),
+        apexes=dict(Counter(clip.apex_origin for clip in predictions.clips)),
+        clips_sha256=clip_hash,
+        mean=per_seed.mean().to_dict(),
+        std=per_seed.std().to_dict() if several else dict.fromkeys(per_seed),
+        seeds=per_seed.to_dict("index"),
+        classes=by_class.to_dict("index"),
+        confusion=dict(zip(seeds, predictions.confusions.tolist(), strict=True)),
+    )
 
 
-def results_text(summary: dict[str, Any]) -> str:
-    """Return the tables of a summary as Markdown."""
-    rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in summary["seeds"].items()]
-    rows += [[name, *three_decimals(summary[name].values())] for name in ("mean", "std")]
+def results_text(results: RunResults) -> str:
+    """Return the tables of a run's results as Markdown."""
+    rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in results.seeds.items()]
+    rows += [["mean", *three_decimals(results.mean.values())], ["std", *three_decimals(results.std.values())]]
     by_class = [
         [name, *three_decimals([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
-        for name, values in summary["classes"].items()
+        for name, values in results.classes.items()
     ]
-    notes = [MICROFACES_NOTE, ""] if "microfaces" in summary["datasets"] else []
-    if set(summary["apexes"]) != {"annotated"}:
-        notes += [f"Apexes: {', '.join(f'{count} {origin}' for origin, count in summary['apexes'].items())}.", ""]
-    datasets = markdown_cell(", ".join(summary["datasets"]))
-    head = f"{summary['clips']} clips of {summary['subjects']} subjects ({datasets})"
+    notes = [MICROFACES_NOTE, ""] if "microfaces" in results.datasets else []
+    if results.apexes and results.apexes.keys() != {"annotated"}:
+        notes += [f"Apexes: {', '.join(f'{count} {origin}' for origin, count in results.apexes.items())}.", ""]
+    datasets = markdown_cell(", ".join(results.datasets))
+    head = f"{results.clips} clips of {results.subjects} subjects ({datasets})"
     return "\n".join(
         [
             "# Recognition results",
             "",
-            f"{head}; {summary['protocol']}. Clip list: SHA-256 {summary['clips_sha256']}.",
+            f"{head}; {results.protocol}. Clip list: SHA-256 {results.clips_sha256}.",
             "",
             *notes,
             *markdown_table(["", "UF1", "UAR", "accuracy"], rows),

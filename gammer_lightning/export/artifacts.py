@@ -66,12 +66,12 @@ def upload(run: RunFolder, bundle: Bundle) -> str:
         artifact.add_file(str(path), path.name, skip_cache=True, policy="immutable")
     _upload_run(run, target)
     log_artifact(run, artifact, aliases, target)
-    return f"uploaded: {name} ({', '.join(aliases)}), {len(files)} files, linked to run {run.facts['wandb_id']}"
+    return f"uploaded: {name} ({', '.join(aliases)}), {len(files)} files, linked to run {run.facts.wandb_id}"
 
 
 def artifact_name(run: RunFolder) -> str:
     """Return the name of a run's bundle in W&B, of the signs that it takes."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run.facts['name']}-{run.facts['wandb_id']}-export")[-128:]
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run.facts.name}-{run.facts.wandb_id}-export")[-128:]
 
 
 def artifact_aliases(facts: BundleFacts) -> list[str]:
@@ -82,13 +82,13 @@ def artifact_aliases(facts: BundleFacts) -> list[str]:
 
 def _target(run: RunFolder) -> Target:
     """Return where the run lies in W&B: where it was taken from, else the account's own place."""
-    entity, project = run.facts.get("wandb_path", [os.environ.get("WANDB_ENTITY", ""), WANDB_PROJECT])
+    entity, project = run.facts.wandb_path or (os.environ.get("WANDB_ENTITY", ""), WANDB_PROJECT)
     return Target(entity, project)
 
 
 def _upload_run(run: RunFolder, target: Target) -> None:
     """Upload the run's offline records; an online run is there already."""
-    if not (run.path / "wandb").is_dir() and "wandb_path" not in run.facts:
+    if not (run.path / "wandb").is_dir() and run.facts.wandb_path is None:
         raise GammerError(
             f"{run.path} ran without W&B",
             "the artifact is linked to its run there",

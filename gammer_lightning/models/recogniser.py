@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor, nn
 
 from gammer_lightning.errors import GammerError
@@ -27,8 +28,8 @@ class Recogniser(nn.Module):
             and a further loss of each clip ``(B,)``; in evaluation it is ``forward(input)``, and returns logits alone.
         needs_action_units: Whether a data set has to be annotated with action units; `see_action_units` is then
             called before training.
-        is_fitted: Whether ``fit(inputs (n, ...), labels (n,), subjects (n,), seed)`` finds the weights from all of a
-            fold's own training clips at once, instead of steps along a gradient.
+        is_fitted: Whether `fit` finds the weights from all of a fold's own training clips at once, instead of steps
+            along a gradient.
     """
 
     inputs: Sequence[str] = ()
@@ -37,6 +38,17 @@ class Recogniser(nn.Module):
     has_own_loss = False
     needs_action_units = False
     is_fitted = False
+
+    def fit(self, inputs: Tensor, labels: np.ndarray, subjects: np.ndarray, seed: int) -> None:
+        """Find the weights of a network that `is_fitted` from all of a fold's own training clips.
+
+        Args:
+            inputs: ``(n, ...)``, on the CPU.
+            labels: Class of each clip, int ``(n,)``.
+            subjects: Subject of each clip ``(n,)``.
+            seed: Decides whatever is drawn.
+        """
+        raise NotImplementedError
 
     def see_action_units(self, action_units: Tensor) -> None:
         """Take statistics of a fold's own training clips, kept in parameters without gradient.

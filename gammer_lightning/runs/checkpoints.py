@@ -95,6 +95,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
         GammerError: If the file is missing, corrupt, holds more than plain data, or a weight that is not finite.
     """
     path = Path(path)
+    stored: Any
     if path.suffix == ".safetensors" and path.is_file():
         try:
             stored = load_file(path)
@@ -103,7 +104,10 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     else:
         stored = _plain_data(path)
         for key in ("state_dict", "model"):
-            stored = stored.get(key, stored) if isinstance(stored, dict) else {}
+            if isinstance(stored, dict):
+                stored = stored.get(key, stored)
+        if not isinstance(stored, dict):
+            stored = {}
     weights = {name: value for name, value in stored.items() if isinstance(value, torch.Tensor)}
     check_finite(weights, path)
     return weights
@@ -190,7 +194,34 @@ class WholeCheckpoints(TorchCheckpointIO):
 
 
 class MovableCheckpoints(ModelCheckpoint):
-    """Knows its best score in a moved run folder too, where Lightning forgets it with the old path."""
+    """Knows its best score in a moved run folder too, where Lightning forgets it with the old path.
+
+    Args:
+        folder: Where the checkpoint lies.
+        filename: Its name, without ``.ckpt``; it is written anew each time.
+        monitor: The metric to choose the best by; None keeps the last.
+        mode: ``"min"`` or ``"max"``.
+        save_on_train_epoch_end: Whether to save after training, before validation; None: as `ModelCheckpoint` decides.
+    """
+
+    dirpath: str | Path  # always given, unlike to the base class
+
+    def __init__(
+        self,
+        folder: Path,
+        filename: str,
+        monitor: str | None = None,
+        mode: str = "min",
+        save_on_train_epoch_end: bool | None = None,
+    ) -> None:
+        super().__init__(
+            folder,
+            filename,
+            monitor,
+            mode=mode,
+            save_on_train_epoch_end=save_on_train_epoch_end,
+            enable_version_counter=False,
+        )
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after metrics.csv has the epoch's rows, or a process killed in between would lose them for ever."""
@@ -215,10 +246,10 @@ def checkpoint_callbacks(run: RunFolder, monitor: tuple[str, str] | None) -> lis
         run: The run folder.
         monitor: Name of a validation metric and ``"min"`` or ``"max"``.
     """
-    common = {"dirpath": run.last.parent, "enable_version_counter": False}
-    last = MovableCheckpoints(filename="last", save_on_train_epoch_end=True, **common)
+    folder = run.last.parent
+    last = MovableCheckpoints(folder, "last", save_on_train_epoch_end=True)
     if monitor is None:
         return [last]
     metric, mode = monitor
-    best = MovableCheckpoints(filename="best", monitor=metric, mode=mode, **common)
+    best = MovableCheckpoints(folder, "best", metric, mode)
     return [best, last]  # in this order, so that last.ckpt knows the newest best score

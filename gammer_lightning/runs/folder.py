@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import psutil
@@ -29,7 +29,8 @@ LOCK, HOLDER = ".lock", ".lock.holder"
 """Files of a run folder while a process writes into it: the lock, and which process that is."""
 ORPHAN_PATIENCE = 15.0
 """How long the workers of a killed process may hold its lock, s; DataLoader's look for their parent every 5 s."""
-TASKS = ("magnify", "recognize")
+TaskName = Literal["magnify", "recognize"]
+TASKS = get_args(TaskName)
 PACKAGES = ("gammer_lightning", "pytorch_lightning")
 """Packages whose classes a run's config.yaml may name."""
 TRUST_VARIABLE = "GAMMER_TRUSTED_PACKAGES"
@@ -39,6 +40,78 @@ PLAIN_TEXTS = ("monitor", "filename", "dirpath")
 DOTTED_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 WANDB_HOSTS = ("api.forge.coreweave.com", "api.wandb.ai")
 """Servers whose key `wandb login` writes into netrc: since 0.31, and before."""
+
+
+FACTS = {
+    "task": str,
+    "name": str,
+    "seed": int | bool | None,
+    "finished": bool,
+    "wandb_id": str,
+    "wandb_path": list,
+    "git": dict | None,
+    "started": str,
+}
+"""Types of what env.json says and this package uses; ``task`` is always there."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What env.json says of a run and this package uses; the file also lists packages and describes the machine.
+
+    Attributes:
+        task: What was trained.
+        name: Name of the run; empty where the file has none.
+        seed: Of Python, NumPy and PyTorch; True where Lightning drew one, None or False where none was set.
+        finished: Whether it was trained to its end.
+        wandb_id: Its id in W&B; None where the file has none.
+        wandb_path: Entity and project in W&B that it was taken from; None of a run that was trained here.
+        git: ``commit`` and ``dirty`` of the checkout that trained it; None outside of one.
+        started: Time of its last start, ISO 8601; None where the file has none.
+    """
+
+    task: TaskName
+    name: str = ""
+    seed: int | bool | None = None
+    finished: bool = False
+    wandb_id: str | None = None
+    wandb_path: tuple[str, str] | None = None
+    git: dict[str, Any] | None = None
+    started: str | None = None
+
+    @classmethod
+    def from_file(cls, path: Path) -> "RunRecord":
+        """Read an env.json.
+
+        Raises:
+            FileNotFoundError: If there is none.
+            GammerError: If it is damaged: no dict, without ``task``, or one of `FACTS` is of another type.
+        """
+        record = _read_env(path)
+        known = {name: record[name] for name in FACTS if name in record}
+        if "wandb_path" in known:
+            known["wandb_path"] = tuple(known["wandb_path"])
+        return cls(**known)
+
+
+def _read_env(path: Path) -> dict[str, Any]:
+    """Return all that env.json says, checked as `RunRecord.from_file` does."""
+    if not path.exists():
+        raise FileNotFoundError(path)
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise _damaged(path, "it holds no names")
+    if "task" not in record:
+        raise _damaged(path, "it has no `task`")
+    for name, kind in FACTS.items():
+        if name in record and not isinstance(record[name], kind):
+            raise _damaged(path, f"`{name}` is {str(record[name])[:80]!r}")
+    if record["task"] not in TASKS:
+        raise _damaged(path, f"`task` is {record['task'][:80]!r}, not {' or '.join(TASKS)}")
+    wandb_path = record.get("wandb_path", ["", ""])
+    if len(wandb_path) != 2 or not all(isinstance(part, str) for part in wandb_path):
+        raise _damaged(path, f"`wandb_path` is {str(wandb_path)[:80]!r}, not entity and project")
+    return record
 
 
 @dataclass(frozen=True)
@@ -103,29 +176,31 @@ class RunFolder:
             lock.release()
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What env.json says: task, name, versions, machine, commit, seed, whether it is finished.
+    def env(self) -> Path:
+        """What the run is, when and where it was started, and whether it is finished; `facts` reads it."""
+        return self.path / "env.json"
+
+    @property
+    def facts(self) -> RunRecord:
+        """What env.json says, read anew each time.
 
         Raises:
             FileNotFoundError: If there is none.
             GammerError: If it is damaged.
         """
-        path = self.path / "env.json"
-        if not path.exists():
-            raise FileNotFoundError(path)
-        return check_facts(read_json(path), path)
+        return RunRecord.from_file(self.env)
 
     def save_facts(self, **facts: Any) -> None:
         """Update env.json."""
-        old = self.facts if (self.path / "env.json").exists() else {}
-        write_json(self.path / "env.json", old | facts)
+        old = _read_env(self.env) if self.env.exists() else {}
+        write_json(self.env, old | facts)
 
     def save_start(self, config: str, argv: Sequence[str], **facts: Any) -> None:
         """Write config.yaml, the command (one line for each start) and env.json."""
         write_text(self.config, config)
         with (self.path / "command.txt").open("a", encoding="utf-8") as commands:
             commands.write(shlex.join(["gammer", *argv]) + "\n")
-        identity = {} if (self.path / "env.json").exists() else {"wandb_id": uuid.uuid4().hex[:8]}
+        identity = {} if self.env.exists() else {"wandb_id": uuid.uuid4().hex[:8]}
         self.save_facts(**identity, finished=False, **facts, **environment())
         self.figures.mkdir(exist_ok=True)
 
@@ -196,7 +271,7 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
     """
     run = RunFolder(Path(path))
     known = "runs/<task>/<name>/<time-id>"
-    if not run.config.is_file() or not (run.path / "env.json").is_file():
+    if not run.config.is_file() or not run.env.is_file():
         raise GammerError(
             f"{path} is not a run folder",
             f"a run folder ({known}) holds config.yaml and env.json",
@@ -208,35 +283,13 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
     except GammerError as error:
         raise _damaged(run.config, error.what) from error
     check_config(config, run.config)
-    if task and facts["task"] != task:
+    if task and facts.task != task:
         raise GammerError(
-            f"{path} is a run of `{facts['task']}`, not of `{task}`",
+            f"{path} is a run of `{facts.task}`, not of `{task}`",
             "a verb takes runs of its own task",
-            f"gammer {facts['task']} test {path}",
+            f"gammer {facts.task} test {path}",
         )
     return run
-
-
-FACTS = {"task": str, "name": str, "seed": int | bool | None, "finished": bool, "wandb_id": str, "git": dict | None}
-"""Types of what env.json says and this package uses; ``task`` is always there."""
-
-
-def check_facts(facts: Any, path: Path) -> dict[str, Any]:
-    """Return what env.json says.
-
-    Raises:
-        GammerError: If it is no dict, lacks ``task``, or one of `FACTS` is of another type.
-    """
-    if not isinstance(facts, dict):
-        raise _damaged(path, "it holds no names")
-    if "task" not in facts:
-        raise _damaged(path, "it has no `task`")
-    for name, kind in FACTS.items():
-        if name in facts and not isinstance(facts[name], kind):
-            raise _damaged(path, f"`{name}` is {str(facts[name])[:80]!r}")
-    if facts["task"] not in TASKS:
-        raise _damaged(path, f"`task` is {facts['task'][:80]!r}, not {' or '.join(TASKS)}")
-    return facts
 
 
 def _damaged(path: Path, reason: str) -> GammerError:

@@ -5,7 +5,7 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from torch import Tensor
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_text, read_yaml, replacing
@@ -23,6 +24,11 @@ from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, stage_in
 
 WANDB_PATIENCE = 60
 """How long W&B may take to end an offline run, s."""
+
+
+def is_first_process() -> bool:
+    """Return whether this is the first of a run's processes, which alone writes and prints."""
+    return rank_zero_only.rank == 0  # type: ignore[attr-defined]  # an attribute of the function itself
 
 
 class _AppendingWriter(ExperimentWriter):
@@ -53,21 +59,21 @@ class MetricsFile(CSVLogger):
 
     def __init__(self, run: RunFolder):
         super().__init__(run.path, name=None, version="")
-        self.early: tuple[dict[str, float], int | None] | None = None
-        if rank_zero_only.rank == 0:
+        self.early: tuple[Mapping[str, Tensor | float], int | None] | None = None
+        if is_first_process():
             self._experiment = _AppendingWriter(self.log_dir)
 
-    def log_early(self, metrics: dict[str, float], step: int) -> None:
+    def log_early(self, metrics: Mapping[str, Tensor | float], step: int) -> None:
         """Write a row that Lightning is going to log a little later, when it is not written again."""
         if self.early != (metrics, step):
             self.log_metrics(metrics, step)
             self.save()
             self.early = metrics, step
 
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, Tensor | float], step: int | None = None) -> None:
         """Write a row, but not one that `log_early` has written."""
         if self.early != (metrics, step):
-            super().log_metrics(metrics, step)
+            super().log_metrics(dict(metrics), step)
 
 
 def log_epoch(trainer: Trainer) -> None:
@@ -132,7 +138,7 @@ def check_wandb(mode: str) -> None:
     try:
         wandb.Settings().update_from_env_vars(dict(os.environ))
     except ValueError as error:
-        (problem, *_) = error.errors()  # W&B's settings are checked by pydantic
+        (problem, *_) = error.errors()  # type: ignore[attr-defined]  # pydantic's, of which wandb exports no type
         name = str(problem["loc"][0]).removeprefix("run_")
         raise GammerError(
             f"the environment variable WANDB_{name.upper()} is refused by W&B: {problem['msg']}",
@@ -174,21 +180,21 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
         wandb_mode: ``"online"``, ``"offline"`` or ``"disabled"``.
     """
     metrics = MetricsFile(run)
-    if wandb_mode == "disabled" or rank_zero_only.rank > 0:
+    if wandb_mode == "disabled" or not is_first_process():
         return [metrics]
     facts, folder = run.facts, run.path.resolve()  # the W&B service has a working directory of its own
     stage_in(folder)
     tags = os.environ.get("WANDB_TAGS")
     online = {"resume": "allow"} if wandb_mode == "online" else {"offline": True}
     wandb_logger = WandbRun(
-        name=os.environ.get("WANDB_NAME") or f"{facts['name']}/{folder.name}",
-        group=os.environ.get("WANDB_RUN_GROUP") or facts["task"],
+        name=os.environ.get("WANDB_NAME") or f"{facts.name}/{folder.name}",
+        group=os.environ.get("WANDB_RUN_GROUP") or facts.task,
         job_type=os.environ.get("WANDB_JOB_TYPE") or "fit",
         tags=tags.split(",") if tags else None,
         project=WANDB_PROJECT,
         save_dir=folder,
-        id=facts["wandb_id"],
-        config=read_yaml(run.config) | {key: facts[key] for key in ("task", "seed", "git")},
+        id=facts.wandb_id,
+        config=read_yaml(run.config) | {"task": facts.task, "seed": facts.seed, "git": facts.git},
         **online,
     )
     return [metrics, wandb_logger]

@@ -163,7 +163,7 @@ def log_artifact(run: RunFolder, artifact: "Artifact", aliases: Sequence[str], t
     online = wandb.init(
         entity=target.entity or None,
         project=target.project,
-        id=run.facts["wandb_id"],
+        id=run.facts.wandb_id,
         resume="must",
         mode="online",
         dir=run.path.resolve(),

@@ -20,30 +20,39 @@ class Audit(pl.Callback):
     Training is not touched: no weight, no metric, no draw of any random generator.
     """
 
-    def __init__(self):
+    task: RecognizeTask
+
+    def __init__(self) -> None:
         self.predicted: list[np.ndarray] = []
 
-    def setup(self, trainer: pl.Trainer, pl_module: RecognizeTask, stage: str) -> None:
-        """Refuse the protocol that has no honest score to compare with.
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse another task, and the protocol that has no honest score to compare with.
 
         Raises:
-            GammerError: If it is that of the paper's own split.
+            GammerError: If the module is no RecognizeTask, or its protocol is that of the paper's own split.
         """
-        if pl_module.hparams.protocol == LEAKY:
+        if not isinstance(pl_module, RecognizeTask):
+            raise GammerError(
+                f"an audit of {type(pl_module).__name__}",
+                "it scores the held-out clips of a RecognizeTask",
+                "leave the callback out",
+            )
+        self.task = pl_module
+        if self.task.hparams.protocol == LEAKY:
             raise GammerError(
                 f"an audit of model.protocol {LEAKY}",
                 "it compares with an honest score, and that protocol trains on its test clips",
                 "set model.protocol to loso or kfold",
             )
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: RecognizeTask) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Note what the last epoch's weights take the held-out clips for.
 
         Raises:
             GammerError: If earlier epochs were trained without an audit.
         """
         if trainer.current_epoch:
-            self.predicted.append(_held_out_classes(trainer, pl_module))
+            self.predicted.append(_held_out_classes(trainer, self.task))
         if len(self.predicted) != trainer.current_epoch:
             raise GammerError(
                 f"{trainer.current_epoch} epochs were trained, of which {len(self.predicted)} were audited",
@@ -51,9 +60,9 @@ class Audit(pl.Callback):
                 "start one of its own: gammer recognize audit -c RUN/config.yaml",
             )
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: RecognizeTask) -> None:
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the audit into the run folder, and print it."""
-        predictions = pl_module.predictions()
+        predictions = self.task.predictions()
         summary = summarise(predictions, np.stack([*self.predicted, predictions.predicted], 1))
         print(write_audit(Path(trainer.default_root_dir), summary))
 
@@ -71,7 +80,7 @@ def _held_out_classes(trainer: pl.Trainer, task: RecognizeTask) -> np.ndarray:
     precision = trainer.precision_plugin
     task.eval()
     with isolate_rng(), torch.no_grad(), precision.forward_context():
-        batches = map(precision.convert_input, trainer.datamodule.test_dataloader())  # a loader's start draws a number
+        batches = map(precision.convert_input, task.data.test_dataloader())  # a loader's start draws a number
         predictions = task.predict_held_out(map(trainer.strategy.batch_to_device, batches))
     task.train()
     return predictions.predicted.astype(np.uint8)

@@ -1,13 +1,15 @@
 """MagnifyTask: trains ST-MEMM or MagNet on motion pairs and runs the field's sub-pixel and noise protocol."""
 
 import math
+from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.utilities.parsing import AttributeDict
 from torch import Tensor
 
 from gammer_lightning.data.motion.render import NOISE_LEVELS, SUBPIXEL_MOTIONS
@@ -15,8 +17,12 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.magnification import protocol_row, quality, score_microfaces, write_protocol
 from gammer_lightning.magnifiers.trained import as_magnifier, build_network, load_trained
 from gammer_lightning.models.magnet import MagNet
+from gammer_lightning.models.st_memm import STMEMM
 from gammer_lightning.ranges import MAX_FACTOR, check_range
 from gammer_lightning.runs.checkpoints import load_weights
+
+if TYPE_CHECKING:
+    from gammer_lightning.data.motion.datamodule import MotionPairs
 
 
 class MagnifyTask(pl.LightningModule):
@@ -41,6 +47,7 @@ class MagnifyTask(pl.LightningModule):
     Source: paper Sec. 2.1 and 3.3; Oh et al., Learning-based Video Motion Magnification, ECCV 2018, Sec. 3.2 and 3.3.
     """
 
+    hparams: AttributeDict  # the settings below; Lightning declares any mapping
     monitor = ("val_ssim", "max")
     metrics = ("train_loss", "val_psnr", "val_ssim")
     """What a sweep may choose by."""
@@ -70,6 +77,11 @@ class MagnifyTask(pl.LightningModule):
                 "set model.displacement_weight 0, as experiments/magnify_magnet.yaml does",
             )
 
+    @property
+    def data(self) -> "MotionPairs":
+        """The Trainer's DataModule."""
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit and test, declared nowhere
+
     def setup(self, stage: str) -> None:
         """Take the weights to start from, where no checkpoint is about to be loaded.
 
@@ -87,7 +99,7 @@ class MagnifyTask(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
         """One step on rendered motion pairs (see `motion_pairs.render`)."""
         losses = self._losses(batch)
-        total = sum(losses.values())
+        total = reduce(torch.add, losses.values())
         if not torch.isfinite(total):
             raise GammerError(
                 f"the loss became {total.item()} at step {self.global_step} ("
@@ -102,34 +114,37 @@ class MagnifyTask(pl.LightningModule):
 
     def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         h, target = self.hparams, batch["magnified"]
-        frame, terms = (self._magnet if isinstance(self.network, MagNet) else self._st_memm)(batch)
+        if isinstance(self.network, MagNet):
+            frame, terms = self._magnet(self.network, batch)
+        else:
+            frame, terms = self._st_memm(self.network, batch)
         error = frame.float() - target
         losses = {"pixel": error.abs().mean() if h.loss == "l1" else (error**2 + 1e-6).sqrt().mean()}
         if h.edge_weight:
             losses["edge"] = h.edge_weight * sum(error.diff(dim=dim).abs().mean() for dim in (-2, -1))
         return losses | terms
 
-    def _st_memm(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _st_memm(self, network: STMEMM, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The magnified frame, and the losses of what leads to it."""
         h, (height, width) = self.hparams, batch["magnified"].shape[-2:]
-        onset, apex = self.network.encode(batch["onset"]), self.network.encode(batch["apex"])
-        frames, displacements = self.network.decode(onset, apex, batch["alpha"][None])
+        onset, apex = network.encode(batch["onset"]), network.encode(batch["apex"])
+        frames, displacements = network.decode(onset, apex, batch["alpha"][None])
         frame, displacement = frames[0, ..., :height, :width], displacements[0, ..., :height, :width].float()
         terms = {}
         if h.displacement_weight and "displacement" in batch:
             terms["displacement"] = h.displacement_weight * F.l1_loss(displacement, batch["displacement"])
         if h.regulariser_weight:
-            deep = self.network.encode(batch["perturbed"]).deep
+            deep = network.encode(batch["perturbed"]).deep
             terms["regulariser"] = h.regulariser_weight * F.l1_loss(deep, apex.deep)
         return frame, terms
 
-    def _magnet(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _magnet(self, network: MagNet, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The magnified frame, and Oh et al.'s regularisers: texture must not see motion, nor shape colour."""
         onset, apex, recoloured, recoloured_magnified = (
-            self.network.encode(batch[name]) for name in ("onset", "apex", "perturbed", "perturbed_magnified")
+            network.encode(batch[name]) for name in ("onset", "apex", "perturbed", "perturbed_magnified")
         )
         height, width = batch["magnified"].shape[-2:]
-        frame = self.network.decode(onset, apex, batch["alpha"][None])[0, ..., :height, :width]
+        frame = network.decode(onset, apex, batch["alpha"][None])[0, ..., :height, :width]
         alike = (
             F.l1_loss(onset.texture, apex.texture),
             F.l1_loss(recoloured.texture, recoloured_magnified.texture),
@@ -177,7 +192,7 @@ class MagnifyTask(pl.LightningModule):
         """Write and print the tables, with true magnified apexes of microfaces."""
         if not self.trainer.is_global_zero:
             return
-        root, clips = self.trainer.datamodule.test_faces()
+        root, clips = self.data.test_faces()
         faces = score_microfaces(as_magnifier(self.network, "run"), root, clips, self.device)
         print(write_protocol(Path(self.trainer.default_root_dir), pd.DataFrame(self.protocol), faces))
 

@@ -64,16 +64,16 @@ class MemberFacts:
         stored = checkpoint["recognition"]
         if not isinstance(stored, dict):
             raise _damaged(where, str(stored))
-        stored = {"name": "gam_mer"} | stored
-        if stored.keys() != FACT_TYPES.keys():
-            raise _damaged(where, str(stored))
-        for key, value in stored.items():
+        facts: dict[str, Any] = {"name": "gam_mer", **stored}
+        if facts.keys() != FACT_TYPES.keys():
+            raise _damaged(where, str(facts))
+        for key, value in facts.items():
             if not isinstance(value, FACT_TYPES[key]):
-                raise _damaged(where, str(stored))
-        names = [*stored["folds"], *stored["class_names"]]
-        if not all(isinstance(name, str) for name in names) or NOBODY not in stored["folds"]:
-            raise _damaged(where, str(stored))
-        return cls(**stored)
+                raise _damaged(where, str(facts))
+        names = [*facts["folds"], *facts["class_names"]]
+        if not all(isinstance(name, str) for name in names) or NOBODY not in facts["folds"]:
+            raise _damaged(where, str(facts))
+        return cls(**facts)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain values that a checkpoint holds as ``recognition``."""
@@ -133,7 +133,7 @@ class GradientMembers:
         network: The stacked members, from `stack`.
         chunks: Returns the members that run at once, as slices that together are all of them.
         backward: Runs backward from the losses ``(C,)`` of the members of a chunk, which is its second argument.
-        action_units: Of each clip ``(n, U)``, for networks with a loss of their own (``has_own_loss``).
+        action_units: Of each clip ``(n, U)``, for networks with ``has_own_loss``; None for all others.
     """
 
     def __init__(
@@ -153,7 +153,8 @@ class GradientMembers:
         Returns:
             ``train_loss``, the mean over members, and ``train_accuracy``.
         """
-        losses, correct = [], 0.0
+        losses: list[Tensor] = []
+        correct = mask.new_zeros(())
         for chunk in self.chunks():
             clips, chunk_mask = self._training_clips(batch, mask[chunk])
             if not len(clips["clip"]):
@@ -185,7 +186,7 @@ class GradientMembers:
 
     def _forward(self, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Return logits ``(C, B, K)``, and the network's further loss of each clip ``(C, B)``, or 0."""
-        if not self.network.has_own_loss:
+        if self.action_units is None:
             logits = run_members(self.network, weights, batch["input"])
             return logits, logits.new_zeros(logits.shape[:2])
         action_units = self.action_units.to(batch["clip"].device)[batch["clip"]]

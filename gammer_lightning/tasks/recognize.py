@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.parsing import AttributeDict
 from torch import Tensor
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gammer_lightning.data.recognition_data import RecognitionData
 from gammer_lightning.errors import GammerError
@@ -81,6 +84,11 @@ class RecognizeTask(pl.LightningModule):
     Source: paper Sec. 2.2 and 3.3; learning rate, schedule and split are our choice.
     """
 
+    hparams: AttributeDict  # the settings below; Lightning declares any mapping
+    members: Recogniser
+    clip_weights: Tensor
+    class_weights: Tensor
+
     def __init__(
         self,
         network: str = "gam_mer",
@@ -103,13 +111,24 @@ class RecognizeTask(pl.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.automatic_optimization = False  # each chunk of members runs backward before the next runs forward
-        self.facts: MemberFacts | None = None
+        self._facts: MemberFacts | None = None
         self._check_settings()
 
     @property
     def data(self) -> RecognitionData:
         """The Trainer's DataModule."""
-        return self.trainer.datamodule
+        return self.trainer.datamodule  # type: ignore[attr-defined]  # set by fit and test, declared nowhere
+
+    @property
+    def facts(self) -> MemberFacts:
+        """What the members are.
+
+        Raises:
+            RuntimeError: Before `setup`, or the loading of a checkpoint, has built them.
+        """
+        if self._facts is None:
+            raise RuntimeError("the task has no members before its setup, or the loading of a checkpoint")
+        return self._facts
 
     def _check_settings(self) -> None:
         hp = self.hparams
@@ -206,7 +225,7 @@ class RecognizeTask(pl.LightningModule):
         weights = np.tile(np.stack(split.class_weights), (num_seeds, 1))
         self.register_buffer("clip_weights", torch.tensor(masks).float(), persistent=False)
         self.register_buffer("class_weights", torch.tensor(weights).float(), persistent=False)
-        if self.facts is None:
+        if self._facts is None:
             facts = MemberFacts(
                 network=self._network_settings(data),
                 folds=list(split.masks),
@@ -262,7 +281,7 @@ class RecognizeTask(pl.LightningModule):
         return content_hash(str([(name, test.tolist()) for name, test in self.folds]), str(at))
 
     def _build(self, facts: MemberFacts) -> None:
-        self.facts = facts
+        self._facts = facts
         self.names = [f"seed {seed}, fold {fold}" for seed in self.hparams.seeds for fold in facts.folds]
         networks = [seeded(seed, facts.network, facts.name) for seed in self.hparams.seeds for _ in facts.folds]
         self.members = stack(networks)
@@ -285,16 +304,16 @@ class RecognizeTask(pl.LightningModule):
             GammerError: If the checkpoint is of another task, or was trained on other clips, labels or folds.
         """
         facts = MemberFacts.from_checkpoint(checkpoint, "the checkpoint")
-        if self.facts is None:
+        if self._facts is None:
             facts.build("the checkpoint")
             self._build(facts)
-        elif facts.clip_hash != self.facts.clip_hash:
+        elif facts.clip_hash != self._facts.clip_hash:
             raise GammerError(
-                f"these clips (hash {self.facts.clip_hash[:12]}) are not the checkpoint's",
+                f"these clips (hash {self._facts.clip_hash[:12]}) are not the checkpoint's",
                 "a run is evaluated on the clips and labels it was trained with, or subjects would leak",
                 "restore the data set, or train again: gammer recognize fit",
             )
-        elif facts.split != self.facts.split:
+        elif facts.split != self._facts.split:
             raise GammerError(
                 f"the folds of model.protocol {self.hparams.protocol} are not the checkpoint's",
                 "a clip is judged by a member that held it out, or it would leak",
@@ -311,7 +330,7 @@ class RecognizeTask(pl.LightningModule):
             weight_decay=hp.weight_decay,
             decoupled_weight_decay=True,
         )
-        return [adam], [torch.optim.lr_scheduler.CosineAnnealingLR(adam, max(self.trainer.max_epochs, 1))]
+        return [adam], [CosineAnnealingLR(adam, max(self.trainer.max_epochs or 1, 1))]
 
     def _chunks(self) -> list[slice]:
         """Return the members that run at once."""
@@ -325,7 +344,7 @@ class RecognizeTask(pl.LightningModule):
         Returns:
             The number of members; None before `setup`, or where one runs at a time.
         """
-        if self.facts is None:
+        if self._facts is None:
             return None
         at_once = len(self.names[self._chunks()[0]])
         return min(8, at_once // 2) or None
@@ -337,6 +356,7 @@ class RecognizeTask(pl.LightningModule):
             GammerError: If a member's loss is not finite.
         """
         optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)  # the only one that configure_optimizers returns
         optimizer.zero_grad(set_to_none=False)
         mask, is_last = self._training_mask(batch), self.trainer.is_last_batch
         metrics = self.training_members.train_batch(batch, mask, self.class_weights, is_last)
@@ -356,7 +376,9 @@ class RecognizeTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Lower the learning rate."""
-        self.lr_schedulers().step()
+        schedule = self.lr_schedulers()
+        assert isinstance(schedule, CosineAnnealingLR)  # the only one that configure_optimizers returns
+        schedule.step()
 
     def _refuse_not_finite(self, finite: Tensor, what: str, first: int = 0) -> None:
         if finite.all():
@@ -385,7 +407,7 @@ class RecognizeTask(pl.LightningModule):
         if not self.held_out.is_complete:
             return
         per_seed = [scores(counts) for counts in self.predictions().confusions]
-        self.log_dict({f"val_{name}": np.mean([values[name] for values in per_seed]) for name in per_seed[0]})
+        self.log_dict({f"val_{name}": float(np.mean([values[name] for values in per_seed])) for name in per_seed[0]})
 
     def on_test_start(self) -> None:
         """Start the predictions of every clip, and the collection of the deployed network's attention."""
@@ -396,7 +418,7 @@ class RecognizeTask(pl.LightningModule):
     def test_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Predict each clip by the members that hold it out, and collect the deployed network's attention."""
         self.held_out.predict(self.members, batch, self._chunks())
-        if self.kind is GamMer and self.hparams.layer == "gat":
+        if isinstance(self.deployed_network, GamMer) and self.hparams.layer == "gat":
             self.attention.append(self.deployed_network.attention(batch["input"]).float().mean(1).cpu())
 
     def on_test_epoch_end(self) -> None:
@@ -413,13 +435,13 @@ class RecognizeTask(pl.LightningModule):
                 "leave trainer.limit_test_batches and trainer.fast_dev_run unset",
             )
         predictions = self.predictions()
-        summary = write_results(run, predictions)
+        results = write_results(run, predictions)
         attention = torch.cat(self.attention).mean(0).numpy() if self.attention else None
         graph = (self.hparams.regions, self.hparams.graph, attention) if self.kind is GamMer else None
         write_figures(run, predictions, data, graph)
         log_results(self.trainer.loggers, run, predictions, data)
         part = "val" if self.validates else "test"
-        self.log_dict({f"{part}_{name}": value for name, value in summary["mean"].items()})
+        self.log_dict({f"{part}_{name}": value for name, value in results.mean.items()})
         self.log_dict(deployment_costs(self.deployed_network, data, self.device, self.trainer.precision_plugin))
 
     def _start_predictions(self) -> None:

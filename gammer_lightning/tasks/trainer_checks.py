@@ -44,7 +44,7 @@ def refuse_trainer(trainer: pl.Trainer) -> None:
             "all folds train together on one device",
             "set trainer.devices to 1, and run other experiments on the other devices",
         )
-    for callback in trainer.callbacks:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]  # set by a connector, declared nowhere
         monitor = getattr(callback, "monitor", None)
         if monitor and not monitor.startswith("train") and monitor not in ("epoch", "step"):
             raise GammerError(

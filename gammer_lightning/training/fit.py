@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -25,7 +25,13 @@ from gammer_lightning.runs.checkpoints import (
     load_checkpoint,
 )
 from gammer_lightning.runs.folder import RunFolder, new_run_folder, open_run, refuse_used
-from gammer_lightning.runs.loggers import check_wandb, finish_wandb, forget_metrics_after, loggers
+from gammer_lightning.runs.loggers import (
+    check_wandb,
+    finish_wandb,
+    forget_metrics_after,
+    is_first_process,
+    loggers,
+)
 from gammer_lightning.runs.progress import CHUNK_ADVICE
 from gammer_lightning.training.settings import SettingsCLI, Task
 
@@ -38,6 +44,14 @@ RUN_VARIABLE = "GAMMER_RUN_FOLDER"
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation clips
 logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda log: "Tip:" not in log.getMessage())
+
+
+@runtime_checkable
+class TrainsInChunks(Protocol):
+    """A task that trains many members, of which some run at once, as RecognizeTask does."""
+
+    def smaller_chunk(self) -> int | None:
+        """Return a number of members that needs less memory than that which runs at once; None where there is none."""
 
 
 def fit(task: Task, argv: Sequence[str]) -> int:
@@ -77,19 +91,19 @@ def train_new_run(cli: SettingsCLI, argv: Sequence[str] | None) -> tuple[RunFold
     _check_wandb(cli)
     run = RunFolder(_shared_folder(cli))
     with _locked(run):
-        if rank_zero_only.rank == 0:
+        if is_first_process():
             refuse_used(cli.task.name, run.path)
         return run, _train(cli, run, ["--config", str(run.config)] if argv is None else argv)
 
 
 def _check_wandb(cli: SettingsCLI) -> None:
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         check_wandb(cli.wandb_mode)
 
 
 def _locked(run: RunFolder) -> AbstractContextManager[None]:
     """Return the lock of a run folder, which the first of a run's processes holds for all of them."""
-    return run.locked() if rank_zero_only.rank == 0 else nullcontext()
+    return run.locked() if is_first_process() else nullcontext()
 
 
 def _train(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> int:
@@ -138,7 +152,7 @@ def is_of_settings(error: BaseException) -> bool:
 
 def _smaller_chunk(model: pl.LightningModule) -> str:
     """Return an example of fewer members than ran at once; a sweep tries it, once."""
-    smaller = model.smaller_chunk() if hasattr(model, "smaller_chunk") else None
+    smaller = model.smaller_chunk() if isinstance(model, TrainsInChunks) else None
     return f", {CHUNK_ADVICE.format(smaller)}" if smaller else ""
 
 
@@ -169,7 +183,7 @@ def _check_resumable(task: Task, run: RunFolder, rest: Sequence[str]) -> None:
             "a resumed run keeps its settings; only --trainer.* and --wandb may be given",
             f"start a new run: gammer {task.name} {task.verb} -c {run.config} {other[0]} ...",
         )
-    if run.facts.get("finished"):
+    if run.facts.finished:
         raise GammerError(
             f"the run {run.path} is finished",
             "only an interrupted run can be resumed",
@@ -189,23 +203,23 @@ def _shared_folder(cli: SettingsCLI) -> Path:
     out = cli.config.out
     if out == "":
         raise GammerError("--out is empty", "it names the run folder", "leave it out for runs/TASK/NAME/TIME")
-    if rank_zero_only.rank == 0:
-        folder = new_run_folder(cli.task.name, cli.run_name(), None if out is None else Path(out))
-        os.environ[RUN_VARIABLE] = str(folder)
-        return folder
-    folder = out or os.environ.get(RUN_VARIABLE)
-    if not folder:
+    if is_first_process():
+        new = new_run_folder(cli.task.name, cli.run_name(), None if out is None else Path(out))
+        os.environ[RUN_VARIABLE] = str(new)
+        return new
+    shared = out or os.environ.get(RUN_VARIABLE)
+    if not shared:
         raise GammerError(
             "this process does not know the run folder",
             "processes that another launcher started (torchrun, SLURM) must share one",
             "add --out DIR",
         )
-    return Path(folder)
+    return Path(shared)
 
 
 def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Trainer:
     callbacks = [*cli.task.callbacks, *_checkpoint_callbacks(cli.task, run)]
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         if run.last.is_file():
             forget_metrics_after(run, check_progress(load_checkpoint(run.last), run.last))
         facts = {"task": cli.task.name, "name": cli.run_name(), "seed": cli.config.seed_everything}
@@ -224,13 +238,13 @@ def _checkpoint_callbacks(task: Task, run: RunFolder) -> list[pl.Callback]:
 
 def _remove_if_nothing_began(run: RunFolder) -> None:
     began = run.last.is_file() or (run.path / "metrics.csv").is_file()
-    if rank_zero_only.rank == 0 and not began:
+    if is_first_process() and not began:
         finish_wandb()
         run.clear()
 
 
 def _report_stop(task: Task, run: RunFolder, stop: SystemExit) -> int:
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         resumable = f"resume: gammer {task.name} {task.verb} --resume {run.path}"
         print(f"stopped; run folder: {run.path}\n{resumable if run.last.is_file() else 'no epoch was done'}")
     return _exit_code(stop)

@@ -134,18 +134,18 @@ class SettingsCLI(LightningCLI):
             check(self.config.trainer)
 
     def instantiate_classes(self):
-        """Build module and data, and see whether they suit each other."""
-        super().instantiate_classes()
+        """Build module and data, but no trainer yet, and see whether they suit each other."""
+        self.config_init = self.parser.instantiate_classes(self.config)
+        self.datamodule = self.config_init["data"]
+        self.model = self.config_init["model"]
         self._check_suits()
 
     def _check_suits(self) -> None:
         if check := getattr(self.model, "check_data", None):
             check(self.datamodule)
 
-    def instantiate_trainer(self, **settings: Any) -> pl.Trainer | None:
+    def instantiate_trainer(self, **settings: Any) -> pl.Trainer:
         """Build the trainer once the run folder is known."""
-        if not settings:
-            return None
         callbacks = settings.pop("callbacks", [])
         self.trainer_defaults = {"callbacks": callbacks}
         try:
@@ -157,7 +157,7 @@ class SettingsCLI(LightningCLI):
         trainer.strategy.checkpoint_io = WholeCheckpoints()
         return trainer
 
-    def refused(self, error: Exception) -> GammerError:
+    def refused(self, error: BaseException) -> GammerError:
         """Return the error of settings that Lightning refuses."""
         message = " ".join(str(error).split()) or type(error).__name__
         return GammerError(

@@ -99,7 +99,7 @@ def _check_length(trainer: Any) -> None:
 def _seconds(name: str, duration: Any) -> float:
     """Return a duration as Lightning reads it: ``DD:HH:MM:SS``, a timedelta or a dict of its arguments."""
     try:
-        return Timer(duration).time_remaining()
+        return Timer(duration).time_remaining() or 0.0  # None only where there is no duration
     except (MisconfigurationException, TypeError, ValueError, OverflowError) as error:
         raise GammerError(
             f"trainer.{name} is {duration}",

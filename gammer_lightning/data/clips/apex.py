@@ -44,8 +44,9 @@ def with_apexes(clips: Sequence[Clip], method: str, cache: str | Path) -> list[C
 
 def apex_errors(clips: Sequence[Clip]) -> dict[str, np.ndarray]:
     """Return how many frames each method is off the annotated apex of each clip, ``(n,)``."""
-    spotted = [abs(spot_apex(clip) - clip.apex) for clip in tqdm(clips, "spot apexes", unit="clip")]
-    return {"spotted": np.array(spotted), "middle": np.array([abs(middle(clip) - clip.apex) for clip in clips])}
+    spotted = [abs(spot_apex(clip) - clip.known_apex) for clip in tqdm(clips, "spot apexes", unit="clip")]
+    halfway = [abs(middle(clip) - clip.known_apex) for clip in clips]
+    return {"spotted": np.array(spotted), "middle": np.array(halfway)}
 
 
 def middle(clip: Clip) -> int:

@@ -65,8 +65,8 @@ class Report:
     dataset: str
     root: str
     clips: int
-    subjects: dict[str, dict[str, int]]
-    emotions: dict[str, int]
+    subjects: dict[str, Counter[str]]
+    emotions: Counter[str]
     class_sets: dict[str, tuple[int, int]]
     problems: dict[str, list[str]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
@@ -90,10 +90,10 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
         check_writable(pictures.parent)
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
         found = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
-    subjects = {clip.subject: Counter() for clip in clips}
+    subjects: dict[str, Counter[str]] = {clip.subject: Counter() for clip in clips}
     for clip in clips:
         subjects[clip.subject][canonical(clip.emotion)] += 1
-    emotions = sum(subjects.values(), Counter())
+    emotions: Counter[str] = sum(subjects.values(), Counter())
     report = Report(name, str(root), len(clips), subjects, emotions, class_set_sizes(clips, name))
     faults = unit_faults(clips)
     report.problems = {
@@ -177,14 +177,16 @@ def _counts(report: Report) -> list[tuple[str, str, str]]:
     """Return what is counted, how often it was found, and how often it is expected; that is empty where any will do."""
     expected = DATASETS[report.dataset]
     known = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
+    rows: list[tuple[str, int, int | str]]
     rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(known)]
     rows += [("all clips", report.clips, sum(expected.emotions.values()))]
     rows += [("subjects", len(report.subjects), expected.subjects)]
-    for name in report.class_sets | expected.class_sets:
+    for name in {**report.class_sets, **expected.class_sets}:
         found = report.class_sets.get(name, (0, 0))
-        kinds = zip(("clips", "subjects"), found, expected.class_sets.get(name, ("", "")), strict=True)
-        rows += [(f"class set {name}, {kind}", count, wanted) for kind, count, wanted in kinds]
-    return [(what, str(found), str(wanted) if expected.emotions else "") for what, found, wanted in rows]
+        wanted = expected.class_sets.get(name, ("", ""))
+        rows += [(f"class set {name}, clips", found[0], wanted[0])]
+        rows += [(f"class set {name}, subjects", found[1], wanted[1])]
+    return [(what, str(count), str(likely) if expected.emotions else "") for what, count, likely in rows]
 
 
 def _duplicates(found: Sequence[Findings]) -> list[str]:

@@ -108,8 +108,8 @@ def canonical(emotion: str) -> str:
 
 
 def _five_names(datasets: set[str]) -> tuple[str, ...]:
-    sets = {FIVE.get(dataset) for dataset in datasets}
-    if len(sets) != 1 or None in sets:
+    sets = {FIVE[dataset] for dataset in datasets if dataset in FIVE}
+    if len(sets) != 1 or not datasets <= FIVE.keys():
         raise GammerError(
             f"class set five for {', '.join(sorted(datasets)) or 'no clips'}",
             f"it is that of one of {', '.join(FIVE)}; CASME II and SAMM have different ones, SMIC has none",
@@ -212,7 +212,7 @@ def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str,
 def _read_list(path: Path) -> dict[tuple[str, str, str], int]:
     """Return the label of each clip of a list, with or without a header row, byte order mark and carriage returns."""
     rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines())]
-    labels: dict[tuple[str, str, str], int] = {}
+    labels: dict[tuple[str, str, str], str] = {}
     for number, row in enumerate(rows, 1):
         is_header = number == 1 and len(row) > 3 and not re.search(r"\d", row[1] + row[3])
         if is_header or not any(row):

@@ -52,20 +52,22 @@ def read_samm(root: str | Path, problems: list[GammerError] | None = None) -> li
 
 def _read_clip(folder: Path, record: dict[str, str]) -> Clip:
     subject, name = names_of(record, 3)
-    notes = []
+    notes: tuple[str, ...] = ()
     if (right := OFFSETS.get(name, record["offset"])) != record["offset"]:
-        notes.append(f"{name}: offset {record['offset']} of the table is a known slip, {right} is right")
+        notes += (f"{name}: offset {record['offset']} of the table is a known slip, {right} is right",)
         record = record | {"offset": right}
     onset, offset = (frame_number(record, field, name) for field in ("onset", "offset"))
     if name in MEB_APEXES and not _is_between(onset, record["apex"], offset):
-        apex, origin = MEB_APEXES[name], MEB
-        unusable = (f"{name}: the table has apex {record['apex'] or '(empty)'}, {apex} is an {MEB} by optical flow",)
+        apex: int | None = MEB_APEXES[name]
+        origin = MEB
+        notes += (f"{name}: the table has apex {record['apex'] or '(empty)'}, {apex} is an {MEB} by optical flow",)
     else:
-        apex, unusable = annotated_apex(record, onset, name)
+        apex, apex_notes = annotated_apex(record, onset, name)
+        notes += apex_notes
         origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / subject / name)
     units, emotion = record["units"], record["emotion"].lower()
-    notes, objective = (*notes, *unusable), published_class(record["objective"], name)
+    objective = published_class(record["objective"], name)
     clip = Clip(
         "samm", subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, False, notes, objective
     )

@@ -127,7 +127,7 @@ def _read_table(
     """Return the records of the sheet that names the most columns, where those are, and the place of its header."""
     if not sheets:
         raise ValueError("it has no worksheet")
-    places = [_find_header(sheet, columns | optional) for sheet in sheets]
+    places = [_find_header(sheet, {**columns, **optional}) for sheet in sheets]
     sheet, (row, where) = max(zip(sheets, places, strict=True), key=lambda found: len(columns.keys() & found[1][1]))
     has_all = columns.keys() <= where.keys()
     records = [r for r in _records(sheet, row, where, optional) if r["name"]] if has_all else []
@@ -136,7 +136,7 @@ def _read_table(
 
 def _find_header(sheet: ReadOnlyWorksheet, columns: Mapping[str, str]) -> tuple[int, dict[str, int]]:
     """Return the row that names the most fields, and the column of each of those."""
-    best = 1, {}
+    best: tuple[int, dict[str, int]] = (1, {})
     for number, cells in enumerate(sheet.iter_rows(1, DEEPEST_HEADER, 1, MAX_COLUMNS, values_only=True), 1):
         titles = [_plain(cell) for cell in cells]
         where = {field: titles.index(_plain(name)) for field, name in columns.items() if _plain(name) in titles}
@@ -172,7 +172,7 @@ def _merged_areas(sheet: ReadOnlyWorksheet, columns: Collection[int]) -> dict[tu
     Rows count from 1, columns from 0. openpyxl gives no merged areas of a sheet that it reads row by row, and makes
     every cell of them otherwise.
     """
-    areas = {}
+    areas: dict[tuple[int, int], tuple[int, int]] = {}
     with sheet._get_source() as source:
         rest = b""
         while block := source.read(2**20):

@@ -22,7 +22,7 @@ POINT_MIRROR = np.array([*MIRROR, 69, 68, 70, 72, 71])
 
 # Full expressions: point -> (outward, up) in IOD, for the left half of the image and the midline. What moves
 # takes its surroundings along (lids, the other lip, cheeks): without these, magnified skin would fold.
-ACTION_UNITS = {
+ACTION_UNITS: dict[int, dict[int, tuple[float, float]]] = {
     1: {18: (0, 0.02), 19: (0, 0.04), 20: (0, 0.065), 21: (0, 0.08), 27: (0, 0.05), 28: (0, 0.02),
         37: (0, 0.008), 38: (0, 0.012), 39: (0, 0.005)},
     2: {17: (0, 0.07), 18: (0, 0.08), 19: (0, 0.06), 20: (0, 0.035), 21: (0, 0.015), 36: (0, 0.01),

@@ -111,7 +111,8 @@ def folder_photos(folder: Path, count: int, seed: int, framing: Framing) -> list
             "give such a folder, or leave --portraits out for the two embedded portraits",
         )
     files = image_files(folder)
-    photos, unusable = [], []
+    photos: list[Photo] = []
+    unusable: list[str] = []
     for index in np.random.default_rng((seed, 0)).permutation(len(files)):
         if len(photos) == count:
             break

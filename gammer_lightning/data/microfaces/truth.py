@@ -134,8 +134,9 @@ def read_face(root: Path, subject: str) -> tuple[Framing, np.ndarray, np.ndarray
         raise _no_truth(path)
     record = read_cached_json(path)
     size, landmarks = record.get("size"), record.get("landmarks")
-    is_size = is_finite_array(size, (2,)) and all(type(side) is int and side > 0 for side in size)
-    if not is_size or not is_finite_array(landmarks, (68, 2)):
+    if not isinstance(size, list) or len(size) != 2 or not is_finite_array(landmarks, (68, 2)):
+        raise _damaged(path)
+    if not all(type(side) is int and side > 0 for side in size):
         raise _damaged(path)
     framing, landmarks = Framing(*size), np.array(landmarks)
     source = read_image(folder / "face.png").astype(np.float32)
@@ -182,7 +183,15 @@ def load_performance(root: Path, place: str) -> Performance:
         or not np.isfinite(coefficients).all()
     ):
         raise _damaged(path)
-    acted = Performance(**{name: value if value.ndim else value.item() for name, value in values.items()})
+    acted = Performance(
+        values["emotion"].item(),
+        values["action_units"].item(),
+        values["first"].item(),
+        values["onset"].item(),
+        values["apex"].item(),
+        values["offset"].item(),
+        coefficients,
+    )
     if not acted.first <= acted.onset < acted.apex <= acted.offset < acted.first + len(coefficients):
         raise _damaged(path)
     return acted

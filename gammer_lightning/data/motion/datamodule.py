@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.parsing import AttributeDict
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
@@ -78,7 +78,7 @@ class MotionPairs(pl.LightningDataModule):
         GammerError: A setting is out of range, or a source cannot be read.
     """
 
-    hparams: Any  # the settings below as attributes; Lightning declares a mapping
+    hparams: AttributeDict  # the settings below; Lightning declares any mapping
     trainer: pl.Trainer  # set before any loader is asked for
 
     def __init__(

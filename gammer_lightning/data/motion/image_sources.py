@@ -38,10 +38,14 @@ _EMBEDDED = {
 }
 
 
-class Pictures(Sequence):
+Picture = np.ndarray | Callable[[], np.ndarray]
+"""A picture in memory, or a function that reads it."""
+
+
+class Pictures:
     """Pictures by index: arrays in memory, and functions that read one each time it is asked for."""
 
-    def __init__(self, items: Sequence[np.ndarray | Callable[[], np.ndarray]]) -> None:
+    def __init__(self, items: Sequence[Picture]) -> None:
         self.items = items
 
     def __len__(self) -> int:
@@ -70,10 +74,14 @@ class ImageSources:
     """
 
     def __init__(self, sources: Sequence[str]) -> None:
-        photographs, cutouts, superpixels = kinds = [], [], []
+        photographs: list[Picture] = []
+        cutouts: list[Picture] = []
+        superpixels: list[Picture] = []
         for source in sources:
-            for kind, pictures in zip(kinds, _load(source), strict=True):
-                kind.extend(pictures)
+            loaded = _load(source)
+            photographs += loaded[0]
+            cutouts += loaded[1]
+            superpixels += loaded[2]
         if not photographs:
             raise GammerError(
                 f"no photographs in {', '.join(map(str, sources)) or 'an empty list of sources'}",
@@ -83,7 +91,7 @@ class ImageSources:
         self.photographs, self.cutouts = Pictures(photographs), Pictures(cutouts + superpixels)
 
 
-def _load(source: str) -> tuple[list, list, list]:
+def _load(source: str) -> tuple[list[Picture], list[Picture], list[Picture]]:
     """Photographs, cut-outs and superpixels of a source, as `Pictures` takes them."""
     if years := _voc_years(source):
         return _voc_photographs(years), [cutout for year in years for cutout in _voc_objects(year)], []
@@ -94,7 +102,8 @@ def _load(source: str) -> tuple[list, list, list]:
     images += [read_rgba(path) for path in paths]
     photographs = [image for image in images if image.shape[2] == 3]
     cutouts = [image for image in images if image.shape[2] == 4]
-    return photographs, cutouts, [cutout for photo in photographs for cutout in superpixels(photo)]
+    of_photographs = [cutout for photo in photographs for cutout in superpixels(photo)]
+    return [*photographs], [*cutouts], [*of_photographs]
 
 
 def source_files(source: str) -> list[Path]:
@@ -122,12 +131,20 @@ def source_files(source: str) -> list[Path]:
     return paths
 
 
-def _on_demand(paths: list[Path]) -> tuple[list, list, list]:
-    photographs, transparent = [], []
+def _on_demand(paths: list[Path]) -> tuple[list[Picture], list[Picture], list[Picture]]:
+    photographs: list[Path] = []
+    transparent: list[Path] = []
     for path in paths:
-        (transparent if _is_transparent(path) else photographs).append(partial(read_rgba, path))
+        if _is_transparent(path):
+            transparent.append(path)
+        else:
+            photographs.append(path)
     step = -(-len(photographs) // IN_MEMORY) or 1
-    return photographs, transparent, [partial(_largest_superpixel, *read.args) for read in photographs[::step]]
+    return (
+        [partial(read_rgba, path) for path in photographs],
+        [partial(read_rgba, path) for path in transparent],
+        [partial(_largest_superpixel, path) for path in photographs[::step]],
+    )
 
 
 def _is_transparent(path: Path) -> bool:
@@ -168,7 +185,7 @@ def _voc_years(source: str) -> list[Path]:
     return sorted(path.parent for path in masks if (path.parent / "JPEGImages").is_dir())
 
 
-def _voc_photographs(years: list[Path]) -> list:
+def _voc_photographs(years: list[Path]) -> list[Picture]:
     paths = [path for year in years for path in source_files(str(year / "JPEGImages"))]
     return [partial(read_rgba, path) if len(paths) > IN_MEMORY else read_rgba(path) for path in paths]
 
@@ -179,7 +196,7 @@ def _voc_objects(year: Path) -> Iterator[Callable[[], np.ndarray]]:
         photo = year / "JPEGImages" / f"{path.stem}.jpg"
         areas = np.bincount(_object_numbers(path).ravel(), minlength=256)[1:255]  # 0 background, 255 unlabelled
         for number in np.flatnonzero(areas >= SMALLEST_OBJECT) + 1:
-            yield partial(_voc_object, photo, path, number)
+            yield partial(_voc_object, photo, path, int(number))
 
 
 def _object_numbers(path: Path) -> np.ndarray:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,6 +129,8 @@ class RandomCrops(Dataset):
 
 class ShuffledFiles(DistributedSampler):
     """Indices of `RandomCrops`: every file once in an epoch over all devices, in an order and places of its own."""
+
+    dataset: RandomCrops
 
     def __iter__(self) -> Iterator[int]:
         return (self.epoch * len(self.dataset) + number for number in super().__iter__())
@@ -286,7 +289,7 @@ def _meta_factor(path: Path) -> float:
     return _factor(record[META_KEY], str(path))
 
 
-def _factor(value: object, where: str) -> float:
+def _factor(value: Any, where: str) -> float:
     try:
         factor = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):

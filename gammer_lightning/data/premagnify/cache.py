@@ -50,7 +50,7 @@ class Entry:
 
     def __init__(self, clip: Clip, fingerprint: str, cache: str | Path):
         self.clip = clip
-        frames = [read_bytes(clip.frame(number)) for number in (clip.onset, clip.apex)]
+        frames = [read_bytes(clip.frame(number)) for number in (clip.onset, clip.known_apex)]
         self.key = content_hash(*frames, fingerprint, GEOMETRY, VERSION)
         self.folder = Path(cache) / clip.dataset / clip.subject / clip.name / self.key[:16]
 
@@ -86,7 +86,13 @@ class Entry:
         """
         recorded = self._complete_record()["sha256"]
         names = [ONSET, *map(image_name, alphas)]
-        return np.stack([_decode(self._read(name, recorded) or self._refuse(name)) for name in names])
+        images = []
+        for name in names:
+            png = self._read(name, recorded)
+            if png is None:
+                raise self._incomplete(name)
+            images.append(_decode(png))
+        return np.stack(images)
 
     def write(self, face: Face, images: dict[str, np.ndarray]) -> None:
         """Add images (uint8 RGB by file name), then record them; the caller holds the lock."""
@@ -120,10 +126,13 @@ class Entry:
         return data if sha256(data).hexdigest() == recorded.get(name) else None
 
     def _complete_record(self) -> dict:
-        return self.record() or self._refuse(RECORD)
+        record = self.record()
+        if not record:
+            raise self._incomplete(RECORD)
+        return record
 
-    def _refuse(self, name: str) -> None:
-        raise GammerError(
+    def _incomplete(self, name: str) -> GammerError:
+        return GammerError(
             f"{self.folder / name} is missing or damaged",
             "every clip is pre-magnified before it is used",
             "run the same command again (or `gammer premagnify`): it redoes what is missing",
@@ -131,7 +140,7 @@ class Entry:
 
 
 def _decode(png: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
 
 
 def _digest(record: dict) -> str:

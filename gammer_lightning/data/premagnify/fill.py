@@ -184,7 +184,7 @@ class _Pairs(torch.utils.data.Dataset):
             entry = Entry(clip, self.fingerprint, self.cache)
             if not entry.missing(self.alphas):
                 return None
-            onset, apex = (read_image(clip.frame(number)) for number in (clip.onset, clip.apex))
+            onset, apex = (read_image(clip.frame(number)) for number in (clip.onset, clip.known_apex))
             face = find_face(onset, str(clip.frame(clip.onset)), clip.cropped)
             _check_same_size(onset, apex, clip)
         except GammerError as error:  # a worker would lose its parts on the way to the main process
@@ -200,9 +200,6 @@ def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
             "all frames of a clip have one size",
             "extract the clip's frames again",
         )
-
-
-_END = object()
 
 
 class _Work:
@@ -244,9 +241,12 @@ class _Work:
         """Yield the clips that no other thread took, and count each once it is done."""
         while True:
             with self.lock:
-                item = _END if self.is_stopped else next(self.items, _END)
-            if item is _END:
-                return
+                if self.is_stopped:
+                    return
+                try:
+                    item = next(self.items)
+                except StopIteration:
+                    return
             yield item
             with self.lock:
                 self.bar.update()

@@ -17,6 +17,7 @@ import psutil
 
 from gammer_lightning.errors import GammerError, OutOfMemoryError
 from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.evaluation.run_results import RESULTS, RunResults
 from gammer_lightning.files import read_json, read_text
 from gammer_lightning.processes import end_with_parent, python_command, python_environment
 from gammer_lightning.runs.folder import LOG, RunFolder
@@ -130,18 +131,16 @@ class Child:
         return last
 
     def results(self) -> dict[str, Any] | None:
-        """Return what results.json says, where the task writes one.
+        """Return what results.json says, as a study stores it, where the task writes one.
 
         Raises:
             GammerError: If it is damaged.
         """
-        path = self.run.path / "results.json"
+        path = self.run.path / RESULTS
         if not path.is_file():
             return None
-        results = read_json(path)
-        if not are_results(results):
-            raise GammerError(f"{path} is damaged", "it has the scores of a recognition run", "run the row anew")
-        return results
+        results = RunResults.from_file(path, "it has the scores of a recognition run", "run the row anew")
+        return results.as_dict()
 
     def error(self) -> str:
         """Return in one line how it ended: by a signal, or with what its log says last."""
@@ -184,46 +183,6 @@ def _record(path: Path) -> Any:
         return read_json(path)
     except GammerError:
         return None
-
-
-def are_results(results: Any) -> bool:
-    """Return whether a value has what tables and figures read of a recognition run's results.json."""
-    if not isinstance(results, dict):
-        return False
-    classes, confusion, seeds = (results.get(name) for name in ("classes", "confusion", "seeds"))
-    if not (isinstance(classes, dict) and classes and isinstance(confusion, dict) and confusion):
-        return False
-    mean, std = results.get("mean"), results.get("std")
-    if not (isinstance(mean, dict) and isinstance(std, dict)):
-        return False
-    return (
-        all(isinstance(of_class, dict) and _is_number(of_class.get("f1")) for of_class in classes.values())
-        and all(_is_square(counts, len(classes)) for counts in confusion.values())
-        and all(_is_number(mean.get(name)) for name in ("accuracy", "uf1", "uar"))
-        and all(std.get(name) is None or _is_number(std[name]) for name in ("accuracy", "uf1", "uar"))
-        and all(isinstance(results.get(name), str) for name in ("protocol", "clips_sha256"))
-        and all(type(results.get(name)) is int for name in ("clips", "subjects"))
-        and _are_texts(results.get("datasets"))
-        and isinstance(seeds, dict | list)
-    )
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)
-
-
-def _is_square(counts: object, size: int) -> bool:
-    return (
-        isinstance(counts, list)
-        and [
-            len(line) if isinstance(line, list) and all(type(count) is int for count in line) else -1 for line in counts
-        ]
-        == [size] * size
-    )
-
-
-def _are_texts(values: object) -> bool:
-    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
 
 
 def _signal_name(number: int) -> str:

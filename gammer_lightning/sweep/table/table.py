@@ -10,9 +10,9 @@ import pandas as pd
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import csv_table, markdown_cell, printable
+from gammer_lightning.evaluation.run_results import are_results
 from gammer_lightning.files import replacing
 from gammer_lightning.reports.tables import markdown_table
-from gammer_lightning.sweep.queue.child import are_results
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.table.entries import Entry, has_results, ranked, study_entries

@@ -1,0 +1,124 @@
+"""results.json of a recognition run: what is written into it, and how it is read."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from gammer_lightning.errors import GammerError
+from gammer_lightning.files import read_json
+
+RESULTS = "results.json"
+METRICS = ("accuracy", "uf1", "uar")
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """The scores of a recognition run: of all held-out clips at once, for each seed.
+
+    Attributes:
+        protocol: What the folds are, for people: a value of `gammer_lightning.evaluation.folds.PROTOCOLS`.
+        datasets: Names of the data sets, sorted.
+        clips: Number of clips.
+        subjects: Number of subjects.
+        clips_sha256: SHA-256 of clips.csv.
+        mean: ``uf1``, ``uar`` and ``accuracy`` in [0, 1], mean over seeds.
+        std: Their sample standard deviation over seeds; each None for one seed.
+        seeds: The same three by seed.
+        classes: ``f1``, ``recall`` and ``precision`` in [0, 1], and ``support``, the number of clips, by name of class;
+            over all seeds.
+        confusion: Counts ``(K, K)`` by seed: true class by predicted class.
+        folds: Number of folds; None in files of older versions.
+        apexes: Number of clips by origin of the apex (`Clip.apex_origin`); None in files of older versions.
+    """
+
+    protocol: str
+    datasets: list[str]
+    clips: int
+    subjects: int
+    clips_sha256: str
+    mean: dict[str, float]
+    std: dict[str, float | None]
+    seeds: dict[str, dict[str, float]]
+    classes: dict[str, dict[str, float]]
+    confusion: dict[str, list[list[int]]]
+    folds: int | None = None
+    apexes: dict[str, int] | None = None
+
+    @classmethod
+    def from_file(cls, path: Path, rule: str, next_step: str) -> "RunResults":
+        """Read a results.json.
+
+        Args:
+            path: The file.
+            rule: What it holds, for the message.
+            next_step: What to do where it does not, for the message.
+
+        Raises:
+            GammerError: If it cannot be read, or is damaged.
+        """
+        return cls.from_record(read_json(path), path, rule, next_step)
+
+    @classmethod
+    def from_record(cls, record: Any, where: object, rule: str, next_step: str) -> "RunResults":
+        """Take what a results.json says.
+
+        Args:
+            record: The value of the whole file.
+            where: The file, for the message.
+            rule: As in `from_file`.
+            next_step: As in `from_file`.
+
+        Raises:
+            GammerError: If it is damaged.
+        """
+        if not are_results(record):
+            raise GammerError(f"{where} is damaged", rule, next_step)
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: record[name] for name in names if name in record})
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what results.json says, in its order."""
+        record = asdict(self)
+        names = ["protocol", "datasets", "clips", "subjects", "folds", "apexes", "clips_sha256"]
+        names += ["mean", "std", "seeds", "classes", "confusion"]
+        return {name: record[name] for name in names if record[name] is not None}
+
+
+def are_results(record: Any) -> bool:
+    """Return whether a value is what a results.json says: all that is read of it is there, and of its type."""
+    if not isinstance(record, dict):
+        return False
+    classes, confusion, seeds = record.get("classes"), record.get("confusion"), record.get("seeds")
+    mean, std = record.get("mean"), record.get("std")
+    if not (isinstance(classes, dict) and classes and isinstance(confusion, dict) and confusion):
+        return False
+    if not (isinstance(mean, dict) and isinstance(std, dict)):
+        return False
+    return (
+        all(isinstance(of_class, dict) and _is_number(of_class.get("f1")) for of_class in classes.values())
+        and all(_is_square(counts, len(classes)) for counts in confusion.values())
+        and all(_is_number(mean.get(name)) for name in METRICS)
+        and all(std.get(name) is None or _is_number(std[name]) for name in METRICS)
+        and all(isinstance(record.get(name), str) for name in ("protocol", "clips_sha256"))
+        and all(type(record.get(name)) is int for name in ("clips", "subjects"))
+        and _are_texts(record.get("datasets"))
+        and isinstance(seeds, dict)
+    )
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_square(counts: object, size: int) -> bool:
+    """Return whether a value is a list of ``size`` lists, each of ``size`` whole numbers."""
+    if not isinstance(counts, list) or len(counts) != size:
+        return False
+    for line in counts:
+        if not isinstance(line, list) or len(line) != size or not all(type(count) is int for count in line):
+            return False
+    return True
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
