@@ -18,6 +18,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.files import read_text, read_yaml, replacing
 from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, stage_in
 
@@ -219,4 +220,5 @@ def finish_wandb() -> None:
             if process.name().startswith("wandb"):
                 process.kill()
     for failure in failures:
-        print(f"W&B's own copy of the run is not whole: {failure}; metrics.csv is", file=sys.stderr)
+        said = printable(without_passwords(failure))
+        print(f"W&B's own copy of the run is not whole: {said}; metrics.csv is", file=sys.stderr)

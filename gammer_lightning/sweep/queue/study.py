@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import without_passwords
 from gammer_lightning.files import MAX_YAML_BYTES, check_name, read_text
 from gammer_lightning.shipped import look_up_yaml
 from gammer_lightning.sweep.queue.storage import open_storage, storage_name, study_folder
@@ -235,7 +236,7 @@ class Study:
             known.get("results"),
             (done - trial.datetime_start).total_seconds() if started and trial.datetime_start else None,
             len(started),
-            known.get("error", ""),
+            without_passwords(known.get("error", "")),
         )
 
     def enqueue_missing(self, failed_too: bool = False) -> int:
@@ -337,7 +338,7 @@ class Study:
 
     def fail(self, trial_id: int, error: str, **attributes: Any) -> bool:
         """Say that an attempt failed, and why."""
-        return self._end(trial_id, TrialState.FAIL, error=error, **attributes)
+        return self._end(trial_id, TrialState.FAIL, error=without_passwords(error), **attributes)
 
     def _end(self, trial_id: int, state: TrialState, objective: Sequence[float] = (), **attributes: Any) -> bool:
         try:
