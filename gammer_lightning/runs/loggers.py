@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,9 @@ def finish_wandb() -> None:
         for process in psutil.Process().children():
             if process.name().startswith("wandb"):
                 process.kill()
-    for failure in failures:
-        said = printable(without_passwords(failure))
+        thread.join(patience)
+        with suppress(Exception, SystemExit):  # it raises that its service is gone, in place of at the process's end
+            wandb.teardown()
+    if failures:
+        said = printable(without_passwords(failures[0]))
         print(f"W&B's own copy of the run is not whole: {said}; metrics.csv is", file=sys.stderr)
