@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from gammer_lightning import __version__
 from gammer_lightning.errors import GammerError, OutOfMemoryError
-from gammer_lightning.escapes import printable, without_passwords
+from gammer_lightning.escapes import mask_tracebacks, printable, without_passwords
 from gammer_lightning.machine import keep_freed_memory
 from gammer_lightning.processes import Terminated, stop_signals
 from gammer_lightning.training.launcher import check_launcher
@@ -131,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         where memory is short; 130 if stopped by the user, 143 by SIGTERM; 141 where nobody reads the output any more.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    mask_tracebacks()
     try:
         with stop_signals() as stops:
             try:

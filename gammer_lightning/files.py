@@ -83,6 +83,10 @@ def replacing(path: str | Path, *, sync: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
         if sync:
             _sync_one(path.parent)
+    except OSError as error:
+        if error.filename is None and error.errno in WRITE_ADVICE:  # a full disk's error names no file
+            error.filename = str(path)
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 
+from gammer_lightning.escapes import mask_tracebacks
+
 PR_SET_PDEATHSIG = 1
 
 
@@ -74,10 +76,12 @@ def start_loader_worker(worker: int) -> None:
         worker: The worker's number, from 0; without effect.
     """
     end_with_my_parent()
+    mask_tracebacks()
+    report = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not issubclass(kind, EOFError | ConnectionError):
-            sys.__excepthook__(kind, error, trace)
+            report(kind, error, trace)
 
     sys.excepthook = hook
 
@@ -89,6 +93,7 @@ def start_worker(initializer: bytes) -> None:
         initializer: Pickled function without arguments.
     """
     end_with_my_parent()
+    mask_tracebacks()
     pickle.loads(initializer)()
 
 

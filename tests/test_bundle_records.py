@@ -74,7 +74,7 @@ DAMAGES = {
     "magnifier.preset": [DELETED, "large", 3, ["small"], "base"],
     "magnifier.fingerprint": [DELETED, 3],
     "run": [DELETED, [], None],
-    "run.checkpoint": [DELETED, "../../last.ckpt", "/etc/passwd", "", 3],
+    "run.checkpoint": [DELETED, "../../last.ckpt", "/etc/passwd", "", "..", ".", "a/last.ckpt", "a\\b", "a\nb", 3],
     "run.checkpoint_sha256": [DELETED, "0", None],
     "commit": [3],
     "fp16": [[], {"a": 1}, {"a": {"clips": 1, "changed": 0, "probability": "0", "frame": 0}}],
@@ -107,6 +107,18 @@ def test_a_damaged_bundle_is_one_error(made, key, capsys):
         assert said.startswith("error: ") and "next: " in said and len(said) < 1000, value
         assert BUNDLE in said or "st_memm.safetensors" in said or "gam_mer.safetensors" in said, said
     assert not (folder.parent / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["../made/gam_mer.safetensors", "/etc/passwd", "..", "a/b", "a\\b", ""])
+def test_a_file_of_a_bundle_lies_in_its_folder(made, name, capsys):
+    folder, facts = made
+    facts["files"][name] = dict(facts["files"][WEIGHTS["gam_mer"]])
+    with pytest.raises(GammerError, match="one path component"):
+        load_bundle(folder).file(name)
+    write_facts(folder, facts)
+    assert predict(folder, "nothing.mp4") == 2
+    said = capsys.readouterr().err
+    assert f"{BUNDLE} is damaged: files" in said and "an object of file names" in said
 
 
 @pytest.mark.parametrize(

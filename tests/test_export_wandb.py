@@ -14,9 +14,11 @@ from exported_run import add_preset, write_run
 from fake_wandb import ENTITY, fake_wandb
 
 from gammer_lightning import cli
+from gammer_lightning.deploy.bundle import _digest
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import artifacts, load_bundle
 from gammer_lightning.export.job import Job
+from gammer_lightning.files import sha256_of
 from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, open_run
 
 EXPORT = """
@@ -202,6 +204,35 @@ def test_an_artifact_without_checkpoint_or_settings_is_refused(tracked, files, m
     taken_from(tracked, files[:1], monkeypatch)
     with pytest.raises(GammerError, match=r"has no config\.yaml"):
         artifacts.fetch("wandb:team/project/1a2b3c4d")
+    assert not list(Path("runs/recognize/wandb").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["../../last.ckpt", "/tmp/last.ckpt", "a/../../last.ckpt", "a/./b", "..", "a\\last.ckpt"]
+)
+def test_an_artifact_with_a_file_outside_its_folder_is_not_taken(name, tracked, files, monkeypatch, capsys):
+    model = taken_from(tracked, files, monkeypatch)[0]
+    model.manifest.entries[name] = model.manifest.entries["last.ckpt"]
+    taken = []
+    model.download = taken.append
+    assert cli.main(["export", "wandb:team/project/1a2b3c4d"]) == 2
+    said = capsys.readouterr().err
+    assert repr(name) in said and "of the artifact model:v0" in said and "a name is one path component" in said
+    assert not taken and not list(Path().iterdir())
+
+
+@pytest.mark.parametrize("name", ["../../../../../secret.ckpt", "{folder}/secret.ckpt", "..", "last.ckpt/../last.ckpt"])
+def test_a_bundle_in_an_artifact_names_no_checkpoint_outside(name, tracked, files, tmp_path, monkeypatch, capsys):
+    secret = shutil.copy(files[0], tmp_path / "secret.ckpt")
+    facts = load_bundle(tracked).facts
+    facts["run"] |= {"checkpoint": name.format(folder=tmp_path), "checkpoint_sha256": sha256_of(secret)}
+    stranger = tmp_path / "stranger" / "bundle.json"
+    stranger.parent.mkdir()
+    stranger.write_text(json.dumps(facts | {"digest": _digest(facts)}))
+    taken_from(tracked, [*files, stranger], monkeypatch)
+    assert cli.main(["export", "wandb:team/project/1a2b3c4d"]) == 2
+    said = capsys.readouterr().err
+    assert "bundle.json is damaged: run.checkpoint" in said and "the name of a file" in said
     assert not list(Path("runs/recognize/wandb").iterdir())
 
 

@@ -1,6 +1,8 @@
 """Names and messages of a sweep are escaped for what reads them, and passwords are shown nowhere."""
 
 import os
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -9,11 +11,12 @@ from made_runs import RIGHT, WRONG, complete, sweep
 from rich.console import Console
 
 from gammer_lightning import cli
+from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import without_passwords
 from gammer_lightning.sweep.live import LiveView, rows_table
 from gammer_lightning.sweep.queue import child, storage
-from gammer_lightning.sweep.queue.study import Row
+from gammer_lightning.sweep.queue.study import Row, join_study
 from gammer_lightning.sweep.spec import Search, Sweep
 from gammer_lightning.sweep.summary_run import wandb_environment
 from gammer_lightning.sweep.table.table import write_table
@@ -95,6 +98,9 @@ def test_the_live_table_shows_hosts_and_rows_as_they_are():
         '{"password": "SECRET"}',
         "--password SECRET",
         "postgresql://h/db?user=u&sslpassword=SECRET",
+        "https://u:SECRET@h:8080/x, mail a@b",
+        "http://u:8080/SECRET@h",
+        "http://h:8080, not http://u:SECRET@h:8080",
     ],
 )
 @pytest.mark.parametrize("verb", [["status"], ["table"], ["best"], ["status", "s", "--storge"], ["x"], ["run"]])
@@ -110,7 +116,17 @@ def test_no_password_of_a_command_line_is_shown(verb, text, tmp_path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("text", ["http://localhost:8080/x", "12:30:45 row: done, uf1 0.6", "see https://x.y/z: it"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://localhost:8080/x",
+        "http://host:8080, mail a@b",
+        "http://host:8080/x?y mail a@b.org",
+        "(see https://host:8080) mail a@b",
+        "12:30:45 row: done, uf1 0.6",
+        "see https://x.y/z: it",
+    ],
+)
 def test_what_is_no_password_stays(text):
     assert without_passwords(text) == text
 
@@ -131,6 +147,62 @@ def test_the_error_of_a_row_shows_no_password_and_no_control_character(tmp_path,
     row = child.Child("magnify", ["gammer", "magnify", "fit"], Path("row"), {})
     row.process.wait()
     assert row.error() == r"exit code 1: ValueError: \x1b[31m postgresql://u:***@h/db"
+
+
+FAULTY = """
+import logging, os, sys, threading
+from gammer_lightning import cli
+def fail(*_):
+    raise ValueError(os.environ["GAMMER_SWEEP_STORAGE"])
+class Finalized:
+    __del__ = fail
+def run_verb(name, argv):
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    Finalized()
+    try:
+        fail()
+    except ValueError as error:
+        logging.getLogger("pool").exception("in %s", error)
+    fail()
+cli.run_verb = run_verb
+assert cli.main(["doctor"]) == 1
+fail()
+"""
+
+
+def test_no_traceback_in_the_log_of_a_row_shows_the_password_of_the_storage(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(child, "ENTRY", (child.ENTRY[0], "-c", FAULTY))
+    url = f"postgresql://u:{SECRET}@h/db"
+    row = child.Child("magnify", ["gammer", "magnify", "fit"], Path("row"), {storage.STORAGE_VARIABLE: url})
+    assert row.process.wait() == 1
+    log = Path("row/log.txt").read_text()
+    # of a thread, a finalizer, a log record, cli.py, and what nothing catches
+    assert log.count("Traceback") == log.count("ValueError: postgresql://u:***@h/db") == 5, log
+    assert "Exception in thread" in log and "Exception ignored in" in log and "in postgresql://u:***@h/db" in log
+    assert SECRET not in log
+
+
+def test_no_traceback_of_a_worker_shows_a_password(capfd):
+    with pytest.raises(BrokenProcessPool), process_map(2, partial(int, f"postgresql://u:{SECRET}@h/db")) as run:
+        list(run(int, "12"))
+    error = capfd.readouterr().err
+    assert "ValueError: invalid literal for int() with base 10: 'postgresql://u:***@h/db'" in error
+    assert SECRET not in error
+
+
+def test_a_study_stores_and_shows_no_password(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    two = Sweep("s", "magnify_x.yaml", rows={"a": {}, "b": {}})
+    study = join_study(storage.open_storage(None, "s"), two, "")
+    study.enqueue_missing()
+    of_a, of_b = study.claim(), study.claim()
+    study.fail(of_a.trial_id, f"lost http://u:{SECRET}@proxy", final=True)
+    assert SECRET not in Path("runs/sweeps/s/journal.log").read_text()
+    study.note(of_b.trial_id, error=f"lost http://u:{SECRET}@proxy")  # as older versions stored it
+    assert {row.error for row in study.rows()} == {"lost http://u:***@proxy"}
 
 
 def test_names_that_wandb_takes_are_not_longer_than_its_limit():

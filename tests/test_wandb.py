@@ -30,6 +30,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.machine import git_state
 from gammer_lightning.runs import wandb_uploads
 from gammer_lightning.runs.folder import open_run
+from gammer_lightning.runs.loggers import finish_wandb
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.summary_run import log_summary, summary_id, wandb_environment
@@ -110,6 +111,48 @@ def test_names_seeds_and_tags_of_a_sweep():
     assert found["WANDB_JOB_TYPE"] == "search" and found["WANDB_RUN_GROUP"] == "s" * 90
     tags = wandb.Settings(run_tags=found["WANDB_TAGS"].split(",")).run_tags  # W&B refuses longer ones here
     assert tags == ("recognize", "recognize_x", "s" * 64)
+
+
+HANGING = """
+import os, signal, sys
+sys.path.insert(0, sys.argv.pop(1))
+import psutil
+from tiny_task import TinyData, TinyModule
+from gammer_lightning import cli
+from gammer_lightning.runs import loggers
+from gammer_lightning.training import settings as training
+class Hanging(TinyModule):
+    def on_train_end(self):
+        services = [child for child in psutil.Process().children() if child.name().startswith("wandb")]
+        assert services
+        for service in services:
+            service.suspend()
+training.magnify = lambda: training.Task("magnify", Hanging, TinyData)
+loggers.WANDB_PATIENCE = 1
+sys.exit(cli.main(["magnify", "fit", *sys.argv[1:], "--wandb=offline", "--out=run"]))
+"""
+
+
+def test_a_service_of_wandb_that_hangs_does_not_hang_the_fit():
+    environment = {name: value for name, value in os.environ.items() if name != wandb_uploads.SERVICE_VARIABLE}
+    command = [sys.executable, "-c", HANGING, str(Path(__file__).parent), *FLAGS]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 0, ended.stderr
+    said = "W&B's own copy of the run is not whole: its service did not end within 1 s; metrics.csv is\n"
+    assert said in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
+    assert open_run("run").facts["finished"] is True
+    assert len(Path("run/metrics.csv").read_text().splitlines()) > 4
+
+
+def test_an_end_that_wandb_refuses_is_said_in_one_line_without_passwords(monkeypatch, capsys):
+    def refuse():
+        raise wandb.errors.CommError(f"no answer of http://user:{PASSWORD}@host")
+
+    monkeypatch.setattr(wandb, "run", MagicMock(offline=True))
+    monkeypatch.setattr(wandb, "finish", refuse)
+    finish_wandb()
+    said = "W&B's own copy of the run is not whole: no answer of http://user:***@host; metrics.csv is\n"
+    assert capsys.readouterr().err == said
 
 
 def test_recognition_logs_matrices_and_a_table_with_a_picture_of_each_clip():

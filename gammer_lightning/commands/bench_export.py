@@ -22,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import without_passwords
 from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
 from gammer_lightning.files import check_writable, disk_errors, replacing
 from gammer_lightning.machine import cpu_name
@@ -168,7 +169,8 @@ class Child:
         code = self._process.wait()
         self._log.seek(0)
         last = [line for line in self._log.read().splitlines() if line.strip()][-1:]
-        return {"why": f"its process ended with code {code}{': ' if last else ''}{''.join(last)[:200]}"}
+        said = without_passwords("".join(last))[:200]
+        return {"why": f"its process ended with code {code}{': ' if said else ''}{said}"}
 
     def result(self) -> dict[str, Any]:
         """Return what it is and what was measured of it."""

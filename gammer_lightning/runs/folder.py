@@ -19,7 +19,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import check_name, read_json, read_yaml, write_json, write_text
+from gammer_lightning.files import check_name, disk_errors, read_json, read_yaml, write_error, write_json, write_text
 from gammer_lightning.machine import environment
 
 WANDB_PROJECT = "gammer-lightning"
@@ -156,7 +156,7 @@ class RunFolder:
         The lock is the operating system's, so that of a killed process is gone with it.
 
         Raises:
-            GammerError: If another process holds it, with its id and host.
+            GammerError: If another process holds it, with its id and host; or if the folder cannot be written.
         """
         lock, holder = FileLock(self.path / LOCK), self.path / HOLDER
         try:
@@ -167,8 +167,11 @@ class RunFolder:
                 "one process at a time writes into a run folder",
                 "wait until it ends, or stop it",
             ) from None
+        except OSError as error:
+            raise write_error(self.path, error) from error
         try:
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            with disk_errors(self.path):
+                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
             yield
         finally:
             holder.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.files import read_text, read_yaml, replacing
 from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, stage_in
 
@@ -224,5 +226,9 @@ def finish_wandb() -> None:
         for process in psutil.Process().children():
             if process.name().startswith("wandb"):
                 process.kill()
-    for failure in failures:
-        print(f"W&B's own copy of the run is not whole: {failure}; metrics.csv is", file=sys.stderr)
+        thread.join(patience)
+        with suppress(Exception, SystemExit):  # it raises that its service is gone, in place of at the process's end
+            wandb.teardown()
+    if failures:
+        said = printable(without_passwords(failures[0]))
+        print(f"W&B's own copy of the run is not whole: {said}; metrics.csv is", file=sys.stderr)

@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.escapes import without_passwords
 from gammer_lightning.files import MAX_YAML_BYTES, check_name, read_text
 from gammer_lightning.shipped import look_up_yaml
 from gammer_lightning.sweep.queue.attempt import (
@@ -200,7 +201,7 @@ class Study:
             results=attempt.results,
             seconds=seconds,
             attempts=num_started,
-            error=attempt.error,
+            error=without_passwords(attempt.error),
         )
 
     def enqueue_missing(self, failed_too: bool = False) -> int:
@@ -302,7 +303,7 @@ class Study:
 
     def fail(self, trial_id: int, error: str, **attributes: Any) -> bool:
         """Say that an attempt failed, and why."""
-        return self._end(trial_id, TrialState.FAIL, error=error, **attributes)
+        return self._end(trial_id, TrialState.FAIL, error=without_passwords(error), **attributes)
 
     def _end(self, trial_id: int, state: TrialState, objective: Sequence[float] = (), **attributes: Any) -> bool:
         try:
