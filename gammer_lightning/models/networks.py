@@ -12,6 +12,7 @@ from gammer_lightning.models.recogniser import Recogniser
 NETWORKS = {
     "gam_mer": "gam_mer.GamMer",
     "off_apexnet": "baselines.off_apexnet.OffApexNet",
+    "sssnet": "baselines.sssnet.SSSNet",
     "sssn": "baselines.sssn.SSSN",
     "dssn": "baselines.sssn.DSSN",
     "ststnet": "baselines.ststnet.STSTNet",
