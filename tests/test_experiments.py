@@ -91,7 +91,7 @@ class TestOverlay:
         monkeypatch.setattr(MagnifiedClips, "refuse_without_action_units", lambda *_: None)  # which reads the clips
         made = training.SettingsCLI(training.recognize(), "fit", self.command(overlay).split()[3:])
         name = made.model.hparams.network
-        assert name in NETWORKS and name in (overlay.stem, "linear_svm")
+        assert name in NETWORKS and name in (overlay.stem, "linear_svm", "rbf_svm")
 
 
 def test_every_network_but_gam_mer_has_its_settings():

@@ -26,6 +26,7 @@ NETWORKS = {
     "micron_bert": "baselines.micron_bert.MicronBert",
     "selfme": "baselines.selfme.SelfME",
     "linear_svm": "baselines.linear_svm.LinearSvm",
+    "rbf_svm": "baselines.rbf_svm.RbfSvm",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
