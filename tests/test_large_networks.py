@@ -10,6 +10,7 @@ from torch.nn import functional
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.capsulenet import CapsuleNet, ClassCapsules, squash
 from gammer_lightning.models.baselines.micron_bert import WIDTH, DiagonalMicroAttention
+from gammer_lightning.models.baselines.resnet18 import ResNet18
 from gammer_lightning.models.baselines.selfme import reconstruction_loss, symmetry_loss, warp
 from gammer_lightning.models.networks import build_without_memory, network_class
 from gammer_lightning.models.recogniser import count_parameters
@@ -22,6 +23,7 @@ SHAPES = {
     "capsulenet": ("image", (1, 3, 136, 136)),
     "cnn_lstm": ("sequence", (10, 3, 64, 64)),
     "micron_bert": ("pair", (2, 3, 16, 16)),
+    "resnet18": ("flow", (3, 32, 32)),
     "selfme": ("pair", (2, 3, 32, 32)),
 }
 """The smallest input of each."""
@@ -30,6 +32,7 @@ FULL = {
     "capsulenet": ((1, 3, 224, 224), 13_842_496),  # that of the authors' code
     "cnn_lstm": ((10, 3, 64, 64), 4_234_760),
     "micron_bert": ((2, 3, 224, 224), 14_288_387),  # the authors' code has 27.5 M with its decoder
+    "resnet18": ((3, 112, 112), 11_178_051),  # timm's and torchvision's, of three classes
     "selfme": ((2, 3, 128, 128), 2_488_709),
 }
 """The input of the experiment, and parameters for three classes."""
@@ -170,6 +173,14 @@ def test_the_front_takes_pretrained_weights_and_is_that_resnet(pretrained):
     x = resnet.act1(resnet.bn1(resnet.conv1((image - mean[:, None, None]) / std[:, None, None])))
     expected = resnet.layer3(resnet.layer2(resnet.layer1(x)))
     assert torch.allclose(network.front(2 * image - 1), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_resnet18_takes_pretrained_weights_and_is_that_resnet(pretrained):
+    resnet, path = pretrained
+    start_from(network := ResNet18(3, (3, 64, 64)), read_weights(path), path)
+    flow = torch.randn(2, 3, 64, 64)
+    features = resnet.global_pool(resnet.forward_features(flow))
+    assert torch.allclose(network(flow), network.fc(features), rtol=1e-3, atol=1e-3)
 
 
 def test_every_member_starts_from_pretrained_weights_and_keeps_their_statistics(pretrained, tmp_path):
