@@ -25,6 +25,7 @@ NETWORKS = {
     "cnn_lstm": "baselines.cnn_lstm.CnnLstm",
     "micron_bert": "baselines.micron_bert.MicronBert",
     "selfme": "baselines.selfme.SelfME",
+    "r2plus1d": "baselines.r2plus1d.R2Plus1D",
     "resnet18": "baselines.resnet18.ResNet18",
     "linear_svm": "baselines.linear_svm.LinearSvm",
     "rbf_svm": "baselines.rbf_svm.RbfSvm",
