@@ -109,6 +109,34 @@ def test_sssnet_drops_whole_channels():
     assert (dropped == dropped[..., :1]).all() and 0.3 < (dropped == 0).float().mean() < 0.7
 
 
+TWO_PHASES = {"off_apexnet": 28, "sssnet": 64, "ststnet": 28, "resnet18": 32}
+
+
+@pytest.mark.parametrize("name", TWO_PHASES)
+def test_flow_of_two_phases_is_seen_where_one_phase_is(name):
+    """The strain of the second phase counts just if that of the first does; its u and v always do."""
+    size = TWO_PHASES[name]
+    network = network_class(name)(5, (6, size, size)).eval()
+    flow = torch.randn(2, 6, size, size)
+    logits = network(flow)
+    seen = []
+    for channel in range(6):
+        changed = flow.clone()
+        changed[:, channel] += torch.randn(size, size)
+        seen.append(not torch.allclose(network(changed), logits, atol=1e-6))
+    looks_at_strain = name != "off_apexnet"
+    assert logits.shape == (2, 5) and seen == [True, True, looks_at_strain] * 2
+
+
+def test_off_apexnets_streams_are_shown_one_direction_of_both_phases():
+    network, flow = network_class("off_apexnet")(5, (6, 28, 28)).eval(), torch.randn(2, 6, 28, 28)
+    shown = []
+    for stream in (network.across, network.down):
+        stream.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0]))
+    network(flow)
+    assert torch.equal(shown[0], flow[:, [0, 3]]) and torch.equal(shown[1], flow[:, [1, 4]])
+
+
 @pytest.mark.parametrize("name", SIZES)
 def test_they_learn_clips_that_can_be_told_apart(name, tmp_path):
     data = FakeClips(subjects=2, input="flow", shape=shape(name), batch_size=12, noise=0.2)
@@ -123,6 +151,8 @@ def test_they_learn_clips_that_can_be_told_apart(name, tmp_path):
     ("name", "given", "message"),
     [
         ("ststnet", (3, 30, 30), "STSTNet is shown 3x30x30[^$]*it takes 3x28x28[^$]*set data.size 28"),
+        ("ststnet", (6, 30, 30), "STSTNet is shown 6x30x30[^$]*it takes 6x28x28[^$]*set data.size 28"),
+        ("off_apexnet", (4, 28, 28), "OffApexNet is shown 4x28x28[^$]*it takes 3x28x28"),
         ("off_apexnet", (3, 64, 64), "OffApexNet is shown 3x64x64[^$]*it takes 3x28x28[^$]*set data.size 28"),
         ("sssnet", (3, 28, 28), "SSSNet is shown 3x28x28[^$]*it takes 3x64x64[^$]*set data.size 64"),
         ("sssn", (2, 3, 67, 67), "SSSN is shown 2x3x67x67[^$]*it takes 3xanyxany"),

@@ -33,7 +33,7 @@ class Input:
         is_picture: Whether it is uint8 RGB ``(K, S, S, 3)``, and not float32.
         version: Raise it when a change of the function changes its values.
         is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
-        is_of_flow: Whether it is of the TV-L1 flow from onset to apex.
+        is_of_flow: Whether it is of the TV-L1 flow.
     """
 
     function: str

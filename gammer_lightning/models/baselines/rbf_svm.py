@@ -36,7 +36,7 @@ class RbfSvm(Recogniser):
     2011.
     """
 
-    inputs = ("flow", "mdmo")
+    inputs = ("flow", "two_phase_flow", "mdmo")
     is_fitted = True
     keeps_clips = True
 

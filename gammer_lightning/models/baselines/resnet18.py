@@ -7,6 +7,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor
 
 from gammer_lightning.models.baselines.capsulenet import ConstantNorm
+from gammer_lightning.models.baselines.phases import MAPS, num_phases
 from gammer_lightning.models.recogniser import Recogniser, check_shape, check_side
 
 
@@ -19,7 +20,8 @@ class ResNet18(Recogniser):
 
     Args:
         num_classes: Number of classes K.
-        input_shape: ``(3, S, S)``: u, v and strain, with S a multiple of 16, from 32 on; 112 in MEB.
+        input_shape: ``(3, S, S)``: u, v and strain; or ``(6, S, S)`` of two phases, for which the first convolution
+            starts at random, also with pretrained weights. S is a multiple of 16, from 32 on; 112 in MEB.
 
     Raises:
         GammerError: If the input has another shape.
@@ -28,18 +30,20 @@ class ResNet18(Recogniser):
     github.com/tvaranka/meb.
     """
 
-    inputs = ("flow",)
+    inputs = ("flow", "two_phase_flow")
     can_be_stacked = False
 
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
         super().__init__()
-        check_shape(self, input_shape, (3, None, None), "data.input flow, data.size 112")
+        channels = MAPS * num_phases(input_shape)
+        check_shape(self, input_shape, (channels, None, None), "data.input flow, data.size 112")
         check_side(self, input_shape, multiple=16, least=32, usual=112)
         # timm annotates the block as an object of the class that it takes
         resnet = ResNet(
             BasicBlock,  # type: ignore[arg-type]
             (2, 2, 2, 2),
             num_classes=num_classes,
+            in_chans=channels,
             norm_layer=ConstantNorm,
             zero_init_last=False,
         )
@@ -47,7 +51,7 @@ class ResNet18(Recogniser):
             self.add_module(name, module)
 
     def forward(self, flow: Tensor) -> Tensor:
-        """Classify clips by u, v and strain ``(B, 3, S, S)``: logits ``(B, K)``."""
+        """Classify clips by the flow ``(B, 3 or 6, S, S)``: logits ``(B, K)``."""
         x = flow.contiguous(memory_format=torch.channels_last)
         x = self.maxpool(self.act1(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))

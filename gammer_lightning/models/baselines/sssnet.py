@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gammer_lightning.models.baselines.phases import MAPS, num_phases
 from gammer_lightning.models.recogniser import Recogniser, check_shape
 
 SIZE = 64
@@ -21,7 +22,7 @@ class SSSNet(Recogniser):
 
     Args:
         num_classes: Number of classes K.
-        input_shape: ``(3, 64, 64)``: u, v and strain.
+        input_shape: ``(3, 64, 64)``: u, v and strain; or ``(6, 64, 64)`` of two phases.
 
     Raises:
         GammerError: If the input has another shape.
@@ -31,13 +32,14 @@ class SSSNet(Recogniser):
     normalisation, dropout of whole channels. Group normalisation (one group) takes the place of batch normalisation.
     """
 
-    inputs = ("flow",)
+    inputs = ("flow", "two_phase_flow")
 
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
         super().__init__()
-        check_shape(self, input_shape, (3, SIZE, SIZE), f"data.size {SIZE}")
+        channels = MAPS * num_phases(input_shape)
+        check_shape(self, input_shape, (channels, SIZE, SIZE), f"data.size {SIZE}")
         first, second, features = HIDDEN
-        self.conv1 = nn.Conv2d(3, first, 5)
+        self.conv1 = nn.Conv2d(channels, first, 5)
         self.norm1 = nn.GroupNorm(1, first)
         self.conv2 = nn.Conv2d(first, second, 3)
         self.norm2 = nn.GroupNorm(1, second)
@@ -47,7 +49,7 @@ class SSSNet(Recogniser):
         self.classifier = nn.Linear(features, num_classes)
 
     def forward(self, flow: Tensor) -> Tensor:
-        """Classify clips by u, v and strain ``(B, 3, 64, 64)``: logits ``(B, K)``."""
+        """Classify clips by the flow ``(B, 3 or 6, 64, 64)``: logits ``(B, K)``."""
         flow = flow.contiguous(memory_format=torch.channels_last)  # in which a CPU pools several times as fast
         x = F.max_pool2d(F.relu(self.conv1(flow)), 3)
         x = self.dropout2d(self.norm1(x))
