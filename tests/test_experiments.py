@@ -91,7 +91,7 @@ class TestOverlay:
         monkeypatch.setattr(MagnifiedClips, "refuse_without_action_units", lambda *_: None)  # which reads the clips
         made = training.SettingsCLI(training.recognize(), "fit", self.command(overlay).split()[3:])
         name = made.model.hparams.network
-        assert name in NETWORKS and name in (overlay.stem, "linear_svm")
+        assert name in NETWORKS and name in (overlay.stem, "linear_svm", "rbf_svm")
 
 
 def test_every_network_but_gam_mer_has_its_settings():
@@ -114,5 +114,6 @@ def test_the_papers_tables_are_sweeps_with_a_row_for_every_system(name, classes)
 
 
 def test_every_systems_settings_are_in_a_table():
-    rows = [row for name in ("table1", "table2") for row in read_sweep(ROOT / f"sweeps/{name}.yaml").rows.values()]
+    sweeps = [read_sweep(ROOT / f"sweeps/{name}.yaml") for name in ("table1", "table2", "rivals")]
+    rows = [row for sweep in sweeps for row in sweep.rows.values()]
     assert {str(path.relative_to(ROOT)) for path in OVERLAYS} == {row["config"] for row in rows if "config" in row}

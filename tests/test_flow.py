@@ -118,6 +118,27 @@ def test_a_batch_shows_flow_and_scaled_strain_of_the_whole_crop(folder):
     assert torch.equal(trained["input"][order], batch["input"]), "training augments pictures only"
 
 
+def test_two_phases_are_onset_to_apex_and_apex_to_the_last_frame(folder):
+    one_phase = ready(folder)
+    before = kept(folder)
+    data = ready(folder, input="two_phase_flow")
+    assert data.input_shape == data.inputs.shape[2:] == (6, 16, 16)
+    np.testing.assert_array_equal(data.inputs[:, :, :3], one_phase.inputs)
+    clip = data.clips[1]
+    face = FaceClip(data.entries[1], 1)
+    with quick_flow():
+        second = flow.dense_flow(*face.frames([clip.apex, clip.offset]))
+    expected = [second[0], second[1], flow.STRAIN_SCALE * flow.optical_strain(second)]
+    for shown, whole in zip(data.inputs[1, 0, 3:], expected, strict=True):
+        np.testing.assert_allclose(shown, whole.reshape(16, 16, 16, 16).mean((1, 3)), atol=1e-4)
+    assert kept(folder) == before and len(kept(folder, "two_phase_flow-1-16-*.npz")) == 3
+
+
+def test_two_phases_are_not_magnified(folder):
+    with pytest.raises(GammerError, match=r"two_phase_flow at alphas 1, 5[^$]*not magnified"):
+        make(folder, input="two_phase_flow", eval_alpha=5)
+
+
 def test_the_cache_is_used_again_and_a_damaged_file_done_again(folder):
     first = ready(folder).inputs
     written = kept(folder, "flow-*-16-alpha_1.npz")

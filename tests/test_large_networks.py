@@ -6,10 +6,12 @@ import torch
 from fake_clips import FakeClips
 from timm.models.resnet import resnet18
 from torch.nn import functional
+from torchvision.models.video import r2plus1d_18
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.capsulenet import CapsuleNet, ClassCapsules, squash
 from gammer_lightning.models.baselines.micron_bert import WIDTH, DiagonalMicroAttention
+from gammer_lightning.models.baselines.resnet18 import ResNet18
 from gammer_lightning.models.baselines.selfme import reconstruction_loss, symmetry_loss, warp
 from gammer_lightning.models.networks import build_without_memory, network_class
 from gammer_lightning.models.recogniser import count_parameters
@@ -22,6 +24,8 @@ SHAPES = {
     "capsulenet": ("image", (1, 3, 136, 136)),
     "cnn_lstm": ("sequence", (10, 3, 64, 64)),
     "micron_bert": ("pair", (2, 3, 16, 16)),
+    "r2plus1d": ("sequence", (10, 3, 16, 16)),
+    "resnet18": ("flow", (3, 32, 32)),
     "selfme": ("pair", (2, 3, 32, 32)),
 }
 """The smallest input of each."""
@@ -30,6 +34,8 @@ FULL = {
     "capsulenet": ((1, 3, 224, 224), 13_842_496),  # that of the authors' code
     "cnn_lstm": ((10, 3, 64, 64), 4_234_760),
     "micron_bert": ((2, 3, 224, 224), 14_288_387),  # the authors' code has 27.5 M with its decoder
+    "r2plus1d": ((10, 3, 112, 112), 31_301_664),  # torchvision's, of three classes
+    "resnet18": ((3, 112, 112), 11_178_051),  # timm's and torchvision's, of three classes
     "selfme": ((2, 3, 128, 128), 2_488_709),
 }
 """The input of the experiment, and parameters for three classes."""
@@ -170,6 +176,26 @@ def test_the_front_takes_pretrained_weights_and_is_that_resnet(pretrained):
     x = resnet.act1(resnet.bn1(resnet.conv1((image - mean[:, None, None]) / std[:, None, None])))
     expected = resnet.layer3(resnet.layer2(resnet.layer1(x)))
     assert torch.allclose(network.front(2 * image - 1), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_resnet18_takes_pretrained_weights_and_is_that_resnet(pretrained):
+    resnet, path = pretrained
+    start_from(network := ResNet18(3, (3, 64, 64)), read_weights(path), path)
+    flow = torch.randn(2, 3, 64, 64)
+    features = resnet.global_pool(resnet.forward_features(flow))
+    assert torch.allclose(network(flow), network.fc(features), rtol=1e-3, atol=1e-3)
+
+
+def test_r2plus1d_takes_pretrained_weights_and_is_that_network():
+    published = r2plus1d_18(num_classes=3).eval()
+    for name, values in published.named_buffers():
+        if name.endswith(("mean", "var")):
+            values.add_(torch.rand_like(values) / 2)
+    start_from(network := build("r2plus1d"), published.state_dict(), "r2plus1d_18.pth")
+    frames = torch.rand(2, 3, 10, 16, 16)  # Kinetics' order of axes, in [0, 1]
+    mean, std = torch.tensor([0.43216, 0.394666, 0.37645]), torch.tensor([0.22803, 0.22145, 0.216989])
+    expected = published((frames - mean[:, None, None, None]) / std[:, None, None, None])
+    assert torch.allclose(network(2 * frames.transpose(1, 2) - 1), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_every_member_starts_from_pretrained_weights_and_keeps_their_statistics(pretrained, tmp_path):

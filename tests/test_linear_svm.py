@@ -176,7 +176,7 @@ def test_what_it_is_not_made_for_is_refused(tmp_path):
         trainer(tmp_path, 2).fit(RecognizeTask("linear_svm"), datamodule=fake())
 
 
-OVERLAYS = ("lbp_top", "lbp_sip", "stlbp_ip", "bi_woof", "ststnet", "gacnn", "cnn_lstm", "c3dbed")
+OVERLAYS = ("lbp_top", "lbp_sip", "stlbp_ip", "mdmo", "bi_woof", "ststnet", "gacnn", "cnn_lstm", "c3dbed")
 """Systems that are shown what was recorded from onset to offset, or flow."""
 
 

@@ -12,6 +12,7 @@ from gammer_lightning.models.recogniser import Recogniser
 NETWORKS = {
     "gam_mer": "gam_mer.GamMer",
     "off_apexnet": "baselines.off_apexnet.OffApexNet",
+    "sssnet": "baselines.sssnet.SSSNet",
     "sssn": "baselines.sssn.SSSN",
     "dssn": "baselines.sssn.DSSN",
     "ststnet": "baselines.ststnet.STSTNet",
@@ -24,7 +25,10 @@ NETWORKS = {
     "cnn_lstm": "baselines.cnn_lstm.CnnLstm",
     "micron_bert": "baselines.micron_bert.MicronBert",
     "selfme": "baselines.selfme.SelfME",
+    "r2plus1d": "baselines.r2plus1d.R2Plus1D",
+    "resnet18": "baselines.resnet18.ResNet18",
     "linear_svm": "baselines.linear_svm.LinearSvm",
+    "rbf_svm": "baselines.rbf_svm.RbfSvm",
 }
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 

@@ -30,6 +30,8 @@ class Recogniser(nn.Module):
             called before training.
         is_fitted: Whether `fit` finds the weights from all of a fold's own training clips at once, instead of steps
             along a gradient.
+        keeps_clips: Whether its weights hold its training clips. It is then built as ``Network(num_classes,
+            input_shape, num_clips)``, with the number of all clips of the data, held-out ones among them.
     """
 
     inputs: Sequence[str] = ()
@@ -38,6 +40,7 @@ class Recogniser(nn.Module):
     has_own_loss = False
     needs_action_units = False
     is_fitted = False
+    keeps_clips = False
 
     def fit(self, inputs: Tensor, labels: np.ndarray, subjects: np.ndarray, seed: int) -> None:
         """Find the weights of a network that `is_fitted` from all of a fold's own training clips.

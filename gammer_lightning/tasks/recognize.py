@@ -254,6 +254,8 @@ class RecognizeTask(pl.LightningModule):
 
     def _network_settings(self, data: RecognitionData) -> dict[str, Any]:
         settings = {"num_classes": len(data.class_names)}
+        if self.kind.keeps_clips:
+            settings["num_clips"] = len(data.clips)
         if self.kind is not GamMer:
             return settings | {"input_shape": list(data.input_shape)}
         return settings | self._gam_mer_settings(data)

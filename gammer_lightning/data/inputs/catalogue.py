@@ -33,7 +33,7 @@ class Input:
         is_picture: Whether it is uint8 RGB ``(K, S, S, 3)``, and not float32.
         version: Raise it when a change of the function changes its values.
         is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
-        is_of_flow: Whether it is of the TV-L1 flow from onset to apex.
+        is_of_flow: Whether it is of the TV-L1 flow.
     """
 
     function: str
@@ -59,11 +59,13 @@ INPUTS = {
     "image": Input("frames.apex_image", lambda size: (1, 3, size, size), is_picture=True),
     "pair": Input("frames.onset_and_apex", lambda size: (2, 3, size, size), is_picture=True),
     "flow": Input("flow.flow_and_strain", lambda size: (3, size, size), is_of_flow=True),
+    "two_phase_flow": Input("flow.two_phase_flow", lambda size: (6, size, size), is_of_recording=True, is_of_flow=True),
     "flow_patches": Input("flow_patches.flow_patches", lambda size: (68, 6, size, size), is_of_flow=True),
     "lbp_top": Input("lbp.lbp_top", lambda size: (4425,), is_of_recording=True),
     "lbp_sip": Input("lbp.lbp_sip", lambda size: (500,), is_of_recording=True),
     "stlbp_ip": Input("lbp.stlbp_ip", lambda size: (15750,), is_of_recording=True),
     "bi_woof": Input("bi_woof.bi_woof", lambda size: (200,), is_of_flow=True),
+    "mdmo": Input("mdmo.mdmo", lambda size: (72,), is_of_recording=True),
     "sequence": Input("frames.sequence", lambda size: (SEQUENCE, 3, size, size), is_picture=True, is_of_recording=True),
 }
 """Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.datamodule.CHANNELS`."""

@@ -14,13 +14,34 @@ its own largest value, as much public code does, would erase how strong a motion
 
 
 def flow_and_strain(clip: FaceClip, size: int) -> np.ndarray:
-    """Return the flow from onset to apex and its strain, float32 ``(3, S, S)``.
+    """Return the flow from onset to apex and its strain, float32 ``(3, S, S)``, as `flow_maps` does."""
+    onset, apex = clip.pair
+    return flow_maps(onset, apex, size)
+
+
+def two_phase_flow(clip: FaceClip, size: int) -> np.ndarray:
+    """Return flow and strain from onset to apex, then those from apex to offset, float32 ``(6, S, S)``.
+
+    Each phase is as `flow_maps` gives it. The offset is the last recorded frame up to the annotated one.
+    """
+    onset, apex = clip.pair
+    (offset,) = clip.frames(clip.numbers[-1:])
+    return np.concatenate([flow_maps(onset, apex, size), flow_maps(apex, offset, size)])
+
+
+def flow_maps(first: np.ndarray, second: np.ndarray, size: int) -> np.ndarray:
+    """Return the flow from one crop to another and its strain, float32 ``(3, S, S)``.
+
+    Args:
+        first: uint8 RGB ``(256, 256, 3)``.
+        second: Alike.
+        size: Side S of the maps, px.
 
     Returns:
         Across and down in px of the 256 px crop, and the strain times `STRAIN_SCALE`, averaged over the pixels that
         become one.
     """
-    flow = dense_flow(*clip.pair)
+    flow = dense_flow(first, second)
     maps = np.dstack([flow[0], flow[1], STRAIN_SCALE * optical_strain(flow)])
     return np.ascontiguousarray(resized(maps, size).transpose(2, 0, 1))
 

@@ -18,5 +18,10 @@ def onset_and_apex(clip: FaceClip, size: int) -> np.ndarray:
 
 def sequence(clip: FaceClip, size: int) -> np.ndarray:
     """Return `SEQUENCE` recorded faces, evenly spread from onset to offset, uint8 RGB ``(T, S, S, 3)``."""
-    at = np.linspace(0, len(clip.numbers) - 1, SEQUENCE).round().astype(int)
-    return np.stack([resized(image, size) for image in clip.frames([clip.numbers[i] for i in at])])
+    return np.stack([resized(image, size) for image in spread(clip, SEQUENCE)])
+
+
+def spread(clip: FaceClip, count: int) -> np.ndarray:
+    """Return ``count`` crops of recorded frames, evenly spread from onset to offset, uint8 RGB ``(T, 256, 256, 3)``."""
+    at = np.linspace(0, len(clip.numbers) - 1, count).round().astype(int)
+    return clip.frames([clip.numbers[i] for i in at])

@@ -1,7 +1,7 @@
 """A linear support vector machine, the usual classifier of hand-made descriptors."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -74,7 +74,22 @@ class LinearSvm(Recogniser):
             self.penalty.fill_(penalty)
 
 
-def choose_penalty(clips: np.ndarray, labels: np.ndarray, subjects: np.ndarray, seed: int, num_classes: int) -> float:
+def decide_linearly(
+    clips: np.ndarray, labels: np.ndarray, others: np.ndarray, penalty: float, num_classes: int
+) -> np.ndarray:
+    """Return the decision values ``(m, K)`` of other clips ``(m, D)`` by a linear SVM; the rest as in `fit_svm`."""
+    weight, bias = fit_svm(clips, labels, penalty, num_classes)
+    return others @ weight.T + bias
+
+
+def choose_penalty(
+    clips: np.ndarray,
+    labels: np.ndarray,
+    subjects: np.ndarray,
+    seed: int,
+    num_classes: int,
+    decide: Callable[..., np.ndarray] = decide_linearly,
+) -> float:
     """Return the smallest of `PENALTIES` with the best UF1, pooled over inner folds of whole subjects.
 
     Args:
@@ -83,25 +98,30 @@ def choose_penalty(clips: np.ndarray, labels: np.ndarray, subjects: np.ndarray, 
         subjects: Subject of each ``(n,)``.
         seed: Decides which subjects make a fold.
         num_classes: Number of classes.
+        decide: Fits an SVM and returns decision values, as `decide_linearly` does.
     """
     names = np.random.default_rng(seed).permutation(np.unique(subjects))
     tests = [np.isin(subjects, part) for part in np.array_split(names, min(INNER_FOLDS, len(names)))]
     if len(tests) < 2 or any(len(np.unique(labels[~test])) < 2 for test in tests):
         warnings.warn(f"C is 1, since {len(names)} training subjects make no inner folds to choose it by", stacklevel=3)
         return 1.0
-    uf1 = [_inner_uf1(clips, labels, tests, penalty, num_classes) for penalty in PENALTIES]
+    uf1 = [_inner_uf1(clips, labels, tests, penalty, num_classes, decide) for penalty in PENALTIES]
     return PENALTIES[int(np.argmax(uf1))]
 
 
 def _inner_uf1(
-    clips: np.ndarray, labels: np.ndarray, tests: Sequence[np.ndarray], penalty: float, num_classes: int
+    clips: np.ndarray,
+    labels: np.ndarray,
+    tests: Sequence[np.ndarray],
+    penalty: float,
+    num_classes: int,
+    decide: Callable[..., np.ndarray],
 ) -> float:
     from sklearn.metrics import f1_score
 
     predictions = np.empty_like(labels)
     for test in tests:
-        weight, bias = fit_svm(clips[~test], labels[~test], penalty, num_classes)
-        predictions[test] = (clips[test] @ weight.T + bias).argmax(1)
+        predictions[test] = decide(clips[~test], labels[~test], clips[test], penalty, num_classes).argmax(1)
     return f1_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gammer_lightning.models.baselines.phases import MAPS, num_phases
 from gammer_lightning.models.recogniser import Recogniser, check_shape
 
 STREAMS = (3, 5, 8)
@@ -22,7 +23,7 @@ class STSTNet(Recogniser):
 
     Args:
         num_classes: Number of classes K.
-        input_shape: ``(3, 28, 28)``.
+        input_shape: ``(3, 28, 28)``: u, v and strain; or ``(6, 28, 28)`` of two phases.
 
     Raises:
         GammerError: If the input has another shape.
@@ -31,18 +32,19 @@ class STSTNet(Recogniser):
     FG 2019, and the authors' code. Group normalisation, of what is pooled, takes the place of batch normalisation.
     """
 
-    inputs = ("flow",)
+    inputs = ("flow", "two_phase_flow")
 
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
         super().__init__()
-        check_shape(self, input_shape, (3, 28, 28), "data.size 28")
-        self.streams = nn.Conv2d(3, sum(STREAMS), 3, padding=2, bias=False)
+        channels = MAPS * num_phases(input_shape)
+        check_shape(self, input_shape, (channels, 28, 28), "data.size 28")
+        self.streams = nn.Conv2d(channels, sum(STREAMS), 3, padding=2, bias=False)
         self.norm = nn.GroupNorm(1, sum(STREAMS))
         self.dropout = nn.Dropout(0.5)
         self.classifier = nn.Linear(sum(STREAMS) * 5 * 5, num_classes)
 
     def forward(self, flow: Tensor) -> Tensor:
-        """Classify clips by u, v and strain ``(B, 3, 28, 28)``: logits ``(B, K)``."""
+        """Classify clips by flow and strain ``(B, 3 or 6, 28, 28)``: logits ``(B, K)``."""
         flow = flow.contiguous(memory_format=torch.channels_last)  # in which a CPU pools several times as fast
         x = F.relu(self.norm(F.max_pool2d(self.streams(flow), 3)))
         return self.classifier(F.avg_pool2d(self.dropout(x), 2).flatten(1))
