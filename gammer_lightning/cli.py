@@ -89,11 +89,11 @@ def find_verb(argv: Sequence[str]) -> tuple[str, list[str]]:
         name = " ".join(argv[:words])
         if name in VERBS:
             return name, list(argv[words:])
-    given = " ".join(word for word in argv[:2] if not word.startswith("-")) or argv[0]
-    near = difflib.get_close_matches(given, VERBS, n=1, cutoff=0.4)
+    typed = " ".join(word for word in argv[:2] if not word.startswith("-")) or argv[0]
+    near = difflib.get_close_matches(typed, VERBS, n=1, cutoff=0.4)
     near = [name for name in VERBS if name.split()[0] == argv[0]] or near
     raise GammerError(
-        f"unknown verb `{given}`",
+        f"unknown verb `{typed}`",
         f"verbs are: {', '.join(VERBS)}",
         f"did you mean {' or '.join(f'`gammer {name}`' for name in near)}?" if near else "gammer --help",
     )
@@ -197,9 +197,9 @@ def _discard_output() -> None:
 
 def _report(error: Exception) -> int:
     """Print an error and return its exit code; of an unforeseen one, the traceback, too."""
-    if known := _explained(error):
-        print(_for_terminal(f"error: {known}"), file=sys.stderr)
-        return known.exit_code
+    if explained := _explained(error):
+        print(_for_terminal(f"error: {explained}"), file=sys.stderr)
+        return explained.exit_code
     print(_for_terminal("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     print(f"error: this is a fault of gammer-lightning {__version__}", file=sys.stderr)
     print("  next: report it with the command, the lines above and what `gammer doctor` prints", file=sys.stderr)

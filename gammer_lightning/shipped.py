@@ -33,10 +33,10 @@ def shipped_name(name: str | Path, folder: YamlFolder) -> str | None:
 
     ``experiments/baselines/ststnet.yaml``, ``baselines/ststnet`` and ``ststnet`` mean the same file.
     """
-    wanted = PurePath(name).as_posix().removesuffix(".yaml").removeprefix(f"{folder}/")
+    name_without_suffix = PurePath(name).as_posix().removesuffix(".yaml").removeprefix(f"{folder}/")
     for file in shipped_files(folder):
         inside = file.removesuffix(".yaml").removeprefix(f"{folder}/")
-        if wanted in (inside, PurePath(inside).name):
+        if name_without_suffix in (inside, PurePath(inside).name):
             return file
     return None
 
@@ -64,13 +64,13 @@ def find_yaml(name: str | Path, folder: YamlFolder) -> Path:
     path = look_up_yaml(name, folder)
     if path is None:
         kind = folder.removesuffix("s")
-        known = {PurePath(file).stem: None for file in shipped_files(folder)}
+        stems = {PurePath(file).stem: None for file in shipped_files(folder)}
         stem = PurePath(name).stem
-        longer = [file for file in known if stem and file.startswith(stem)]
-        near = longer or difflib.get_close_matches(stem, known, n=3, cutoff=0.5)
+        longer = [file for file in stems if stem and file.startswith(stem)]
+        near = longer or difflib.get_close_matches(stem, stems, n=3, cutoff=0.5)
         raise GammerError(
             f"no {kind} {name}",
-            f"it is a path from the working folder, or one of the package's {folder}: {', '.join(known)}",
+            f"it is a path from the working folder, or one of the package's {folder}: {', '.join(stems)}",
             f"did you mean {' or '.join(near)}?" if near else f"gammer init DIR writes the package's {folder} to DIR",
         )
     if path.is_relative_to(ROOT) and path != Path(name):

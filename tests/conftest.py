@@ -24,7 +24,7 @@ LONG = (
     "test_sweep_run",
     "test_sweep_kill",
     "test_magnify",
-    "test_engines",
+    "test_tensorrt",
 )
 
 

@@ -26,7 +26,7 @@ from gammer_lightning.evaluation.audit import (
 from gammer_lightning.evaluation.scores import confusion, scores
 from gammer_lightning.tasks.audit import Audit
 from gammer_lightning.tasks.recognize import RecognizeTask
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 SETTINGS = (
     *("--wandb", "disabled", "--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
@@ -39,8 +39,8 @@ SETTINGS = (
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    task = training.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
-    monkeypatch.setattr(training, "recognize", lambda: task)
+    task = settings.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
+    monkeypatch.setattr(settings, "recognize", lambda: task)
 
 
 def gammer(verb, out, *more, epochs=3):

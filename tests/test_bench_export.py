@@ -12,7 +12,7 @@ from gammer_lightning import cli
 from gammer_lightning.commands import bench_export as bench
 from gammer_lightning.deploy.bundle import WEIGHTS
 from gammer_lightning.deploy.facts import GraphFile, Training
-from gammer_lightning.deploy.finished_run import open_source
+from gammer_lightning.deploy.finished_run import open_finished_run
 from gammer_lightning.deploy.graphs import make_graphs
 from gammer_lightning.deploy.onnx_files import export_onnx
 from gammer_lightning.errors import GammerError
@@ -65,7 +65,7 @@ def test_the_ladder_of_a_run_of_which_half_was_exported(run, tmp_path, capsys):
 
 def export_gam_mer(run, name="gam_mer.onnx"):
     """Make a bundle of which GAM-MER alone was exported, under some name."""
-    source = open_source(run)
+    source = open_finished_run(run)
     facts = replace(source.facts(), training=Training(clips=18, subjects=3))
     graph = make_graphs(source.magnifier.network, source.recognizer, facts.network)["gam_mer"]
     entries = {file: GraphFile(graph="gam_mer", precision="fp32", batch=1) for file in (name, *WEIGHTS.values())}
@@ -86,7 +86,7 @@ def test_a_file_of_another_graph_or_of_no_bundle_is_not_opened(run, tmp_path):
 
 
 def test_ctrl_c_prints_what_was_measured(run, tmp_path, monkeypatch, capsys):
-    asked, ask = [], bench.Child.ask
+    asked, ask = [], bench.BenchProcess.ask
 
     def interrupted(child, request):
         asked.append(request)
@@ -94,7 +94,7 @@ def test_ctrl_c_prints_what_was_measured(run, tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         ask(child, request)
 
-    monkeypatch.setattr(bench.Child, "ask", interrupted)
+    monkeypatch.setattr(bench.BenchProcess, "ask", interrupted)
     assert bench_export(run, "--out", str(tmp_path), "--only", "Eager, SDPA") == 130
     said = capsys.readouterr()
     first, second = [line for line in said.out.splitlines() if line.startswith("  PyTorch eager")]

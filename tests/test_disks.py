@@ -16,7 +16,7 @@ from tiny_task import TinyData, TinyModule
 from gammer_lightning import cli
 from gammer_lightning.evaluation.magnification import write_protocol
 from gammer_lightning.tasks.recognize import RecognizeTask
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 COMMANDS = {
     "recognize test": ["recognize", "test", "disk/recognize"],
@@ -40,9 +40,9 @@ class Protocol(TinyModule):
 @pytest.fixture
 def tasks(monkeypatch):
     """Put small tasks behind the commands."""
-    recognition = training.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
-    monkeypatch.setattr(training, "recognize", lambda: recognition)
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", Protocol, TinyData))
+    recognition = settings.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
+    monkeypatch.setattr(settings, "recognize", lambda: recognition)
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", Protocol, TinyData))
 
 
 @pytest.fixture(scope="module")

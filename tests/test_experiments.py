@@ -85,11 +85,11 @@ class TestOverlay:
         assert parsed["data"]["roots"] == base["data"]["roots"] and parsed["model"]["seeds"] == base["model"]["seeds"]
 
     def test_its_network_is_known_and_takes_its_input(self, overlay, monkeypatch):
-        from gammer_lightning.training import settings as training
+        from gammer_lightning.training import settings
 
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(MagnifiedClips, "refuse_without_action_units", lambda *_: None)  # which reads the clips
-        made = training.SettingsCLI(training.recognize(), "fit", self.command(overlay).split()[3:])
+        made = settings.SettingsCLI(settings.recognize(), "fit", self.command(overlay).split()[3:])
         name = made.model.hparams.network
         assert name in NETWORKS and name in (overlay.stem, "linear_svm", "rbf_svm")
 

@@ -260,7 +260,7 @@ def test_the_card_says_what_the_exported_member_has_trained_on(bare, exported, t
     facts = load_bundle(exported).facts
     assert facts.training == Training(clips=10, subjects=2)
     assert "10 clips of 2 subjects, which are those that were judged.\n" in model_card(facts)
-    source = finished_run.open_source(bare)
+    source = finished_run.open_finished_run(bare)
     source.config["model"] |= {"protocol": "inner", "num_folds": 2}
     inner = {"protocol": PROTOCOLS["inner"], "clips": 5, "training": job._trained_on(source, parity.open_clips(source))}
     card = model_card(replace(facts, **inner))
@@ -288,7 +288,7 @@ def test_plans_are_built_without_a_gpu_for_the_papers(bare, reused, tmp_path, ca
 
 def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monkeypatch, capsys):
     """The GPU and its runner are imitated: what is shown is which numbers count."""
-    work = job.Job(finished_run.open_source(bare), tmp_path, "fp32", None)
+    work = job.Job(finished_run.open_finished_run(bare), tmp_path, "fp32", None)
     plans = {name: exported / "export" / f"{name}.onnx" for name in INTERFACE}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A10")
@@ -303,7 +303,7 @@ def test_plans_are_compared_where_there_is_a_gpu(bare, exported, tmp_path, monke
 
 def test_without_the_package_no_plan_is_tried(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    monkeypatch.setattr(finished_run, "open_source", lambda *settings: pytest.fail("the work started"))
+    monkeypatch.setattr(finished_run, "open_finished_run", lambda *settings: pytest.fail("the work started"))
     assert "pip install 'tensorrt-rtx>=1.7'" in refusal(capsys, "export", tmp_path, "--to", "tensorrt-rtx")
 
 
@@ -321,7 +321,7 @@ def test_a_plan_of_an_older_onnx_file_is_removed_and_said_so(copied, reused, cap
 
 def test_files_of_other_weights_do_not_stay_in_a_bundle(copied, tmp_path):
     write_magnifier(tmp_path / "other.safetensors", seed=1)
-    facts = finished_run.open_source(copied, str(tmp_path / "other.safetensors")).facts()
+    facts = finished_run.open_finished_run(copied, str(tmp_path / "other.safetensors")).facts()
     (tmp_path / "staged").mkdir()
     (copied / "export" / "bench.json").write_text("{}")
     write_bundle(copied / "export", tmp_path / "staged", facts, {})
@@ -351,7 +351,7 @@ def test_a_value_that_is_not_finite_fails(bare, reused, tmp_path, monkeypatch, c
 
 
 def test_changes_of_predictions_are_counted_clip_by_clip(exported, bare):
-    source = finished_run.open_source(bare)
+    source = finished_run.open_finished_run(bare)
     clips = parity.open_clips(source)
     eager = open_backend(load_bundle(exported))
     same = parity.measure_change(eager, eager, clips, 5.0, batch=4)  # 10 clips in batches of 4
@@ -526,7 +526,7 @@ def test_a_missing_package_is_named_with_its_command(bare, monkeypatch, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(finished_run, "open_source", lambda *settings: pytest.fail("the work started"))
+    monkeypatch.setattr(finished_run, "open_finished_run", lambda *settings: pytest.fail("the work started"))
     said = refusal(capsys, "export", tmp_path, "--to", "tensorrt")
     assert "there is no CUDA GPU here" in said and "--to tensorrt-rtx" in said
 

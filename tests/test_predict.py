@@ -27,7 +27,7 @@ from gammer_lightning.faces.graph import PAPER_REGIONS, nodes_of
 from gammer_lightning.inference import pipeline
 from gammer_lightning.inference.spotting import movement, spans, spot
 from gammer_lightning.inference.tracking import Shot, Tracker
-from gammer_lightning.inference.video import Frame, Source, VideoFile, open_source
+from gammer_lightning.inference.video import Frame, VideoFile, VideoSource, open_video
 from gammer_lightning.magnifiers import load_magnifier
 
 NOISE = np.random.default_rng(0).integers(0, 255, portrait().shape, np.uint8)
@@ -165,7 +165,7 @@ def test_variable_frame_rate_keeps_its_times(bundle, tmp_path):
 def test_joined_videos_go_on_at_the_frame_rate_where_their_times_jump_back(bundle, tmp_path):
     parts = [write_video(tmp_path / f"{name}.ts", face_frames(20, apex=9)) for name in "ab"]
     (video := tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
-    with open_source(video) as source:
+    with open_video(video) as source:
         times = [frame.time for frame in source.frames()]
     assert times == pytest.approx(np.arange(40) / 20, abs=1e-4)
     assert source.notes == ["time stamps jump back at frame 20: times go on there at the frame rate"]
@@ -181,7 +181,7 @@ def test_frames_of_one_time_are_a_frame_apart(tmp_path, monkeypatch):
     video = write_video(tmp_path / "clip.ts", [portrait()] * 12)
     monkeypatch.setattr(VideoFile, "_decode", decoded)
     monkeypatch.setattr(VideoFile, "_upright", lambda self, picture: portrait())
-    with open_source(video) as source:
+    with open_video(video) as source:
         times = [frame.time for frame in source.frames()]
     assert times == pytest.approx([0, 0.05, 0.1, 0.15, 0.25]) and not source.notes
 
@@ -191,11 +191,11 @@ def test_images_of_16_bits_are_read_at_8_and_said_to_be(tmp_path, kind):
     deep = np.random.default_rng(0).integers(0, 2**16, (40, 50, 3), np.uint16)
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.{kind}"), deep[..., ::-1])
-    with open_source(tmp_path) as source:
+    with open_video(tmp_path) as source:
         assert all((frame.image == deep >> 8).all() for frame in source.frames())
     assert source.notes == [f"0.{kind} has 16 bits a channel, of which the upper 8 are read"]
     cv2.imwrite(str(tmp_path / f"0.{kind}"), (deep >> 8).astype(np.uint8))
-    with open_source(tmp_path) as source:
+    with open_video(tmp_path) as source:
         list(source.frames())
     assert source.notes == [f"1.{kind} has 16 bits a channel, of which the upper 8 are read"]
 
@@ -205,7 +205,7 @@ def test_a_tagged_rotation_is_undone(bundle, tmp_path):
     video = write_video(tmp_path / "clip.mov", lying, rotation=90)
     assert raw(bundle, tmp_path, [video]) == 0
     assert said(tmp_path / "out/clip")["size"] == [260, 240]
-    with open_source(video) as source:
+    with open_video(video) as source:
         first = next(source.frames()).image
     assert np.abs(first.astype(int) - portrait()).mean() < 8
 
@@ -436,7 +436,7 @@ class Alive:
         self.now -= 1
 
 
-class LongSource(Source):
+class LongSource(VideoSource):
     """A face for 15 s, 40 frames a second."""
 
     def __init__(self, alive):
@@ -461,7 +461,7 @@ def test_predicting_a_long_video_holds_no_more_than_a_window(bundle, tmp_path, m
     engine = SimpleNamespace(name="none", device=torch.device("cpu"), encode=lambda frame: frame)
     engine.magnify, engine.classify = (lambda onset, apex, alpha: apex), (lambda patches: torch.full((1, 3), 1 / 3))
     monkeypatch.setattr(backends, "open_backend", lambda *given: engine)
-    monkeypatch.setattr(pipeline, "open_source", lambda *given: LongSource(frames))
+    monkeypatch.setattr(pipeline, "open_video", lambda *given: LongSource(frames))
     monkeypatch.setattr(Tracker, "_anywhere", lambda self, frame: landmarks)
     monkeypatch.setattr(Tracker, "_near", lambda self, image, near: near)
     monkeypatch.setattr(Tracker, "keep", watched_keep)
@@ -508,7 +508,7 @@ def test_damaged_packets_are_noted(tmp_path):
     start = [match.start() for match in re.finditer(b"\xff\xd8\xff", data)][3]
     data[start : start + 700] = bytes(700)
     video.write_bytes(bytes(data))
-    with open_source(video) as source:
+    with open_video(video) as source:
         count = len(list(source.frames()))
     assert count == 5 and source.notes == ["1 damaged packets were skipped"]
 
@@ -517,4 +517,4 @@ def test_a_truncated_file_is_an_error_or_ends_early(tmp_path):
     video = write_video(tmp_path / "clip.mp4", [portrait()] * 6)
     video.write_bytes(video.read_bytes()[:2000])
     with pytest.raises(GammerError, match="cannot be read as a video"):
-        open_source(video)
+        open_video(video)

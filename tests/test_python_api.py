@@ -26,7 +26,7 @@ from gammer_lightning.files import read_image
 from gammer_lightning.runs.checkpoints import load_checkpoint
 from gammer_lightning.runs.folder import RunFolder, open_run
 from gammer_lightning.tasks.recognize import RecognizeTask, deployed_model
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 from gammer_lightning.training.fit import fit as fit_command
 
 QUIET = dict(accelerator="cpu", log_every_n_steps=1, enable_progress_bar=False, enable_model_summary=False)
@@ -38,9 +38,9 @@ NAMES = [name for name in gammer_lightning.__all__ if name != "__version__"]
 def tiny(tmp_path, monkeypatch):
     """Put the tiny task behind ``gammer magnify`` and fake clips behind ``gammer recognize``, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", TinyModule, TinyData))
-    recognize = training.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
-    monkeypatch.setattr(training, "recognize", lambda: recognize)
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", TinyModule, TinyData))
+    recognize = settings.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
+    monkeypatch.setattr(settings, "recognize", lambda: recognize)
 
 
 def fit_tiny(data=None, out="run", max_epochs=3, **settings):
@@ -111,7 +111,7 @@ def test_a_recognition_fit_tests_and_its_run_can_be_repeated_and_read():
     assert list(results["seeds"]) == ["0"] and metrics(run)[-1]["test_uf1"]
     assert deployed_model(run.last)(data.patches).shape == (18, 3)
     repeat = ["-c", str(run.config), "--out=again", "--wandb=disabled"]
-    assert fit_command(training.recognize(), repeat) == 0
+    assert fit_command(settings.recognize(), repeat) == 0
     again = json.loads((run.path.with_name("again") / "results.json").read_text())
     assert again["seeds"] == results["seeds"]
 

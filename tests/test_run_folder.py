@@ -19,7 +19,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.runs.checkpoints import WholeCheckpoints, load_checkpoint, load_weights
 from gammer_lightning.runs.folder import RunFolder, RunRecord, new_run_folder, open_run, wandb_default
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 FLAGS = [
     "--trainer.max_epochs=4",
@@ -39,9 +39,9 @@ class NoMonitor(TinyModule):
 def tiny(tmp_path, monkeypatch):
     """Put the tiny task behind ``gammer magnify`` and ``gammer recognize``, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", TinyModule, TinyData))
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", TinyModule, TinyData))
     monkeypatch.setattr(
-        training, "recognize", lambda: training.Task("recognize", NoMonitor, TinyData, test_after_fit=True)
+        settings, "recognize", lambda: settings.Task("recognize", NoMonitor, TinyData, test_after_fit=True)
     )
     handler = signal.getsignal(signal.SIGINT)
     yield
@@ -319,8 +319,8 @@ def test_an_offline_wandb_run_reads_back_like_metrics_csv():
 def test_a_killed_process_can_be_resumed(number):
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent / 'helpers')!r}); from tiny_task import *;"
-        "from gammer_lightning import cli; from gammer_lightning.training import settings as training;"
-        "training.magnify = lambda: training.Task('magnify', TinyModule, TinyData);"
+        "from gammer_lightning import cli; from gammer_lightning.training import settings;"
+        "settings.magnify = lambda: settings.Task('magnify', TinyModule, TinyData);"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, "magnify", "fit"]

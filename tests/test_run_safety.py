@@ -21,7 +21,7 @@ from gammer_lightning.runs.checkpoints import load_checkpoint, read_weights
 from gammer_lightning.runs.folder import HOLDER, LOCK, RunFolder, open_run
 from gammer_lightning.tasks.members import seeded
 from gammer_lightning.tasks.recognize import deployed_model
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 TESTS = Path(__file__).parent
 MODULE = """
@@ -120,13 +120,13 @@ class Killed(TinyModule):
 
 
 def test_a_kill_after_the_checkpoint_loses_no_row_of_its_epoch(monkeypatch):
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", Killed, TinyData))
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", Killed, TinyData))
     assert fit("--out=whole") == 0
 
     folders = [str(TESTS), str(TESTS / "helpers")]
     code = (
         f"import sys; sys.path += {folders}; from test_run_safety import *\n"
-        "training.magnify = lambda: training.Task('magnify', Killed, TinyData)\n"
+        "settings.magnify = lambda: settings.Task('magnify', Killed, TinyData)\n"
         "fit('--out=broken')"
     )
     killed = subprocess.run([sys.executable, "-c", code], env={**os.environ, "KILL_RUN": "1"}, timeout=250)
@@ -252,7 +252,7 @@ def test_data_that_leave_no_batch_are_no_run(monkeypatch, capsys):
         def train_dataloader(self):
             return []
 
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", TinyModule, NoData))
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", TinyModule, NoData))
     assert "no batch was trained" in refused(capsys, "magnify", "fit", *FLAGS, "--out=run")
     assert not Path("run").exists()
 

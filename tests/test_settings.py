@@ -11,7 +11,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.runs.loggers import check_wandb
 from gammer_lightning.sweep.check import _cli_with_one_parser
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 BASE = {"recognize": "recognize_microfaces.yaml", "magnify": "magnify_small.yaml"}
@@ -62,20 +62,20 @@ def empty_folder(tmp_path, monkeypatch):
 
 def parsed(command, task, *argv):
     """Parse settings, build module, data and trainer, as a fit does before it reads data."""
-    settings = command(task, "fit", ["-c", str(EXPERIMENTS / BASE[task.name]), "--trainer.accelerator=cpu", *argv])
-    settings.instantiate_trainer(logger=False, default_root_dir=".", callbacks=[])
-    return settings
+    made = command(task, "fit", ["-c", str(EXPERIMENTS / BASE[task.name]), "--trainer.accelerator=cpu", *argv])
+    made.instantiate_trainer(logger=False, default_root_dir=".", callbacks=[])
+    return made
 
 
 @pytest.mark.parametrize("name", BASE)
 def test_every_setting_takes_or_refuses_values_of_the_wrong_kind_size_and_sign(name):
-    task, command = getattr(training, name)(), _cli_with_one_parser()
+    task, command = getattr(settings, name)(), _cli_with_one_parser()
     logging.disable(logging.WARNING)
     config = parsed(command, task).config
-    settings = [f"{group}.{key}" for group in ("model", "data", "trainer") for key in vars(config[group])]
-    assert len(settings) > 50
+    names = [f"{group}.{key}" for group in ("model", "data", "trainer") for key in vars(config[group])]
+    assert len(names) > 50
     wrong = []
-    for setting in ["seed_everything", *settings]:
+    for setting in ["seed_everything", *names]:
         taken = set()
         for value in WRONG:
             try:
@@ -126,7 +126,7 @@ def test_a_run_that_would_train_nothing_or_never_end_is_refused_before_data_are_
 
 
 def test_a_whole_test_is_no_limit():
-    parsed(_cli_with_one_parser(), training.recognize(), "--trainer.limit_test_batches=1.0")
+    parsed(_cli_with_one_parser(), settings.recognize(), "--trainer.limit_test_batches=1.0")
 
 
 def test_recognition_refuses_what_its_own_optimisation_cannot_honour(capsys):
@@ -179,7 +179,7 @@ def test_a_launchers_variable_that_is_no_number_is_named(name, value, monkeypatc
 def test_tasks_of_slurm_that_are_more_than_devices_are_one_error(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "4")
     with pytest.raises(GammerError, match="SLURM"):
-        parsed(_cli_with_one_parser(), training.magnify())
+        parsed(_cli_with_one_parser(), settings.magnify())
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from gammer_lightning.sweep.queue.storage import open_storage
 from gammer_lightning.sweep.queue.study import join_study, open_study
 from gammer_lightning.sweep.spec import Search, Sweep
 from gammer_lightning.tasks.recognize import RecognizeTask
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 from gammer_lightning.training.fit import fit
 
 TINY = Path(__file__).parent.joinpath("helpers", "tiny_gammer.py")
@@ -36,7 +36,7 @@ COMMON = {
 @pytest.fixture(autouse=True)
 def tiny(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", TinyModule, TinyData))
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", TinyModule, TinyData))
     monkeypatch.setattr(child, "ENTRY", (sys.executable, str(TINY)))
     (tmp_path / "magnify_x.yaml").write_text("model:\n  lr: 0.1\n")
 
@@ -94,7 +94,7 @@ def fit_that_raises(monkeypatch, error, *flags):
 
     monkeypatch.setattr(RecognizeTask, "training_step", training_step)
     small = ["--model.regions=[nose_tip]", "--model.width=4", "--trainer.accelerator=cpu", "--wandb=disabled"]
-    fit(training.Task("recognize", RecognizeTask, FakeClips), [*small, *flags])
+    fit(settings.Task("recognize", RecognizeTask, FakeClips), [*small, *flags])
 
 
 @pytest.mark.parametrize("error", FULL, ids=["GPU", "CPU", "system", "Python"])

@@ -28,7 +28,7 @@ from gammer_lightning.sweep.queue import study as studies
 from gammer_lightning.sweep.queue.storage import open_storage
 from gammer_lightning.sweep.queue.study import join_study, open_study, text_of_files
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 HELPERS = Path(__file__).parent / "helpers"
 
@@ -37,8 +37,8 @@ HELPERS = Path(__file__).parent / "helpers"
 def fake(tmp_path, monkeypatch):
     """Put a task of a few settings behind both verbs, and fake_fit.py behind every row, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", SweptModule, TinyData))
-    monkeypatch.setattr(training, "recognize", lambda: training.Task("recognize", SweptModule, TinyData))
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", SweptModule, TinyData))
+    monkeypatch.setattr(settings, "recognize", lambda: settings.Task("recognize", SweptModule, TinyData))
     monkeypatch.setattr(child, "ENTRY", (sys.executable, str(HELPERS / "fake_fit.py")))
     monkeypatch.setattr(supervisor, "LOOK", 0.1)
     monkeypatch.setattr(tracking, "log_summary", lambda *arguments: None)  # test_wandb.py has it

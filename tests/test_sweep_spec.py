@@ -14,7 +14,7 @@ from gammer_lightning.data.datamodule import MagnifiedClips
 from gammer_lightning.errors import GammerError
 from gammer_lightning.sweep.check import check_sweep
 from gammer_lightning.sweep.spec import read_sweep
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 ROOT = Path(__file__).parents[1]
 BASE = "experiments/recognize_microfaces.yaml"
@@ -88,16 +88,16 @@ def test_a_grid_is_every_combination(write):
 
 def test_the_parser_is_built_once_for_all_rows_and_nothing_passes_from_one_to_the_next(write, monkeypatch):
     built, saved = [], []
-    add, check = training.SettingsCLI.add_arguments_to_parser, training.SettingsCLI.instantiate_classes
-    monkeypatch.setattr(training.SettingsCLI, "add_arguments_to_parser", lambda *a: built.append(add(*a)))
+    add, check = settings.SettingsCLI.add_arguments_to_parser, settings.SettingsCLI.instantiate_classes
+    monkeypatch.setattr(settings.SettingsCLI, "add_arguments_to_parser", lambda *a: built.append(add(*a)))
     monkeypatch.setattr(
-        training.SettingsCLI, "instantiate_classes", lambda cli: (check(cli), saved.append(cli.saved_config()))
+        settings.SettingsCLI, "instantiate_classes", lambda cli: (check(cli), saved.append(cli.saved_config()))
     )
     rows = {"a": {"model.depth": 3, "data.train_alphas": [5, 8]}, "b": {"model.width": 8}, "c": {}}
     sweep = read_sweep(write(rows=rows))
     check_sweep(sweep)
     assert len(built) == 1
-    alone = [training.SettingsCLI(training.recognize(), "fit", command[3:]) for command in sweep.commands().values()]
+    alone = [settings.SettingsCLI(settings.recognize(), "fit", command[3:]) for command in sweep.commands().values()]
     assert saved[:3] == [cli.saved_config() for cli in alone]
 
 

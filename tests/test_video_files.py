@@ -13,7 +13,7 @@ from face_videos import face_frames, made_bundle, portrait, read_video, write_fo
 
 from gammer_lightning.cli import main
 from gammer_lightning.errors import GammerError
-from gammer_lightning.inference.video import Camera, open_source, to_pixels
+from gammer_lightning.inference.video import Camera, open_video, to_pixels
 from gammer_lightning.machine import slow_bf16
 
 SMALL = [frame[60:124, 60:140].copy() for frame in face_frames(3, apex=2)]
@@ -34,7 +34,7 @@ def predict(bundle, given, out, *flags):
 
 
 def read(path):
-    with open_source(path) as source:
+    with open_video(path) as source:
         return list(source.frames()), source.notes
 
 
@@ -199,7 +199,7 @@ def test_a_codec_that_nobody_knows(tmp_path):
     video = write_video(tmp_path / "a.avi", SMALL, codec="mjpeg", pixels="yuvj420p")
     patched(video, b"MJPG", b"QQQQ")
     with pytest.raises(GammerError, match="its codec is unknown"):
-        open_source(video)
+        open_video(video)
 
 
 def test_time_stamps_of_thousands_of_years(tmp_path):

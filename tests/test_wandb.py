@@ -35,7 +35,7 @@ from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 from gammer_lightning.sweep.summary_run import log_summary, summary_id, wandb_environment
 from gammer_lightning.tasks.recognize import RecognizeTask
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 SWEEP = Sweep("table, 4", "experiments/recognize_microfaces.yaml", rows={"alpha 5": {}, "β 8": {}})
 PASSWORD = "not-for-wandb"
@@ -46,9 +46,9 @@ def tasks(tmp_path, monkeypatch):
     """Put a tiny task and fake clips behind the commands, and give back what W&B's logger sets."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setattr(training, "magnify", lambda: training.Task("magnify", TinyModule, TinyData))
-    task = training.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
-    monkeypatch.setattr(training, "recognize", lambda: task)
+    monkeypatch.setattr(settings, "magnify", lambda: settings.Task("magnify", TinyModule, TinyData))
+    task = settings.Task("recognize", RecognizeTask, FakeClips, test_after_fit=True)
+    monkeypatch.setattr(settings, "recognize", lambda: task)
 
 
 def records(folder, kind):
@@ -120,14 +120,14 @@ import psutil
 from tiny_task import TinyData, TinyModule
 from gammer_lightning import cli
 from gammer_lightning.runs import loggers
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 class Hanging(TinyModule):
     def on_train_end(self):
         services = [child for child in psutil.Process().children() if child.name().startswith("wandb")]
         assert services
         for service in services:
             service.suspend()
-training.magnify = lambda: training.Task("magnify", Hanging, TinyData)
+settings.magnify = lambda: settings.Task("magnify", Hanging, TinyData)
 loggers.WANDB_PATIENCE = 1
 sys.exit(cli.main(["magnify", "fit", *sys.argv[1:], "--wandb=offline", "--out=run"]))
 """
@@ -247,9 +247,9 @@ def test_a_password_on_the_command_line_is_nowhere_in_the_summary(table):
         f"sweep = Sweep({SWEEP.study!r}, {SWEEP.base!r}, rows={{'alpha 5': {{}}}});"
         f"print('storage', sys.argv[-1]); log_summary(sweep, [], Path({str(table)!r}), 'offline')"
     )
-    for settings, leaks in (("wandb's own", True), ("private", False)):
+    for variant, leaks in (("wandb's own", True), ("private", False)):
         url = f"postgresql://user:{PASSWORD}@host/db"
-        subprocess.run([sys.executable, "-c", code, settings, "--storage", url], check=True, capture_output=True)
+        subprocess.run([sys.executable, "-c", code, variant, "--storage", url], check=True, capture_output=True)
         files = [path for path in (table.parent / "wandb").rglob("*") if path.is_file()]
         assert any(path.suffix == ".wandb" for path in files)
         assert any(PASSWORD.encode() in path.read_bytes() for path in files) == leaks

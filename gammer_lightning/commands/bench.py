@@ -44,8 +44,8 @@ def main(arguments: argparse.Namespace) -> None:
                 check_is_file(Path(arguments.json))
             check_writable(Path(arguments.json).parent)
     torch.set_num_threads(arguments.threads)
-    where = torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name()
-    print(f"{where}, {arguments.threads} threads, torch {torch.__version__}, {arguments.repeats} rounds")
+    device_name = torch.cuda.get_device_name() if arguments.device == "cuda" else cpu_name()
+    print(f"{device_name}, {arguments.threads} threads, torch {torch.__version__}, {arguments.repeats} rounds")
     rows = [{"part": part} | row for part in arguments.parts for row in PARTS[part](arguments)]
     for row in rows:
         print(
@@ -71,14 +71,14 @@ def magnifier(arguments: argparse.Namespace) -> list[dict]:
     device = arguments.device
     network = STMEMM("small").to(device).eval()
     onset, apex = torch.rand(2, 1, 3, 256, 256, device=device)
-    one, seven = torch.full((1, 1), 10.0, device=device), torch.linspace(5, 20, 7, device=device)[:, None]
+    one_alpha, seven_alphas = torch.full((1, 1), 10.0, device=device), torch.linspace(5, 20, 7, device=device)[:, None]
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
-            network(onset, apex, one)
+            network(onset, apex, one_alpha)
         reference = network.encode(onset)
 
         def frame() -> None:
-            network.decode(reference, network.encode(apex), one)
+            network.decode(reference, network.encode(apex), one_alpha)
 
         def half() -> None:
             with torch.autocast(device, torch.bfloat16):
@@ -87,8 +87,8 @@ def magnifier(arguments: argparse.Namespace) -> list[dict]:
         steps = {
             "frame, reference cached, fp32": frame,
             "frame, reference cached, bf16": half,
-            "pair, one alpha, fp32": lambda: network(onset, apex, one),
-            "pair, seven alphas, fp32": lambda: network(onset, apex, seven),
+            "pair, one alpha, fp32": lambda: network(onset, apex, one_alpha),
+            "pair, seven alphas, fp32": lambda: network(onset, apex, seven_alphas),
         }
         rows = interleaved(steps, arguments.repeats, device)
     seven_to_one = rows[3]["ms"] / rows[2]["ms"]

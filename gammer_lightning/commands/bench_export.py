@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import without_passwords
-from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, Row, needs_gpu
+from gammer_lightning.export.latency import ROWS, SIDE, WARMUP, Place, TimedRow, needs_gpu
 from gammer_lightning.files import check_writable, disk_errors, replacing
 from gammer_lightning.machine import cpu_name
 from gammer_lightning.processes import end_with_parent, python_command, python_environment
@@ -102,7 +102,7 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
     out = arguments.out or (bundle.path if bundle.facts.files else bundle.path / FOLDER)
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
-    versions = {package: found for package in PACKAGES if (found := _version(package))}
+    versions = {package: version for package in PACKAGES if (version := _version(package))}
     print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
     if (load := os.getloadavg()[0]) > 0.5:
         print(f"the machine is busy (load {load:.1f}): times and ratios are not to be trusted, least of all on the CPU")
@@ -118,14 +118,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-class Child:
+class BenchProcess:
     """The process of one row: begun at once, made ready when asked, then asked for steps.
 
     Attributes:
         facts: What the row is: its network, name, column of Table 5; its memory, or why it cannot run.
     """
 
-    def __init__(self, model: str, row: Row, place: Place, stack: ExitStack) -> None:
+    def __init__(self, model: str, row: TimedRow, place: Place, stack: ExitStack) -> None:
         self.facts: dict[str, Any] = {"model": model, "name": row.name, "published": row.published}
         self.rounds: list[list[float]] = []
         if place.device == "cpu" and needs_gpu(row):
@@ -203,10 +203,10 @@ def measure(
         For each row its name, column of Table 5 and either ``why`` it cannot run, or median, quartiles, fastest and
         slowest in ms, the median of each round, and its peak memory in MB. And whether Ctrl-C stopped it.
     """
-    first, *others = ROWS[model]
-    chosen = [row for row in others if not only or any(word.lower() in row.name.lower() for word in only)]
+    first, *following = ROWS[model]
+    rows = [row for row in following if not only or any(word.lower() in row.name.lower() for word in only)]
     with ExitStack() as stack:
-        children = [Child(model, row, place, stack) for row in (first, *chosen)]
+        children = [BenchProcess(model, row, place, stack) for row in (first, *rows)]
         stopped = False
         with tqdm(total=len(children) * (1 + rounds), desc=model, unit="row", leave=False) as bar:
             try:
@@ -222,10 +222,10 @@ def measure(
 
 def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Summarise the times of all rounds."""
-    times = [time for one in rounds for time in one]
+    times = [time for times_of_round in rounds for time in times_of_round]
     low, middle, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
     spread = {"ms": middle, "quartiles": [low, high], "fastest": min(times), "slowest": max(times)}
-    return spread | {"round_medians": [median(one) for one in rounds]}
+    return spread | {"round_medians": [median(times_of_round) for times_of_round in rounds]}
 
 
 def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -233,11 +233,11 @@ def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, An
     published, first = PUBLISHED[model], rows[0].get("ms")
     complete = []
     for row in rows:
-        here = {"faster": first / row["ms"]} if first and "ms" in row else {}
+        measured_ratio = {"faster": first / row["ms"]} if first and "ms" in row else {}
         column = row["published"]
-        there = {"published_ms": published[column]} if column else {}
-        there |= {"published_faster": round(published["PyTorch"] / published[column], 2)} if column else {}
-        complete.append(row | here | there)
+        published_ratio = {"published_ms": published[column]} if column else {}
+        published_ratio |= {"published_faster": round(published["PyTorch"] / published[column], 2)} if column else {}
+        complete.append(row | measured_ratio | published_ratio)
     return complete
 
 
@@ -287,8 +287,8 @@ def _bars(axes, rows: Sequence[dict[str, Any]]) -> None:
     errors = [[abs(end - ratio) for end, ratio in zip(side, ratios, strict=True)] for side in ends]
     axes.barh(places, ratios, 0.6, xerr=errors, color="#22578f", ecolor="#808080", label="here, quartiles")
     published = [(place, row["published_faster"]) for place, row in enumerate(rows) if "published_faster" in row]
-    there = [[ratio for _, ratio in published], [place for place, _ in published]]
-    axes.scatter(*there, marker="|", s=250, linewidths=2, color="#d1622b", label="published, A10", zorder=3)
+    published_bars = [[ratio for _, ratio in published], [place for place, _ in published]]
+    axes.scatter(*published_bars, marker="|", s=250, linewidths=2, color="#d1622b", label="published, A10", zorder=3)
     for place, row in enumerate(rows):
         axes.text(ends[1][place], place, f"  {row['ms']:.3g} ms", va="center", fontsize=7)
     axes.set_yticks(places, [row["name"] for row in rows], fontsize=8)

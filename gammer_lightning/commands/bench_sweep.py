@@ -37,13 +37,13 @@ def measure() -> list[dict]:
         fit's own imports, throughput of several slots relative to one, and seconds to plan, list and reopen many rows.
     """
     with tempfile.TemporaryDirectory() as folder, chdir(folder), _sleeping_rows():
-        one, gaps = _run(1)
+        seconds_of_one, gaps = _run(1)
         several, _ = _run(SLOTS)
         many = _many_rows()
     return [
         {"name": "from a row's end to the next one's start", "ms": 1000 * sorted(gaps)[len(gaps) // 2]},
         {"name": "imports of a fit, which come on top", "ms": 1000 * _import_seconds()},
-        {"name": f"throughput of {SLOTS} slots / one, sleeping rows", "ratio": one / several * SLOTS},
+        {"name": f"throughput of {SLOTS} slots / one, sleeping rows", "ratio": seconds_of_one / several * SLOTS},
         *many,
     ]
 

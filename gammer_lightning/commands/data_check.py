@@ -29,6 +29,6 @@ def main(arguments: argparse.Namespace) -> int:
         write_report(report, record)
     print(report_text(report))
     rate = report.clips / (time.perf_counter() - start)
-    drawn = f", {pictures}" if report.problems["no usable face"] else ""
-    print(f"{rate:.1f} clips/s with {arguments.workers} workers; see {record}{drawn}")
+    pictures_note = f", {pictures}" if report.problems["no usable face"] else ""
+    print(f"{rate:.1f} clips/s with {arguments.workers} workers; see {record}{pictures_note}")
     return int(failed(report))

@@ -34,11 +34,11 @@ def python_packages() -> Iterator[Finding]:
     """Check Python and every package of setup.cfg against its bounds."""
     yield Finding("Python", platform.python_version())
     try:
-        wanted = [Requirement(line) for line in requires("gammer-lightning") or []]
+        requirements = [Requirement(line) for line in requires("gammer-lightning") or []]
     except PackageNotFoundError:
         yield Finding("gammer-lightning", "not installed", "pip install -c constraints.txt -e .")
         return
-    for requirement in wanted:
+    for requirement in requirements:
         if requirement.marker is None:
             yield _package(requirement)
     if _version("lightning"):
@@ -54,12 +54,12 @@ def _version(name: str) -> str | None:
 
 
 def _package(requirement: Requirement) -> Finding:
-    found = _version(requirement.name) or _version(OTHER_NAMES.get(requirement.name, requirement.name))
+    version = _version(requirement.name) or _version(OTHER_NAMES.get(requirement.name, requirement.name))
     install = f"pip install -c constraints.txt '{requirement}'"
-    if found is None:
+    if version is None:
         return Finding(requirement.name, "missing", install)
-    fits = requirement.specifier.contains(found, prereleases=True)
-    return Finding(requirement.name, found, "" if fits else f"needs {requirement.specifier}: {install}")
+    fits = requirement.specifier.contains(version, prereleases=True)
+    return Finding(requirement.name, version, "" if fits else f"needs {requirement.specifier}: {install}")
 
 
 def gpu() -> Iterator[Finding]:
@@ -74,13 +74,13 @@ def gpu() -> Iterator[Finding]:
 
 def tensorrt() -> Iterator[Finding]:
     """Report TensorRT, two optional extras."""
-    found = [f"{name} {_version(name)}" for name in ("tensorrt", "tensorrt-rtx") if _version(name)]
+    runtimes = [f"{name} {_version(name)}" for name in ("tensorrt", "tensorrt-rtx") if _version(name)]
     advice = (
         "only for `gammer export --to tensorrt-rtx` (pip install 'gammer-lightning[tensorrt-rtx]') or "
         "`--to tensorrt` (pip install 'gammer-lightning[tensorrt]', from NVIDIA's own index)"
     )
-    advice = "" if found else advice
-    yield Finding("TensorRT", ", ".join(found) or "none", advice, required=False)
+    advice = "" if runtimes else advice
+    yield Finding("TensorRT", ", ".join(runtimes) or "none", advice, required=False)
 
 
 def optical_flow() -> Iterator[Finding]:

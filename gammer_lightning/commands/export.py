@@ -35,7 +35,7 @@ def main(arguments: argparse.Namespace) -> int:
     """
     batch = _batch(arguments.batch)
     from gammer_lightning.deploy.bundle import FOLDER
-    from gammer_lightning.deploy.finished_run import open_source
+    from gammer_lightning.deploy.finished_run import open_finished_run
     from gammer_lightning.deploy.onnx_files import need
     from gammer_lightning.deploy.tensorrt import check_builder
     from gammer_lightning.export import artifacts
@@ -50,7 +50,7 @@ def main(arguments: argparse.Namespace) -> int:
     if arguments.upload:
         artifacts.check_online(arguments.run)
     path = artifacts.fetch(arguments.run) if arguments.run.startswith(artifacts.PREFIX) else Path(arguments.run)
-    source = open_source(path, arguments.magnifier)
+    source = open_finished_run(path, arguments.magnifier)
     print(f"checkpoint: {source.run.best}, magnifier: {source.magnifier.name}")
     folder = source.run.path / FOLDER
     with disk_errors(folder), staging(folder) as staged:
@@ -60,12 +60,12 @@ def main(arguments: argparse.Namespace) -> int:
             print("\n  ".join(lines), file=sys.stderr)
             return 1
         before = set(os.listdir(folder)) if folder.is_dir() else set()
-        made = write_bundle(folder, job.staged, job.facts, job.files)
+        bundle = write_bundle(folder, job.staged, job.facts, job.files)
     if gone := before - set(os.listdir(folder)):
         print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(gone))}")
-    print(f"bundle: {folder}, {sum(file.bytes for file in made.facts.files.values()) / 1e6:.1f} MB")
+    print(f"bundle: {folder}, {sum(file.bytes for file in bundle.facts.files.values()) / 1e6:.1f} MB")
     if arguments.upload:
-        print(artifacts.upload(source.run, made))
+        print(artifacts.upload(source.run, bundle))
     print(f"next: gammer predict {path} VIDEO")
     return 0
 

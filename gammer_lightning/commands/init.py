@@ -14,17 +14,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Write every file that is not there yet; a file that is there stays as it is."""
-    written, kept = 0, 0
+    written, skipped = 0, 0
     for folder in FOLDERS:
         for file in shipped_files(folder):
             target = arguments.folder / file
             if target.exists():
-                kept += 1
+                skipped += 1
                 continue
             with replacing(target, sync=False) as temporary:
                 temporary.write_bytes((ROOT / file).read_bytes())
             written += 1
     names = ", ".join(f"{folder}/" for folder in FOLDERS)
-    print(f"{names} in {arguments.folder}: {written} files written, {kept} kept as they are")
-    here = "" if arguments.folder.resolve() == Path.cwd() else f"cd {arguments.folder} && "
-    print(f"next: {here}gammer sweep run sweeps/table4_alpha.yaml --dry-run")
+    print(f"{names} in {arguments.folder}: {written} files written, {skipped} kept as they are")
+    change_folder = "" if arguments.folder.resolve() == Path.cwd() else f"cd {arguments.folder} && "
+    print(f"next: {change_folder}gammer sweep run sweeps/table4_alpha.yaml --dry-run")

@@ -76,8 +76,10 @@ def main(args: argparse.Namespace) -> None:
         times = frame_times(magnifiers, device)
         tables = [score_subpixel(magnifiers, args.scenes, args.size, device)]
         if has_truth:
-            chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(args.clips, len(clips))).round().astype(int)]
-            tables.append(score_truth(magnifiers, root, chosen, device))
+            compared = [
+                clips[i] for i in np.linspace(0, len(clips) - 1, min(args.clips, len(clips))).round().astype(int)
+            ]
+            tables.append(score_truth(magnifiers, root, compared, device))
     scores = pd.concat(tables, ignore_index=True)
     scores["ms"] = scores.magnifier.map(times)
     print(write(args.out, picture, scores, _conditions(args, clip, device)))
@@ -197,18 +199,20 @@ def summary(scores: pd.DataFrame) -> str:
     """Return two Markdown tables: the sub-pixel test with times, and the true apexes of microfaces."""
     subpixel = scores[scores.test == "sub-pixel"]
     gains = subpixel.pivot(index="magnifier", columns="value", values="gain")
-    shown = gains[list(SHOWN_MOTIONS)].rename(columns="d {:g}".format)
-    shown["all d"] = gains.mean(axis=1)
-    shown["ms"] = [f"{time:.0f}" for time in subpixel.groupby("magnifier").ms.first().loc[shown.index]]
+    table = gains[list(SHOWN_MOTIONS)].rename(columns="d {:g}".format)
+    table["all d"] = gains.mean(axis=1)
+    table["ms"] = [f"{time:.0f}" for time in subpixel.groupby("magnifier").ms.first().loc[table.index]]
     order = list(dict.fromkeys(scores.magnifier))
     heading = "Sub-pixel test (d px, alpha = 10 / d): SSIM gained over the apex itself; ms for a pair of 256x256 px"
-    parts = [heading, as_text(shown.loc[order].reset_index())]
+    parts = [heading, as_text(table.loc[order].reset_index())]
     for test in ("clean", "recorded"):
         rows = scores[scores.test == test]
         if len(rows):
             wide = rows.pivot(index="magnifier", columns="alpha", values=["gain", "psnr"]).loc[order]
             wide["psnr"] = wide["psnr"].map("{:.2f}".format)
-            wide.columns = [f"{'SSIM gain' if what == 'gain' else 'dB'} α {alpha:g}" for what, alpha in wide.columns]
+            wide.columns = [
+                f"{'SSIM gain' if measure == 'gain' else 'dB'} α {alpha:g}" for measure, alpha in wide.columns
+            ]
             parts += [f"microfaces, {test} frames, against true magnified apexes", as_text(wide.reset_index())]
     return "\n\n".join(parts) + "\n"
 

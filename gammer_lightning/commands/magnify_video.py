@@ -18,7 +18,7 @@ from tqdm import tqdm
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import printable
 from gammer_lightning.files import check_name, check_writable, disk_errors, remove_stale, replacing
-from gammer_lightning.inference.video import Frame, VideoWriter, check_fps, check_limit, open_source, to_pixels
+from gammer_lightning.inference.video import Frame, VideoWriter, check_fps, check_limit, open_video, to_pixels
 from gammer_lightning.magnifiers import Magnifier, check_alphas, load_magnifier, magnify_band
 from gammer_lightning.magnifiers.trained import SHIPPED, STMEMMMagnifier
 from gammer_lightning.pixels import to_floats
@@ -56,13 +56,13 @@ def main(args: argparse.Namespace) -> int:
     (alpha,) = check_alphas([args.alpha])
     check_limit(args.limit)
     check_fps(args.fps)
-    how = _how(args)
+    method = _how(args)
     _check_output(args.input, args.output)
     magnifier = load_magnifier(args.magnifier)
     if torch.cuda.is_available():
         magnifier = magnifier.cuda()
     count, stopped, size = 0, False, (0, 0)
-    with open_source(args.input, args.fps) as source, disk_errors(args.output), _replacing(args.output) as path:
+    with open_video(args.input, args.fps) as source, disk_errors(args.output), _replacing(args.output) as path:
         bar = tqdm(total=source.total, desc=source.name, unit="frame")
         with VideoWriter(path, source.rate, source.clock) as writer, bar, closing(source.frames()) as frames:
             try:
@@ -74,8 +74,8 @@ def main(args: argparse.Namespace) -> int:
                 if not count:
                     raise
                 stopped = True
-    shown = printable(str(args.output))
-    print(f"{shown}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {how}; sound is left out")
+    output = printable(str(args.output))
+    print(f"{output}: {count} frames of {size[0]}x{size[1]} px, alpha {alpha:g}, {method}; sound is left out")
     if count == 1 and not stopped:
         print("  note: one frame shows no motion, so nothing was magnified")
     if odd := [side for side in size if side % 2]:
@@ -114,7 +114,7 @@ def _magnified(
     return band_magnified(frames, magnifier, alpha, float(rate), args.band)
 
 
-def _check_output(given: str, output: Path) -> None:
+def _check_output(name: str, output: Path) -> None:
     if output.suffix.lower() not in CONTAINERS:
         raise GammerError(
             f"the output is {output}", f"it is a video of kind {', '.join(CONTAINERS)}", "e.g. magnified.mp4"
@@ -123,7 +123,7 @@ def _check_output(given: str, output: Path) -> None:
     if output.is_dir() or (output.exists() and not output.is_file()):
         kind = "a folder" if output.is_dir() else "a pipe or device"
         raise GammerError(f"{output} is {kind}", "the output is a file", f"e.g. {output / 'magnified.mp4'}")
-    if output.exists() and Path(given).exists() and output.samefile(given):
+    if output.exists() and Path(name).exists() and output.samefile(name):
         raise GammerError(f"{output} is the input", "the output is another file", "choose another name")
 
 

@@ -83,8 +83,8 @@ def _one(bundle: "Bundle", text: str, name: str, args: argparse.Namespace) -> bo
     from gammer_lightning.inference.pipeline import predict
 
     settings = ("alpha", "backend", "precision", "device", "window", "hop", "onset", "apex", "face", "fps", "limit")
-    chosen = {setting: getattr(args, setting) for setting in settings}
-    result = predict(bundle, text, args.out / name, progress=True, **chosen)
+    options = {setting: getattr(args, setting) for setting in settings}
+    result = predict(bundle, text, args.out / name, progress=True, **options)
     lost = [window.note for window in result.windows if window.note]
     without = f" ({len(lost)} without a prediction: {', '.join(sorted(set(lost)))})" if lost else ""
     print(

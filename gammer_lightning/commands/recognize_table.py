@@ -86,9 +86,9 @@ def main(arguments: argparse.Namespace) -> None:
     results = {run: _results(run) for run in arguments.runs}
     for number, (classes, published) in enumerate(TABLES.items(), 1):
         print(f"Table {number}, {classes} classes\n\n{table(classes, published, results)}\n\n{_notes(classes)}\n")
-    rest = [f"- {run}: {_text(r)} on {', '.join(r.datasets)}, {len(r.classes)} classes"
+    unplaced = [f"- {run}: {_text(r)} on {', '.join(r.datasets)}, {len(r.classes)} classes"
             for run, r in results.items() if _column(r) is None]  # fmt: skip
-    print("\n".join([OURS, *(["", "Other runs:", *rest] if rest else [])]))
+    print("\n".join([OURS, *(["", "Other runs:", *unplaced] if unplaced else [])]))
 
 
 def _notes(classes: int) -> str:
@@ -152,8 +152,8 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: "
 
 def _column(result: "RunResults") -> tuple[int, str] | None:
     """Return the table (by its number of classes) and the data set of a run; None if it is in neither."""
-    (name, *others), classes = result.datasets, set(result.classes)
-    if others or name not in DATASETS:
+    (name, *other_datasets), classes = result.datasets, set(result.classes)
+    if other_datasets or name not in DATASETS:
         return None
     return (len(classes), name) if classes in (set(THREE), set(FIVE.get(name, ()))) else None
 

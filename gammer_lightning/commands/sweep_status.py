@@ -39,6 +39,6 @@ def _print_status(study: "Study", rows: "Sequence[Row]") -> None:
             log = f" (log: {row.run}/log.txt)" if row.run else ""
             print(printable(f"{row.name}: {row.error}{log}"))
         if row.is_gone:
-            again = f"gammer sweep resume {shlex.quote(study.name)} --again {shlex.quote(row.name)}"
+            command = f"gammer sweep resume {shlex.quote(study.name)} --again {shlex.quote(row.name)}"
             print(printable(f"{row.name}: its run folder {row.run} is gone; its figures stay in the study. "
-                            f"To run it again: {again}"))  # fmt: skip
+                            f"To run it again: {command}"))  # fmt: skip

@@ -24,7 +24,7 @@ from gammer_lightning.data.clips.datasets import read_datasets
 from gammer_lightning.data.inputs.augment import PhotometricAugmentation
 from gammer_lightning.data.inputs.catalogue import INPUTS, check_input, compute_inputs, read_inputs, refuse_short
 from gammer_lightning.data.inputs.face_clip import FaceClip
-from gammer_lightning.data.premagnify.cache import RAW, Entry
+from gammer_lightning.data.premagnify.cache import RAW, CacheEntry
 from gammer_lightning.data.premagnify.fill import premagnify
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
@@ -170,11 +170,11 @@ class MagnifiedClips(pl.LightningDataModule):
         if not self.shows_patches:
             compute_inputs(self._face_clips(self._entries(clips)), h.input, h.size)
 
-    def _entries(self, clips: Sequence[Clip]) -> list[Entry]:
+    def _entries(self, clips: Sequence[Clip]) -> list[CacheEntry]:
         fingerprint = load_magnifier(self.hparams.magnifier).fingerprint
-        return [Entry(clip, fingerprint, self.hparams.cache) for clip in clips]
+        return [CacheEntry(clip, fingerprint, self.hparams.cache) for clip in clips]
 
-    def _face_clips(self, entries: Sequence[Entry]) -> list[FaceClip]:
+    def _face_clips(self, entries: Sequence[CacheEntry]) -> list[FaceClip]:
         return [FaceClip(entry, alpha) for entry in entries for alpha in self._used_alphas()]
 
     def refuse_without_action_units(self, network: str) -> None:
@@ -187,16 +187,16 @@ class MagnifiedClips(pl.LightningDataModule):
             GammerError: Naming the data sets, or the clips.
         """
         clips, _, _ = self._labelled
-        if lacking := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
+        if datasets := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
             raise GammerError(
-                f"{', '.join(lacking)} has no action units",
+                f"{', '.join(datasets)} has no action units",
                 f"{network} learns them with the classes",
                 "leave the data set out of data.roots, or choose another model.network",
             )
         if faults := unit_faults(clips):
-            shown = "; ".join(f"{key}: {fault}" for key, fault in list(faults.items())[:5])
+            examples = "; ".join(f"{key}: {fault}" for key, fault in list(faults.items())[:5])
             raise GammerError(
-                f"the action units of {len(faults)} clips cannot be read: {shown}",
+                f"the action units of {len(faults)} clips cannot be read: {examples}",
                 f"{network} learns the action units of every clip with the classes",
                 "correct these cells of the coding workbook, or choose another model.network",
             )
@@ -240,7 +240,7 @@ class MagnifiedClips(pl.LightningDataModule):
             self.inputs = inputs.reshape(len(clips), -1, *inputs.shape[1:])
         self.clips = clips
 
-    def _cut(self, entry: Entry) -> np.ndarray:
+    def _cut(self, entry: CacheEntry) -> np.ndarray:
         """Return uint8 patches ``(1 + A, 68, P, P, 3)`` of the onset and of the apex at each used alpha."""
         images, landmarks = entry.images(self._used_alphas()), entry.landmarks()
         return np.stack([cut_patches(image, landmarks, self.hparams.patch_size) for image in images])
@@ -320,9 +320,9 @@ def _subjects(clips: Sequence[Clip]) -> list[str]:
     return [f"{clip.dataset}/{clip.subject}" for clip in clips]
 
 
-def _check_choice(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(known)}", f"set {name} to one of them")
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(choices)}", f"set {name} to one of them")
 
 
 class _EpochSampler(Sampler):
@@ -358,9 +358,9 @@ class _Clips(Dataset):
 
     def __getitems__(self, draws: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
         clips, positions, _ = torch.tensor(draws).T
-        shown = torch.from_numpy(np.stack([self._shown(*draw) for draw in draws]))
+        inputs = torch.from_numpy(np.stack([self._shown(*draw) for draw in draws]))
         return {
-            "input": to_input(shown, self.kind) if self.kind in CHANNELS else _to_float(shown),
+            "input": to_input(inputs, self.kind) if self.kind in CHANNELS else _to_float(inputs),
             "label": self.labels[clips],
             "clip": clips,
             "alpha": self.alphas[positions],
@@ -377,9 +377,9 @@ class _Clips(Dataset):
         return self.augmentation(frames, seed) if self.augmentation and is_picture else frames
 
 
-def _to_float(shown: torch.Tensor) -> torch.Tensor:
+def _to_float(values: torch.Tensor) -> torch.Tensor:
     """Return faces ``(B, K, S, S, 3)`` uint8 as ``(B, K, 3, S, S)`` in [-1, 1]; other inputs as they are."""
-    return shown.movedim(-1, 2).contiguous() / 127.5 - 1 if shown.dtype == torch.uint8 else shown
+    return values.movedim(-1, 2).contiguous() / 127.5 - 1 if values.dtype == torch.uint8 else values
 
 
 def _as_batch(batch: Batch) -> Batch:
@@ -389,9 +389,9 @@ def _as_batch(batch: Batch) -> Batch:
 def to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
     """Return float patches ``(B, 68, C, P, P)`` in [-1, 1] of uint8 frames ``(B, 1 or 2, 68, P, P, 3)``."""
     frames = frames.permute(0, 1, 2, 5, 3, 4).contiguous() / 255
-    shown = []
+    channels = []
     if kind != "difference":
-        shown.append(frames[:, -1] * 2 - 1)
+        channels.append(frames[:, -1] * 2 - 1)
     if kind != "apex":
-        shown.append(((frames[:, 1] - frames[:, 0]) * DIFFERENCE_SCALE).clamp(-1, 1))
-    return torch.cat(shown, 2)
+        channels.append(((frames[:, 1] - frames[:, 0]) * DIFFERENCE_SCALE).clamp(-1, 1))
+    return torch.cat(channels, 2)

@@ -88,9 +88,9 @@ def open_backend(
     return opened[name](bundle, precision, device)
 
 
-def _check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise GammerError(f"{what} {value!r}", f"it is one of {', '.join(known)}", f"e.g. {what} {known[0]}")
+def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise GammerError(f"{setting} {value!r}", f"it is one of {', '.join(choices)}", f"e.g. {setting} {choices[0]}")
 
 
 def _torch(bundle: Bundle, precision: RunPrecision, device: Device | None) -> Backend:
@@ -147,18 +147,18 @@ def check_model(path: Path, facts: BundleFacts, graph: str, precision: str) -> N
     Raises:
         GammerError: If its description or its inputs and outputs say otherwise.
     """
-    said = describe(path)
-    exported = said.facts.get("exported")
+    metadata = describe(path)
+    exported = metadata.facts.get("exported")
     exported = exported if isinstance(exported, dict) else {}
     if (exported.get("graph"), exported.get("precision")) != (graph, precision):
-        found = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
-        raise _another(path, f"it is {found}, not {graph} at {precision}")
-    if not is_same_model(facts, said.facts):
+        contents = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
+        raise _another(path, f"it is {contents}, not {graph} at {precision}")
+    if not is_same_model(facts, metadata.facts):
         raise _another(path, "its weights, classes or input are another run's")
     inputs, output = INTERFACE[graph]
     shapes = shapes_of(facts.magnifier.preset, facts.network)
-    if said.shapes != {name: shapes[name] for name in (*inputs, output)}:
-        raise _another(path, f"its inputs and output are {said.shapes}")
+    if metadata.shapes != {name: shapes[name] for name in (*inputs, output)}:
+        raise _another(path, f"its inputs and output are {metadata.shapes}")
 
 
 def _another(path: Path, why: str) -> GammerError:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from gammer_lightning import __version__
 from gammer_lightning.deploy.facts import FORMAT, BundleFacts
-from gammer_lightning.deploy.finished_run import open_source
+from gammer_lightning.deploy.finished_run import open_finished_run
 from gammer_lightning.deploy.rules import BUNDLE_RULES
 from gammer_lightning.deploy.values import (
     check_values,
@@ -83,7 +83,7 @@ class Bundle:
             GammerError: If a file is missing or does not fit.
         """
         if not self.facts.files:
-            source = open_source(self.path)
+            source = open_finished_run(self.path)
             return source.magnifier.network, source.recognizer
         weights = self.file(WEIGHTS["gam_mer"])
         state = _read_weights(weights)
@@ -142,7 +142,7 @@ def load_bundle(path: str | Path) -> Bundle:
             _check_files(bundle)
             _check_fresh(bundle)
             return bundle
-    return Bundle(path, open_source(path).facts())
+    return Bundle(path, open_finished_run(path).facts())
 
 
 def read_facts(folder: Path) -> BundleFacts:
@@ -222,9 +222,9 @@ def is_same_model(facts: BundleFacts, others: dict[str, Any]) -> bool:
 
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
-    own = {key: facts.get(key) for key in ("classes", "network", "input", "geometry")}
+    identity = {key: facts.get(key) for key in ("classes", "network", "input", "geometry")}
     magnifier, run = (facts.get(part) for part in ("magnifier", "run"))  # of a stranger's ONNX file: anything
-    return own | {
+    return identity | {
         "magnifier": magnifier.get("fingerprint") if isinstance(magnifier, dict) else None,
         "checkpoint": run.get("checkpoint_sha256") if isinstance(run, dict) else None,
     }

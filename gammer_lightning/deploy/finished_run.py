@@ -30,7 +30,7 @@ from gammer_lightning.tasks.recognize import deployed_model
 
 
 @dataclass(frozen=True)
-class Source:
+class FinishedRun:
     """A finished recognition run, its networks loaded.
 
     Attributes:
@@ -136,7 +136,7 @@ def _public_name(magnifier: str) -> str:
     return Path(magnifier).name
 
 
-def open_source(path: str | Path, magnifier: str | None = None) -> Source:
+def open_finished_run(path: str | Path, magnifier: str | None = None) -> FinishedRun:
     """Load the networks of a finished recognition run.
 
     Args:
@@ -151,9 +151,9 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
     recognition = MemberFacts.from_checkpoint(load_checkpoint(run.best), run.best)
     if not isinstance(recognizer, GamMer):
         raise _other_network(path, recognition.name)
-    again = "copy the run folder again, or train again: gammer recognize fit"
-    check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, again)
-    check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, again)
+    next_step = "copy the run folder again, or train again: gammer recognize fit"
+    check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, next_step)
+    check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, next_step)
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)
     if not isinstance(loaded, STMEMMMagnifier):
@@ -162,7 +162,7 @@ def open_source(path: str | Path, magnifier: str | None = None) -> Source:
             "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
             f"gammer export {path} --magnifier st-memm-small",
         )
-    return Source(run, loaded, recognizer, recognition, config)
+    return FinishedRun(run, loaded, recognizer, recognition, config)
 
 
 def _finished_run(path: str | Path) -> RunFolder:

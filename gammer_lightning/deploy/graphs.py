@@ -76,7 +76,7 @@ class Decoder(nn.Module):
         return frames[0].clamp(0, 1)
 
 
-class Magnifier(nn.Module):
+class MagnifierGraph(nn.Module):
     """ST-MEMM as a whole: both frames encoded in one batch, then decoded."""
 
     def __init__(self, network: STMEMM):
@@ -160,7 +160,7 @@ def make_graphs(
     dtype, shapes = PRECISIONS[precision], shapes_of(magnifier.preset, network)
     magnifier = copy.deepcopy(magnifier).eval().to(device, dtype)
     recognizer = copy.deepcopy(recognizer).eval().to(device, dtype)
-    modules = (Magnifier(magnifier), Encoder(magnifier), Decoder(magnifier), Classifier(recognizer))
+    modules = (MagnifierGraph(magnifier), Encoder(magnifier), Decoder(magnifier), Classifier(recognizer))
     return {
         name: Graph(name, module.eval(), {key: shapes[key] for key in (*inputs, output)})
         for (name, (inputs, output)), module in zip(INTERFACE.items(), modules, strict=True)

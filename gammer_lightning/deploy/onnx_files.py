@@ -245,8 +245,8 @@ class Session:
         ((name, shape),) = self.outputs.items()
         output = torch.empty(batch, *map(int, shape[1:]), device=self.device)
         binding = self.session.io_binding()
-        kept = {key: value.to(self.device, torch.float32).contiguous() for key, value in inputs.items()}
-        for key, value in kept.items():
+        tensors = {key: value.to(self.device, torch.float32).contiguous() for key, value in inputs.items()}
+        for key, value in tensors.items():
             binding.bind_input(key, self.device, 0, np.float32, value.shape, value.data_ptr())
         binding.bind_output(name, self.device, 0, np.float32, output.shape, output.data_ptr())
         if self.device == "cuda":

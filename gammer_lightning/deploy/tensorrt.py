@@ -184,16 +184,18 @@ def _own_gpu() -> str:
 def _target(trt: ModuleType, package: str, capability: str | None) -> str:
     """Return the compute capability to build for."""
     if package == "tensorrt":
-        here = _own_gpu()
-        if capability not in (None, here):
-            raise GammerError(f"{capability}", f"TensorRT builds for this machine's GPU, {here}", "leave it out")
-        return here
+        own_capability = _own_gpu()
+        if capability not in (None, own_capability):
+            raise GammerError(
+                f"{capability}", f"TensorRT builds for this machine's GPU, {own_capability}", "leave it out"
+            )
+        return own_capability
     capability = capability or gpu_capability() or PAPERS_GPU
-    known = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
-    if capability not in known:
+    capabilities = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
+    if capability not in capabilities:
         raise GammerError(
             f"TensorRT-RTX {trt.__version__} does not build for {capability}",
-            f"it knows {', '.join(known)}",
+            f"it knows {', '.join(capabilities)}",
             "on another GPU use --to tensorrt",
         )
     return capability
@@ -233,12 +235,12 @@ def _parse(trt: ModuleType, builder: Any, logger: Any, onnx_path: Path) -> tuple
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_path)):
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        said = [
+        messages = [
             f"node {e.node()} {e.node_name() or 'unnamed'} ({e.node_operator()}): {' '.join(e.desc().split())}"
             for e in errors
         ]
         raise GammerError(
-            f"TensorRT's parser refuses {onnx_path.name}: {'; '.join(said) or logger.last()}",
+            f"TensorRT's parser refuses {onnx_path.name}: {'; '.join(messages) or logger.last()}",
             "it must know every node",
             "export it again: gammer export RUN --to onnx; if it stays, report this message",
         )
@@ -253,13 +255,13 @@ def _network_types(network: Any) -> Counter[str]:
 
 def _refuse_other_precision(types: Mapping[str, int], name: str, precision: str) -> dict[str, int]:
     """Return ``types`` if they are those of the precision."""
-    wanted = PRECISIONS[precision]
-    if set(types) == {wanted}:
+    expected = PRECISIONS[precision]
+    if set(types) == {expected}:
         return dict(types)
-    found = ", ".join(f"{count} in {kind}" for kind, count in sorted(types.items())) or "none"
+    layers = ", ".join(f"{count} in {kind}" for kind, count in sorted(types.items())) or "none"
     raise GammerError(
-        f"{name} is not {precision}: of its convolutions and matrix products {found}",
-        f"at {precision} all of them are in {wanted}",
+        f"{name} is not {precision}: of its convolutions and matrix products {layers}",
+        f"at {precision} all of them are in {expected}",
         f"gammer export RUN --to onnx --precision {precision}",
     )
 
@@ -307,20 +309,22 @@ def read_description(plan: str | Path) -> dict[str, Any]:
     """
     plan = Path(plan)
     beside = description_path(plan)
-    again = "build it again: gammer export RUN --to tensorrt|tensorrt-rtx"
+    next_step = "build it again: gammer export RUN --to tensorrt|tensorrt-rtx"
     if not plan.is_file() or not beside.is_file():
         missing = beside if plan.is_file() else plan
-        raise GammerError(f"no file {missing}", "a plan and its description lie side by side", again)
+        raise GammerError(f"no file {missing}", "a plan and its description lie side by side", next_step)
     try:
         facts = read_json(beside)
     except GammerError as error:
-        raise GammerError(error.what, "it is JSON that `gammer export` wrote", again) from error
+        raise GammerError(error.what, "it is JSON that `gammer export` wrote", next_step) from error
     if not isinstance(facts, dict) or (facts.get("format"), facts.get("sha256")) != (
         FORMAT,
         _sha256(plan.read_bytes()),
     ):
-        raise GammerError(f"{plan} is not the plan that {beside.name} describes", "its SHA-256 is written there", again)
-    check_values(facts, DESCRIPTION_RULES, beside, again)
+        raise GammerError(
+            f"{plan} is not the plan that {beside.name} describes", "its SHA-256 is written there", next_step
+        )
+    check_values(facts, DESCRIPTION_RULES, beside, next_step)
     return facts
 
 
@@ -347,12 +351,12 @@ def refuse_elsewhere(
     Raises:
         GammerError: With the command that builds it again.
     """
-    again = rebuild_command(plan, facts)
+    next_step = rebuild_command(plan, facts)
     if facts["version"] != version:
         raise GammerError(
             f"{plan} was built by {facts['package']} {facts['version']}, and {version} is installed",
             "a plan runs on the version that built it",
-            again,
+            next_step,
         )
     built_for = facts["gpu"] or facts["capability"]
     if gpu is None:
@@ -363,7 +367,7 @@ def refuse_elsewhere(
         raise GammerError(
             f"{plan} was built for {built_for}, and this GPU is {gpu} ({capability})",
             "a plan holds code for one kind of GPU",
-            again,
+            next_step,
         )
 
 
@@ -403,7 +407,7 @@ class Runner:
         Raises:
             GammerError: An input is missing or of a shape outside the plan's profile, or TensorRT fails.
         """
-        held = [self._bind(name, inputs) for name in self.description["inputs"]]
+        bound = [self._bind(name, inputs) for name in self.description["inputs"]]
         outputs = {
             name: torch.empty(tuple(self._context.get_tensor_shape(name)), device="cuda")
             for name in self.description["outputs"]
@@ -415,7 +419,7 @@ class Runner:
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise GammerError(f"TensorRT failed: {self._logger.last()}", "", "see nvidia-smi for free memory")
         current.wait_stream(self._stream)
-        del held  # not before: what was copied there could be given away while the engine still reads it
+        del bound  # not before: what was copied there could be given away while the engine still reads it
         return outputs
 
     def _bind(self, name: str, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -423,12 +427,12 @@ class Runner:
             needed = ", ".join(self.description["inputs"])
             raise GammerError(f"no input {name!r}", f"the plan takes {needed}", "give all of them")
         tensor = inputs[name].to("cuda", torch.float32).contiguous()
-        wanted = self.description["inputs"][name]
-        if not fits(tensor.shape, wanted, self.description["batch"]):
+        spec = self.description["inputs"][name]
+        if not fits(tensor.shape, spec, self.description["batch"]):
             smallest, _, largest = self.description["batch"]
             raise GammerError(
                 f"{name} of shape {tuple(tensor.shape)}",
-                f"the plan was built for {tuple(wanted)}, -1 being a batch from {smallest} to {largest}",
+                f"the plan was built for {tuple(spec)}, -1 being a batch from {smallest} to {largest}",
                 "give that shape, or build another plan: gammer export RUN --batch N",
             )
         self._context.set_input_shape(name, tuple(tensor.shape))
@@ -436,10 +440,11 @@ class Runner:
         return tensor
 
 
-def fits(shape: tuple[int, ...], wanted: list[int], batch: list[int]) -> bool:
+def fits(shape: tuple[int, ...], dimensions: list[int], batch: list[int]) -> bool:
     """Whether a shape is one of the profile's: a dimension of -1 takes any batch from the smallest to the largest."""
-    return len(shape) == len(wanted) and all(
-        batch[0] <= size <= batch[2] if want == -1 else size == want for size, want in zip(shape, wanted, strict=True)
+    return len(shape) == len(dimensions) and all(
+        batch[0] <= size <= batch[2] if want == -1 else size == want
+        for size, want in zip(shape, dimensions, strict=True)
     )
 
 
@@ -452,8 +457,8 @@ def engine_types(information: str) -> Counter[str]:
     kinds = {"half": "HALF", "fp16": "HALF", "float": "FLOAT", "fp32": "FLOAT"}
     layers = [layer for layer in json.loads(information)["Layers"] if isinstance(layer, dict)]
     formats = [out.get("Format/Datatype", "").lower() for layer in layers for out in layer.get("Outputs", [])]
-    found = (next((kind for word, kind in kinds.items() if word in text), None) for text in formats)
-    return Counter(kind for kind in found if kind)
+    types = (next((kind for word, kind in kinds.items() if word in text), None) for text in formats)
+    return Counter(kind for kind in types if kind)
 
 
 def refuse_other_engine(plan: Path, facts: Mapping[str, Any], types: Mapping[str, int]) -> dict[str, int]:

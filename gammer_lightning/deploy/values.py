@@ -70,13 +70,13 @@ def one_of(*values: str | None) -> Rule:
     )
 
 
-def check_values(record: Any, rules: Mapping[str, Rule], where: object, next_step: str) -> None:
+def check_values(record: Any, rules: Mapping[str, Rule], source: object, next_step: str) -> None:
     """See that a record holds what is needed of it.
 
     Args:
         record: What was read.
         rules: By key; ``"run.checkpoint"`` is the value ``checkpoint`` of the object ``run``.
-        where: Its file, for the message.
+        source: Its file, for the message.
         next_step: What to do where a value is not as it should be.
 
     Raises:
@@ -87,8 +87,8 @@ def check_values(record: Any, rules: Mapping[str, Rule], where: object, next_ste
         for part in key.split("."):
             value = value.get(part, MISSING) if isinstance(value, dict) else MISSING
         if value is MISSING and rule.needed:
-            raise GammerError(f"{where} is damaged: it has no {key}", f"{key} is {rule.text}", next_step)
+            raise GammerError(f"{source} is damaged: it has no {key}", f"{key} is {rule.text}", next_step)
         if value is not MISSING and not rule.holds(value):
-            shown = repr(value)
-            shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
-            raise GammerError(f"{where} is damaged: {key} is {shown}", f"{key} is {rule.text}", next_step)
+            text = repr(value)
+            text = text if len(text) <= 80 else f"{text[:80]}..."
+            raise GammerError(f"{source} is damaged: {key} is {text}", f"{key} is {rule.text}", next_step)

@@ -70,12 +70,12 @@ def score_all_ways(counts: np.ndarray) -> dict[str, list[dict[str, float]]]:
         counts: From `fold_counts`.
     """
     last = counts[:, -1]
-    chosen = np.take_along_axis(counts, chosen_epochs(counts)[:, None, :, None, None], 1)[:, 0]
+    counts_of_chosen = np.take_along_axis(counts, chosen_epochs(counts)[:, None, :, None, None], 1)[:, 0]
     return {
         HONEST: list(map(_at_once, last)),
         OF_FOLDS: list(map(_mean_of_folds, last)),
-        CHOSEN: list(map(_at_once, chosen)),
-        CHOSEN_OF_FOLDS: list(map(_mean_of_folds, chosen)),
+        CHOSEN: list(map(_at_once, counts_of_chosen)),
+        CHOSEN_OF_FOLDS: list(map(_mean_of_folds, counts_of_chosen)),
     }
 
 
@@ -99,7 +99,7 @@ def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]
     def counts(labels: Sequence[int] | np.ndarray) -> np.ndarray:
         return fold_counts(predicted, labels, folds, len(predictions.class_names))
 
-    found = counts(predictions.labels)
+    confusion = counts(predictions.labels)
     no_skill = _no_skill(counts, predictions.labels)
     return {
         "protocol": predictions.protocol,
@@ -108,13 +108,13 @@ def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]
         "folds": len(set(folds)),
         "epochs": predicted.shape[1],
         "ways": {
-            way: {"leaky": way != HONEST, **_spread(each), "seeds": dict(zip(predictions.seeds, each, strict=True))}
+            way: {"leaky": way != HONEST, **_spread(scores), "seeds": dict(zip(predictions.seeds, scores, strict=True))}
             | {"no_skill": no_skill[way]}
-            for way, each in score_all_ways(found).items()
+            for way, scores in score_all_ways(confusion).items()
         },
         "LEAKY_chosen_epochs": {
             seed: dict(zip(sorted(set(folds)), (1 + epochs).tolist(), strict=True))
-            for seed, epochs in zip(predictions.seeds, chosen_epochs(found), strict=True)
+            for seed, epochs in zip(predictions.seeds, chosen_epochs(confusion), strict=True)
         },
     }
 
@@ -128,9 +128,9 @@ def _no_skill(
     return {way: _spread([_spread(ways[way])["mean"] for ways in shuffled]) for way in shuffled[0]}
 
 
-def _spread(each: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
-    table = pd.DataFrame(each)
-    return {"mean": table.mean().to_dict(), "std": table.std().to_dict() if len(each) > 1 else dict.fromkeys(table)}
+def _spread(scores: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    table = pd.DataFrame(scores)
+    return {"mean": table.mean().to_dict(), "std": table.std().to_dict() if len(scores) > 1 else dict.fromkeys(table)}
 
 
 def write_audit(run: Path, summary: dict[str, Any]) -> str:
@@ -154,8 +154,10 @@ def write_audit(run: Path, summary: dict[str, Any]) -> str:
 def audit_text(summary: dict[str, Any]) -> str:
     """Return a summary as Markdown; every line of a score that leaks says LEAKY."""
     rows = []
-    for way, found in summary["ways"].items():
-        rows.append([way, *(_figure(found, score) for score in ("uf1", "uar", "accuracy")), _figure(found["no_skill"])])
+    for way, figures in summary["ways"].items():
+        rows.append(
+            [way, *(_figure(figures, score) for score in ("uf1", "uar", "accuracy")), _figure(figures["no_skill"])]
+        )
     datasets = markdown_cell(", ".join(summary["datasets"]))
     head = f"{summary['clips']} clips in {summary['folds']} folds ({datasets}), "
     notes = [*NOTES, *([MICROFACES_NOTE] if "microfaces" in summary["datasets"] else [])]
@@ -173,18 +175,18 @@ def audit_text(summary: dict[str, Any]) -> str:
     )
 
 
-def _figure(found: dict[str, Any], score: str = "uf1") -> str:
-    return mean_and_std(found["mean"][score], found["std"][score])
+def _figure(figures: dict[str, Any], score: str = "uf1") -> str:
+    return mean_and_std(figures["mean"][score], figures["std"][score])
 
 
 def draw_audit(ways: dict[str, dict[str, Any]]) -> Figure:
     """Draw UF1 of each way of scoring, of the run and of no skill, with their spreads."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
-    bars = [(found, -0.2, "#b3261e" if found["leaky"] else "#22578f") for found in ways.values()]
-    bars += [(found["no_skill"], 0.2, "0.75") for found in ways.values()]
-    for place, (found, offset, colour) in enumerate(bars):
-        mean, std = found["mean"]["uf1"], found["std"]["uf1"] or 0
+    bars = [(figures, -0.2, "#b3261e" if figures["leaky"] else "#22578f") for figures in ways.values()]
+    bars += [(figures["no_skill"], 0.2, "0.75") for figures in ways.values()]
+    for place, (figures, offset, colour) in enumerate(bars):
+        mean, std = figures["mean"]["uf1"], figures["std"]["uf1"] or 0
         axes.barh(place % len(ways) + offset, mean, 0.38, xerr=std, color=colour, ecolor="0.35", capsize=2)
         axes.text(mean + std + 0.01, place % len(ways) + offset, f"{mean:.2f}", va="center", fontsize=8)
     axes.set_yticks(range(len(ways)), [way.replace(", ", ",\n").replace(": ", ":\n", 1) for way in ways], fontsize=8)

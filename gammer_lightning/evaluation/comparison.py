@@ -67,12 +67,12 @@ def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, D
     Returns:
         The difference of each row but the reference.
     """
-    drawn = {name: _resampled_uf1(row) for name, row in counts.items()}
+    resampled = {name: _resampled_uf1(row) for name, row in counts.items()}
     compared = {}
     for name, row in counts.items():
         if name == reference:
             continue
-        low, high = np.quantile(drawn[name] - drawn[reference], (0.025, 0.975))
+        low, high = np.quantile(resampled[name] - resampled[reference], (0.025, 0.975))
         compared[name] = Difference(
             uf1=float(_uf1(row) - _uf1(counts[reference])),
             low=float(low),

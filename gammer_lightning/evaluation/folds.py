@@ -49,9 +49,9 @@ def make_folds(
         return [(f"outer fold {outer_fold}", outer_clips(subjects, labels, num_folds, outer_fold))]
     if protocol == INNER:
         left_out = outer_clips(subjects, labels, num_folds, outer_fold)
-        kept = np.setdiff1d(np.arange(len(labels)), left_out)
-        folds = _stratified_folds(protocol, np.asarray(subjects)[kept], np.asarray(labels)[kept], num_folds)
-        return [(name, kept[test]) for name, test in folds]
+        training = np.setdiff1d(np.arange(len(labels)), left_out)
+        folds = _stratified_folds(protocol, np.asarray(subjects)[training], np.asarray(labels)[training], num_folds)
+        return [(name, training[test]) for name, test in folds]
     return _stratified_folds(protocol, subjects, labels, num_folds)
 
 
@@ -97,11 +97,13 @@ def loso_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:
     return _each_held_out(subjects, "subject", "add some, or generate them: gammer data synthesize --out DIR")
 
 
-def _each_held_out(groups: Sequence[str], what: str, next_step: str) -> list[tuple[str, np.ndarray]]:
+def _each_held_out(groups: Sequence[str], group_name: str, next_step: str) -> list[tuple[str, np.ndarray]]:
     names = sorted(set(groups))
     if len(names) < 2:
         raise GammerError(
-            f"{len(names)} {what}(s): {', '.join(names)}", f"leave-one-{what}-out needs two {what}s or more", next_step
+            f"{len(names)} {group_name}(s): {', '.join(names)}",
+            f"leave-one-{group_name}-out needs two {group_name}s or more",
+            next_step,
         )
     return [(name, np.flatnonzero(np.asarray(groups) == name)) for name in names]
 

@@ -62,6 +62,6 @@ def megc_log(subjects: Sequence[str], clips: Sequence[str], labels: Sequence[int
     lines = []
     for subject in sorted(set(subjects)):
         lines.append(subject.replace("/", " ", 1))
-        own = (i for i, other in enumerate(subjects) if other == subject)
-        lines += [f"{clips[i]} {labels[i]} {predictions[i]}" for i in own]
+        of_subject = (i for i, other in enumerate(subjects) if other == subject)
+        lines += [f"{clips[i]} {labels[i]} {predictions[i]}" for i in of_subject]
     return "\n".join(lines) + "\n"

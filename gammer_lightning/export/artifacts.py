@@ -32,17 +32,21 @@ def check_online(source: str) -> None:
     Raises:
         GammerError: If it is switched off, there is no key, or no connection.
     """
-    taken = source.startswith(PREFIX)
+    is_artifact = source.startswith(PREFIX)
     rule = (
-        "what lies in W&B is read from there" if taken else "the bundle is uploaded to W&B; the run folder has it, too"
+        "what lies in W&B is read from there"
+        if is_artifact
+        else "the bundle is uploaded to W&B; the run folder has it, too"
     )
-    other = "copy the run folder here and give its path" if taken else f"without --upload: gammer export {source}"
+    alternative = (
+        "copy the run folder here and give its path" if is_artifact else f"without --upload: gammer export {source}"
+    )
     if (mode := os.environ.get("WANDB_MODE", "online")) in OFFLINE:
-        raise GammerError(f"W&B is {mode} (WANDB_MODE)", rule, f"WANDB_MODE=online gammer export ..., or {other}")
+        raise GammerError(f"W&B is {mode} (WANDB_MODE)", rule, f"WANDB_MODE=online gammer export ..., or {alternative}")
     try:
         check_login()
     except GammerError as error:
-        raise GammerError(error.what, rule, f"{error.next_step}; or {other}") from error
+        raise GammerError(error.what, rule, f"{error.next_step}; or {alternative}") from error
 
 
 def upload(run: RunFolder, bundle: Bundle) -> str:
@@ -146,7 +150,9 @@ def _address(source: str) -> list[str]:
 
 def _model(artifacts: list["Artifact"], path: str) -> "Artifact":
     models = [
-        one for one in artifacts if one.type == "model" and any(n.endswith(".ckpt") for n in one.manifest.entries)
+        artifact
+        for artifact in artifacts
+        if artifact.type == "model" and any(n.endswith(".ckpt") for n in artifact.manifest.entries)
     ]
     if not models:
         raise GammerError(
@@ -170,9 +176,9 @@ def _check_entries(artifact: "Artifact") -> None:
 
 def _same(folder: Path, artifact: "Artifact") -> Path:
     """Return the folder if it has the artifact's checkpoints; each upload of them is a new artifact."""
-    there = {name: entry.digest for name, entry in artifact.manifest.entries.items() if name.endswith(".ckpt")}
-    here = {path.name: _digest(path) for path in (folder / "checkpoints").glob("*.ckpt")}
-    if here != there:
+    uploaded = {name: entry.digest for name, entry in artifact.manifest.entries.items() if name.endswith(".ckpt")}
+    local = {path.name: _digest(path) for path in (folder / "checkpoints").glob("*.ckpt")}
+    if local != uploaded:
         raise GammerError(
             f"{folder} holds another version of the run than W&B",
             "nothing is overwritten",
@@ -188,37 +194,37 @@ def _digest(path: Path) -> str:
 
 
 def _env(run: Any, path: list[str], identity: str) -> dict[str, Any]:
-    known = {key: run.config.get(key) for key in ("task", "seed", "git")}
+    config = {key: run.config.get(key) for key in ("task", "seed", "git")}
     facts = {"name": run.config.get("name") or run.name, "wandb_id": identity, "wandb_path": path}
-    return known | facts | {"finished": run.state == "finished"}
+    return config | facts | {"finished": run.state == "finished"}
 
 
 def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
     """Lay an artifact's files out as a run folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
-        taken, run = Path(artifact.download(str(Path(temporary, "taken")))), Path(temporary, "run")
+        downloaded, run = Path(artifact.download(str(Path(temporary, "taken")))), Path(temporary, "run")
         (run / "checkpoints").mkdir(parents=True)
         for name in ("config.yaml", "results.json"):
-            if (taken / name).is_file():
-                shutil.move(taken / name, run / name)
-        for checkpoint in taken.glob("*.ckpt"):
+            if (downloaded / name).is_file():
+                shutil.move(downloaded / name, run / name)
+        for checkpoint in downloaded.glob("*.ckpt"):
             shutil.move(checkpoint, run / "checkpoints" / checkpoint.name)
-        _check_taken(taken, run)
+        _check_taken(downloaded, run)
         write_json(run / "env.json", env)
         run.rename(folder)
 
 
-def _check_taken(taken: Path, run: Path) -> None:
+def _check_taken(downloaded: Path, run: Path) -> None:
     """See that the checkpoint is the one that a bundle beside it was made of, and that the settings are there."""
-    said = read_facts(taken).run if (taken / BUNDLE).is_file() else None
-    if said and not (run / "checkpoints" / said.checkpoint).is_file():
+    recorded = read_facts(downloaded).run if (downloaded / BUNDLE).is_file() else None
+    if recorded and not (run / "checkpoints" / recorded.checkpoint).is_file():
         raise GammerError(
-            f"the artifact in W&B has no checkpoint {said.checkpoint}",
+            f"the artifact in W&B has no checkpoint {recorded.checkpoint}",
             "its bundle was made of that",
             "upload it again: gammer export RUN --upload",
         )
-    if said and sha256_of(run / "checkpoints" / said.checkpoint) != said.checkpoint_sha256:
+    if recorded and sha256_of(run / "checkpoints" / recorded.checkpoint) != recorded.checkpoint_sha256:
         raise GammerError("the checkpoint in W&B is not the bundle's", "both are of one run", "upload it again")
     if not (run / "config.yaml").is_file() or not isinstance(read_yaml(run / "config.yaml"), dict):
         raise GammerError(

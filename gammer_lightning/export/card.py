@@ -107,8 +107,8 @@ def _training(facts: BundleFacts) -> list[str]:
 
 
 def _trained_on(facts: BundleFacts) -> str:
-    judged, trained = facts.clips, facts.training
-    which = "which are those that were judged" if judged == trained.clips else f"of which {judged} were judged"
+    evaluated, trained = facts.clips, facts.training
+    which = "which are those that were judged" if evaluated == trained.clips else f"of which {evaluated} were judged"
     left_out = "; the subjects of one outer fold were left out" if facts.protocol == PROTOCOLS[INNER] else ""
     return f"{trained.clips} clips of {trained.subjects} subjects, {which}{left_out}"
 

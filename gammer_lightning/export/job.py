@@ -11,7 +11,7 @@ from gammer_lightning.data.datamodule import MagnifiedClips
 from gammer_lightning.deploy.backends import Backend, Run, runner_graph
 from gammer_lightning.deploy.bundle import WEIGHTS
 from gammer_lightning.deploy.facts import GraphFile, HalfChange, Training
-from gammer_lightning.deploy.finished_run import Source
+from gammer_lightning.deploy.finished_run import FinishedRun
 from gammer_lightning.deploy.graphs import INTERFACE, Precision, make_graphs
 from gammer_lightning.deploy.onnx_files import OPSET, Session, export_onnx, file_name
 from gammer_lightning.deploy.tensorrt import PAPERS_GPU, Runner, build_plan
@@ -46,7 +46,7 @@ class Job:
         batch: The only batch size; None for any.
     """
 
-    def __init__(self, source: Source, staged: Path, precision: Precision, batch: int | None):
+    def __init__(self, source: FinishedRun, staged: Path, precision: Precision, batch: int | None):
         self.staged, self.precision, self.batch = staged, precision, batch
         self.batches = (batch, batch) if batch else BATCHES
         self.clips = open_clips(source)
@@ -133,7 +133,7 @@ class Job:
         return self._prove(graphs, f"{target} {self.precision} ({_device_name()})", "cuda")
 
 
-def _trained_on(source: Source, clips: MagnifiedClips) -> Training:
+def _trained_on(source: FinishedRun, clips: MagnifiedClips) -> Training:
     """Count what the exported member has trained on: it holds out nobody, but inner validation leaves subjects out."""
     check_values(source.config, PROTOCOL_RULES, source.run.config, "copy the run folder again")
     model, trained = source.config["model"], set(range(len(clips.clips)))

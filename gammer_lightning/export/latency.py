@@ -26,7 +26,7 @@ class Place(NamedTuple):
     alpha: float
 
 
-class Row(NamedTuple):
+class TimedRow(NamedTuple):
     """A row of the ladder.
 
     Attributes:
@@ -80,14 +80,14 @@ def torch_step(
         return torch.autocast(place.device, getattr(torch, autocast)) if autocast else nullcontext()
 
     with torch.inference_mode(), context():
-        kept = network.encode(inputs[0]) if frames == "onset kept" else None
+        onset_code = network.encode(inputs[0]) if frames == "onset kept" else None
 
     def step() -> None:
         with torch.inference_mode(), context():
             if frames == "together":
                 network(*inputs)
             else:
-                network.decode(kept or network.encode(inputs[0]), network.encode(inputs[1]), inputs[2])
+                network.decode(onset_code or network.encode(inputs[0]), network.encode(inputs[1]), inputs[2])
 
     return _capture(step) if captured else step
 
@@ -187,40 +187,40 @@ def _no_sdpa(model: str, place: Place) -> Step:
 
 
 SHARED = (
-    Row("PyTorch, torch.compile", "", _torch(compiled=True)),
-    Row("PyTorch, bf16", "", _torch(autocast="bfloat16")),
-    Row("PyTorch, fp16", "", _torch(autocast="float16")),
-    Row("PyTorch, one CUDA graph", "", _torch(captured=True)),
-    Row("PyTorch, fp16, one CUDA graph", "", _torch(captured=True, autocast="float16")),
-    Row("ONNX Runtime, CPU", "ONNX", _onnx("cpu")),
-    Row("ONNX Runtime, CUDA", "ONNX", _onnx("cuda")),
-    Row("ONNX Runtime, CUDA, fp16", "", _onnx("cuda", precision="fp16")),
-    Row("TensorRT, fp32", "TensorRT", _tensorrt("tensorrt", "fp32")),
-    Row("TensorRT, fp16", "float16", _tensorrt("tensorrt", "fp16")),
-    Row("TensorRT-RTX, fp32", "TensorRT", _tensorrt("tensorrt_rtx", "fp32")),
-    Row("TensorRT-RTX, fp16", "float16", _tensorrt("tensorrt_rtx", "fp16")),
+    TimedRow("PyTorch, torch.compile", "", _torch(compiled=True)),
+    TimedRow("PyTorch, bf16", "", _torch(autocast="bfloat16")),
+    TimedRow("PyTorch, fp16", "", _torch(autocast="float16")),
+    TimedRow("PyTorch, one CUDA graph", "", _torch(captured=True)),
+    TimedRow("PyTorch, fp16, one CUDA graph", "", _torch(captured=True, autocast="float16")),
+    TimedRow("ONNX Runtime, CPU", "ONNX", _onnx("cpu")),
+    TimedRow("ONNX Runtime, CUDA", "ONNX", _onnx("cuda")),
+    TimedRow("ONNX Runtime, CUDA, fp16", "", _onnx("cuda", precision="fp16")),
+    TimedRow("TensorRT, fp32", "TensorRT", _tensorrt("tensorrt", "fp32")),
+    TimedRow("TensorRT, fp16", "float16", _tensorrt("tensorrt", "fp16")),
+    TimedRow("TensorRT-RTX, fp32", "TensorRT", _tensorrt("tensorrt_rtx", "fp32")),
+    TimedRow("TensorRT-RTX, fp16", "float16", _tensorrt("tensorrt_rtx", "fp16")),
 )
-ROWS: dict[str, tuple[Row, ...]] = {
+ROWS: dict[str, tuple[TimedRow, ...]] = {
     "st_memm": (
-        Row("PyTorch eager, attention without SDPA", "PyTorch", _torch(sdpa=False, keeps_memory=False)),
-        Row("the same, freed memory kept", "", _torch(sdpa=False)),
-        Row("PyTorch eager, frames in turn, SDPA", "", _torch(frames="in turn")),
-        Row("PyTorch eager, SDPA", "", _torch()),
+        TimedRow("PyTorch eager, attention without SDPA", "PyTorch", _torch(sdpa=False, keeps_memory=False)),
+        TimedRow("the same, freed memory kept", "", _torch(sdpa=False)),
+        TimedRow("PyTorch eager, frames in turn, SDPA", "", _torch(frames="in turn")),
+        TimedRow("PyTorch eager, SDPA", "", _torch()),
         *SHARED,
-        Row("one more frame, PyTorch, onset kept", "", _torch(frames="onset kept")),
-        Row("one more frame, PyTorch bf16, onset kept", "", _torch(frames="onset kept", autocast="bfloat16")),
-        Row("one more frame, ONNX Runtime CPU, onset kept", "", _onnx_cached("cpu")),
+        TimedRow("one more frame, PyTorch, onset kept", "", _torch(frames="onset kept")),
+        TimedRow("one more frame, PyTorch bf16, onset kept", "", _torch(frames="onset kept", autocast="bfloat16")),
+        TimedRow("one more frame, ONNX Runtime CPU, onset kept", "", _onnx_cached("cpu")),
     ),
     "gam_mer": (
-        Row("PyTorch eager", "PyTorch", _torch(keeps_memory=False)),
-        Row("PyTorch eager, SDPA", "", _no_sdpa),
+        TimedRow("PyTorch eager", "PyTorch", _torch(keeps_memory=False)),
+        TimedRow("PyTorch eager, SDPA", "", _no_sdpa),
         *SHARED,
     ),
 }
 """The rows of each network; the ratios are to the first one."""
 
 
-def needs_gpu(row: Row) -> bool:
+def needs_gpu(row: TimedRow) -> bool:
     """Whether a row can run on a CUDA GPU only."""
     return "CUDA" in row.name or "TensorRT" in row.name
 
@@ -249,7 +249,7 @@ def main(argv: Sequence[str]) -> None:
         replies.write(json.dumps({"times": times}) + "\n")
 
 
-def _prepare(row: Row, model: str, place: Place) -> tuple[Step, Step, Callable[[], float]]:
+def _prepare(row: TimedRow, model: str, place: Place) -> tuple[Step, Step, Callable[[], float]]:
     """Return a warm step, what waits for the device, and what reads the peak memory in MB."""
     wait: Step
     if place.device == "cpu":

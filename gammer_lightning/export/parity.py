@@ -17,7 +17,7 @@ from gammer_lightning.data.datamodule import MagnifiedClips, to_input
 from gammer_lightning.data.premagnify.cache import RAW
 from gammer_lightning.deploy.backends import Backend, Run
 from gammer_lightning.deploy.facts import BundleFacts
-from gammer_lightning.deploy.finished_run import Source
+from gammer_lightning.deploy.finished_run import FinishedRun
 from gammer_lightning.deploy.graphs import INTERFACE
 from gammer_lightning.deploy.values import Rule, check_values, is_table, is_text
 from gammer_lightning.errors import GammerError
@@ -38,7 +38,7 @@ DATA_RULES = {
 }
 
 
-def open_clips(source: Source) -> MagnifiedClips:
+def open_clips(source: FinishedRun) -> MagnifiedClips:
     """Return the clips that a run was trained on, pre-magnified at its evaluation alpha.
 
     Data sets are looked for where the run found them, then where their environment variables say.
@@ -67,7 +67,7 @@ def open_clips(source: Source) -> MagnifiedClips:
     return clips
 
 
-def _absent(source: Source, names: Sequence[str]) -> GammerError:
+def _absent(source: FinishedRun, names: Sequence[str]) -> GammerError:
     roots = source.config["data"]["roots"]
     missing = ", ".join(f"{name} ({roots[name] or f'{variable(name)} is not set'})" for name in names)
     settings = " ".join(f"{variable(name)}=/path/to/{name}" for name in names)
@@ -123,36 +123,38 @@ def compare(
     """
     first = 0
     for batch in batches:
-        chosen = [index % len(clips.clips) for index in range(first, first + batch)]
+        indices = [index % len(clips.clips) for index in range(first, first + batch)]
         first += batch
-        inputs = graph_inputs(reference, clips, chosen, facts)
+        inputs = graph_inputs(reference, clips, indices, facts)
         for name, (needed, _) in INTERFACE.items():
-            given = {key: inputs[key] for key in needed}
-            yield _result(f"{name}, batch {batch}", exported[name](**given), reference[name](**given), precision)
+            arguments = {key: inputs[key] for key in needed}
+            yield _result(
+                f"{name}, batch {batch}", exported[name](**arguments), reference[name](**arguments), precision
+            )
         whole = exported["st_memm"](**{key: inputs[key] for key in INTERFACE["st_memm"][0]})
         yield _result(f"encoder + decoder against whole, batch {batch}", _split(exported, inputs), whole, precision)
 
 
 def graph_inputs(
-    reference: Mapping[str, Run], clips: MagnifiedClips, chosen: Sequence[int], facts: BundleFacts
+    reference: Mapping[str, Run], clips: MagnifiedClips, indices: Sequence[int], facts: BundleFacts
 ) -> dict[str, Tensor]:
     """Return every graph's inputs by name for some clips, alpha in turn the run's own, its least and its largest."""
-    onset, apex = crops(clips, chosen)
+    onset, apex = crops(clips, indices)
     alphas = (facts.alpha, *facts.alpha_range)
     return {
         "onset": onset,
         "apex": apex,
         "frame": apex,
-        "alpha": torch.tensor([alphas[index % len(alphas)] for index in range(len(chosen))]),
+        "alpha": torch.tensor([alphas[index % len(alphas)] for index in range(len(indices))]),
         "onset_mix": reference["st_memm_encoder"](frame=onset),
         "apex_mix": reference["st_memm_encoder"](frame=apex),
-        "patches": to_input(torch.from_numpy(clips.patches[list(chosen)]), clips.hparams["input"]),
+        "patches": to_input(torch.from_numpy(clips.patches[list(indices)]), clips.hparams["input"]),
     }
 
 
-def crops(clips: MagnifiedClips, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+def crops(clips: MagnifiedClips, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return onsets and raw apexes ``(B, 3, 256, 256)`` in [0, 1]."""
-    pairs = np.stack([clips.images(index, [RAW]) for index in chosen])
+    pairs = np.stack([clips.images(index, [RAW]) for index in indices])
     onset, apex = to_floats(pairs).unbind(1)
     return onset.contiguous(), apex.contiguous()
 
@@ -162,9 +164,9 @@ def _split(graphs: Mapping[str, Run], inputs: dict[str, Tensor]) -> Tensor:
     return graphs["st_memm_decoder"](onset=inputs["onset"], alpha=inputs["alpha"], **mixes)
 
 
-def _result(what: str, found: Tensor, expected: Tensor, precision: str) -> Result:
-    found, expected = found.cpu(), expected.cpu()
-    difference = float((found - expected).abs().max())
+def _result(what: str, output: Tensor, expected: Tensor, precision: str) -> Result:
+    output, expected = output.cpu(), expected.cpu()
+    difference = float((output - expected).abs().max())
     limit = TOLERANCE[precision] * max(1.0, float(expected.abs().max()))
     return Result(what, difference, limit)
 
@@ -214,37 +216,37 @@ def measure_change(reference: Backend, lower: Backend, clips: MagnifiedClips, al
         batch: Clips at once; a graph of a fixed batch takes no fewer, so the last ones are filled up.
     """
     count = len(clips.clips)
-    frames, expected, found = torch.zeros(count), *torch.zeros(2, count, len(clips.class_names))
+    frames, expected, changed = torch.zeros(count), *torch.zeros(2, count, len(clips.class_names))
     firsts = range(0, count, batch)
 
     def measure(first: int) -> None:
-        chosen = [index % count for index in range(first, first + batch)]
-        (shown, expected[chosen]), (other, found[chosen]) = (
-            _predict(backend, clips, chosen, alpha) for backend in (reference, lower)
+        indices = [index % count for index in range(first, first + batch)]
+        (images, expected[indices]), (other_images, changed[indices]) = (
+            _predict(backend, clips, indices, alpha) for backend in (reference, lower)
         )
-        frames[chosen] = (other - shown).abs().flatten(1).amax(1)
+        frames[indices] = (other_images - images).abs().flatten(1).amax(1)
 
     with one_thread() as threads, ThreadPoolExecutor(threads if lower.device.type == "cpu" else 1) as pool:
         list(tqdm(pool.map(measure, firsts), total=len(firsts), desc="fp16 against fp32", unit="batch"))
-    finite = frames.isfinite() & found.isfinite().all(1)
+    finite = frames.isfinite() & changed.isfinite().all(1)
     return Change(
         arithmetic=lower.name,
         clips=count,
-        changed=int((expected.argmax(1) != found.argmax(1)).sum()),
-        probability=float((expected - found)[finite].abs().max()) if finite.any() else torch.inf,
+        changed=int((expected.argmax(1) != changed.argmax(1)).sum()),
+        probability=float((expected - changed)[finite].abs().max()) if finite.any() else torch.inf,
         frame=float(frames[finite].max()) if finite.any() else torch.inf,
         broken=tuple(clip.key for clip, whole in zip(clips.clips, finite.tolist(), strict=True) if not whole),
     )
 
 
-def _predict(backend: Backend, clips: MagnifiedClips, chosen: Sequence[int], alpha: float) -> tuple[Tensor, Tensor]:
+def _predict(backend: Backend, clips: MagnifiedClips, indices: Sequence[int], alpha: float) -> tuple[Tensor, Tensor]:
     """Return clips' magnified apexes ``(B, 3, 256, 256)`` and class probabilities ``(B, K)``, as `gammer predict`."""
-    onsets, apexes = crops(clips, chosen)
-    shown = apexes
+    onsets, apexes = crops(clips, indices)
+    images = apexes
     if alpha != RAW:
-        shown = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
-    patches = [_cut(clips, *pair) for pair in zip(chosen, onsets, shown, strict=True)]
-    return shown, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams["input"]))
+        images = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
+    patches = [_cut(clips, *pair) for pair in zip(indices, onsets, images, strict=True)]
+    return images, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams["input"]))
 
 
 def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:

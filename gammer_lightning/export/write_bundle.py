@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from gammer_lightning.deploy.bundle import BUNDLE, MEASURED, WEIGHTS, Bundle, _digest, is_same_model, read_facts
 from gammer_lightning.deploy.facts import BundleFacts, BundleFile, GraphFile
-from gammer_lightning.deploy.finished_run import Source
+from gammer_lightning.deploy.finished_run import FinishedRun
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import (
     remove_stale,
@@ -25,7 +25,7 @@ from gammer_lightning.files import (
 from gammer_lightning.magnifiers.trained import save_st_memm
 
 
-def save_networks(source: Source, folder: Path) -> None:
+def save_networks(source: FinishedRun, folder: Path) -> None:
     """Write both networks as safetensors, so that a bundle alone can run in PyTorch and be exported again."""
     save_st_memm(source.magnifier.network, source.magnifier.network.preset, folder / WEIGHTS["st_memm"])
     weights = {key: value.contiguous() for key, value in source.recognizer.state_dict().items()}
@@ -109,7 +109,7 @@ def _kept_files(
         if name not in files and (folder / name).is_file() and sha256_of(folder / name) == file.sha256:
             whole[name] = file
     hashes = {file.sha256 for file in whole.values()} | {sha256_of(new / name) for name in files}
-    kept = {name: file for name, file in whole.items() if file.onnx_sha256 in {None, *hashes}}
-    for name in (*kept, *(name for name in MEASURED if (folder / name).is_file())):
+    still_valid = {name: file for name, file in whole.items() if file.onnx_sha256 in {None, *hashes}}
+    for name in (*still_valid, *(name for name in MEASURED if (folder / name).is_file())):
         shutil.copyfile(folder / name, new / name)
-    return kept
+    return still_valid

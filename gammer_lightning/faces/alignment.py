@@ -75,9 +75,9 @@ def find_landmark_model() -> Path:
     if path is None or not path.is_file():
         raise GammerError("the 68-point landmark model is not installed", f"it is {MODEL_FILE}", install)
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != MODEL_SHA256:
-        raise GammerError(f"{path} has sha256 {found}", f"it must be {MODEL_SHA256}", install)
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if sha256 != MODEL_SHA256:
+        raise GammerError(f"{path} has sha256 {sha256}", f"it must be {MODEL_SHA256}", install)
     return path
 
 
@@ -182,10 +182,10 @@ def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:
             "the onset shows one upright frontal face, about 40 px wide or more",
             "look at the frame; crop it with more margin, turn it upright, or delete the clip's row",
         )
-    largest, *rest = sorted(boxes, key=lambda box: box.area(), reverse=True)
-    if rest and largest.area() < 2 * rest[0].area():
+    largest, *smaller = sorted(boxes, key=lambda box: box.area(), reverse=True)
+    if smaller and largest.area() < 2 * smaller[0].area():
         raise SeveralFacesError(
-            f"{len(boxes)} faces found in {where}, {largest.width()} and {rest[0].width()} px wide",
+            f"{len(boxes)} faces found in {where}, {largest.width()} and {smaller[0].width()} px wide",
             "of several faces the largest is used only if its area is twice that of the second or more",
             "crop the clip to the face that is meant",
         )

@@ -20,7 +20,7 @@ from gammer_lightning.files import check_writable, disk_errors, remove_stale, re
 from gammer_lightning.inference.page import page
 from gammer_lightning.inference.prediction import Example, PredictedWindow, Prediction, Window
 from gammer_lightning.inference.tracking import Shot
-from gammer_lightning.inference.video import Source, VideoWriter
+from gammer_lightning.inference.video import VideoSource, VideoWriter
 
 if TYPE_CHECKING:
     from gammer_lightning.deploy.bundle import Bundle
@@ -53,7 +53,7 @@ class Recorder:
         GammerError: If the folder cannot be written.
     """
 
-    def __init__(self, out: str | Path, source: Source, result: Prediction):
+    def __init__(self, out: str | Path, source: VideoSource, result: Prediction):
         self.out, self.source, self.result = Path(out), source, result
         self.examples: list[Example] = []
         self.writer: VideoWriter | None = None
@@ -71,8 +71,8 @@ class Recorder:
 
     def window(self, window: PredictedWindow, onset: np.ndarray, apex: np.ndarray, magnified: np.ndarray) -> None:
         """Keep a window's pictures, uint8 ``(256, 256, 3)``, if it is among the strongest so far."""
-        again = any(example.window.apex == window.apex for example in self.examples)  # in the window before
-        if again or (len(self.examples) == SHOWN and window.prominence <= self.examples[0].prominence):
+        is_repeated = any(example.window.apex == window.apex for example in self.examples)  # in the window before
+        if is_repeated or (len(self.examples) == SHOWN and window.prominence <= self.examples[0].prominence):
             return
         pictures = _jpeg(onset), _jpeg(apex), _jpeg(magnified)
         example = Example(window.prominence, -window.number, window, pictures)
@@ -220,10 +220,10 @@ def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, mar
     predicted = {place: window for place, window in enumerate(windows) if isinstance(window, PredictedWindow)}
     kinds = {"head still": BLUE, "head moves": PALE}
     for (label, colour), moves in zip(kinds.items(), (False, True), strict=True):
-        chosen = [place for place, window in predicted.items() if window.head_moves == moves]
-        heights = [predicted[place].strength for place in chosen]
-        if chosen:
-            axes.bar(lefts[chosen], heights, widths[chosen], align="edge", color=colour, label=label)
+        windows_of_kind = [place for place, window in predicted.items() if window.head_moves == moves]
+        heights = [predicted[place].strength for place in windows_of_kind]
+        if windows_of_kind:
+            axes.bar(lefts[windows_of_kind], heights, widths[windows_of_kind], align="edge", color=colour, label=label)
     top = max((window.strength for window in predicted.values()), default=1.0) or 1.0
     lost = [place for place in range(len(windows)) if place not in predicted]
     if lost:

@@ -35,7 +35,15 @@ from gammer_lightning.inference.outputs import Recorder
 from gammer_lightning.inference.prediction import PredictedWindow, Prediction, Window
 from gammer_lightning.inference.spotting import Span, spans, spot
 from gammer_lightning.inference.tracking import Shot, Tracker, head_motion
-from gammer_lightning.inference.video import Frame, FrameFolder, Source, check_fps, check_limit, open_source, to_pixels
+from gammer_lightning.inference.video import (
+    Frame,
+    FrameFolder,
+    VideoSource,
+    check_fps,
+    check_limit,
+    open_video,
+    to_pixels,
+)
 from gammer_lightning.magnifiers import check_alphas
 from gammer_lightning.pixels import to_floats
 
@@ -83,7 +91,7 @@ class _Reference:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _AlignedPair:
     """Onset and apex of a window."""
 
     reference: _Reference
@@ -156,7 +164,7 @@ def predict(
     hop = window / 2 if hop is None else hop
     check_settings(alpha, window, hop, onset, apex, face, fps, limit)
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(input, fps))
+        source = stack.enter_context(open_video(input, fps))
         if onset is None:
             _check_rate(source, window, hop)
         threads = stack.enter_context(one_thread())
@@ -221,7 +229,7 @@ def check_settings(
             raise GammerError(what, rule, f"e.g. {example}")
 
 
-def _check_rate(source: Source, window: float, hop: float) -> None:
+def _check_rate(source: VideoSource, window: float, hop: float) -> None:
     """See that windows fit the frame rate of the input, where it states one.
 
     Raises:
@@ -260,7 +268,9 @@ def _note_on_alpha(bundle: "Bundle", result: Prediction) -> str:
     return f"alpha {result.alpha:g} is outside {least:g} to {largest:g}, the alphas this model was made with"
 
 
-def _counted(source: Source, result: Prediction, limit: float | None, progress: bool) -> Generator[Frame, None, None]:
+def _counted(
+    source: VideoSource, result: Prediction, limit: float | None, progress: bool
+) -> Generator[Frame, None, None]:
     """Yield the frames up to the limit, count them, and draw the bar."""
     with tqdm(total=source.total, desc=source.name, unit="frame", disable=not progress) as bar:
         for frame in source.frames():
@@ -318,14 +328,16 @@ class _Analyst:
     def slide(self, frames: Iterator[Frame], length: float, hop: float) -> None:
         """Predict sliding windows, and show each frame in the window in whose middle it is."""
         for span in spans(frames, self.tracker, length, hop):
-            found = self._examine(span)
-            reference, apexes = (None, []) if isinstance(found, Window) else (found.reference, [found.apex])
+            examined = self._examine(span)
+            reference, apexes = (None, []) if isinstance(examined, Window) else (examined.reference, [examined.apex])
             shown = span.shown if self.recorder else []
             needed = {shot.index: shot for shot in (*apexes, *shown)}
             jobs = {index: self._submit(shot, reference) for index, shot in needed.items()}
             self.show()
             when = len(self.result.windows), span.start, span.shots[-1].time
-            window = found if isinstance(found, Window) else self._classify(when, found, jobs[found.apex.index])
+            window = (
+                examined if isinstance(examined, Window) else self._classify(when, examined, jobs[examined.apex.index])
+            )
             self.result.windows.append(window)
             self.pending.extend((shot, window, jobs[shot.index]) for shot in shown)
 
@@ -348,7 +360,7 @@ class _Analyst:
                 shot = self.tracker.keep(frame)
             job = self._submit(shot, reference)
             if frame.index == apex:
-                pair = _Pair(reference, first, shot, *self._compare(reference, first, shot))
+                pair = _AlignedPair(reference, first, shot, *self._compare(reference, first, shot))
                 window = self._classify((0, first.time, shot.time), pair, job)
                 self.result.windows.append(window)
             self.pending.append((shot, window, job))
@@ -387,7 +399,7 @@ class _Analyst:
         moved = None if after is None else head_motion(reference.landmarks, after)
         return float(np.abs(second - first).mean()), moved
 
-    def _examine(self, span: Span) -> _Pair | Window:
+    def _examine(self, span: Span) -> _AlignedPair | Window:
         """Spot onset and apex of a window, or say why that cannot be."""
         first, nothing = span.shots[0], partial(Window, len(self.result.windows), span.start, span.shots[-1].time)
         if first.landmarks is None or self.tracker.again(span.shots[-1], first.landmarks) is None:
@@ -403,7 +415,7 @@ class _Analyst:
             reference = self._refer(onset, landmarks)
         except OutsideError:
             return nothing("face at the border")
-        return _Pair(reference, onset, apex, strength, head_motion(landmarks, after))
+        return _AlignedPair(reference, onset, apex, strength, head_motion(landmarks, after))
 
     def _spot(self, span: Span, face: Face) -> tuple[Shot, Shot, float]:
         views = np.stack([seen(shot.image, shot.within(face)) for shot in span.shots])
@@ -429,13 +441,13 @@ class _Analyst:
             return face
         return Face(self.face.matrix, mapped.astype(np.float32))
 
-    def _classify(self, when: tuple[int, float, float], pair: _Pair, job: Pictures) -> PredictedWindow:
+    def _classify(self, when: tuple[int, float, float], pair: _AlignedPair, job: Pictures) -> PredictedWindow:
         crop, magnified = job.result()
         images = (magnified,) if self.bundle.input == "apex" else (pair.reference.crop, magnified)
         landmarks, size = pair.reference.face.landmarks, self.bundle.patch_size
         patches = np.stack([cut_patches(image, landmarks, size) for image in images])
-        shown = to_input(torch.from_numpy(patches[None]), self.bundle.input)
-        probabilities = self.engine.classify(shown)[0].numpy()
+        network_input = to_input(torch.from_numpy(patches[None]), self.bundle.input)
+        probabilities = self.engine.classify(network_input)[0].numpy()
         if not np.isfinite(probabilities).all():
             raise GammerError(
                 f"{self.result.backend} answers with probabilities that are not finite",

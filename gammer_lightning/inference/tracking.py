@@ -91,15 +91,15 @@ class Tracker:
         """
         if self.landmarks is None and self.centre is not None:
             self._check_point(self.centre, *frame.image.shape[:2])
-        found = None
+        landmarks = None
         if self.landmarks is not None and not self.lost:
-            found = self._near(frame.image, self.landmarks)
-        if found is None:
-            found = self._anywhere(frame)
-        self.lost = found is None
-        if found is not None:
-            self.landmarks, self.centre = found, found.mean(0)
-        return found
+            landmarks = self._near(frame.image, self.landmarks)
+        if landmarks is None:
+            landmarks = self._anywhere(frame)
+        self.lost = landmarks is None
+        if landmarks is not None:
+            self.landmarks, self.centre = landmarks, landmarks.mean(0)
+        return landmarks
 
     def _check_point(self, point: np.ndarray, height: int, width: int) -> None:
         x, y = point
@@ -117,14 +117,14 @@ class Tracker:
             shot: What was kept of it.
             landmarks: Where they are in the window's first frame, px of the frame.
         """
-        found = self._near(shot.image, shot.from_frame(landmarks))
-        return None if found is None else shot.to_frame(found)
+        refined = self._near(shot.image, shot.from_frame(landmarks))
+        return None if refined is None else shot.to_frame(refined)
 
     def _near(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:
         size = np.ptp(landmarks, axis=0).max()
         part, corner = _square(image, landmarks.mean(0), NEAR * size)
-        found = self._find(part, max(1, int(size / FACE_SIDE)), landmarks.mean(0) - corner)
-        return None if found is None else found + corner
+        landmarks_in_part = self._find(part, max(1, int(size / FACE_SIDE)), landmarks.mean(0) - corner)
+        return None if landmarks_in_part is None else landmarks_in_part + corner
 
     def _anywhere(self, frame: Frame) -> np.ndarray | None:
         reduced = -(-max(frame.image.shape) // SEARCH_SIDE)
@@ -140,10 +140,10 @@ class Tracker:
     def _find(self, image: np.ndarray, reduced: int, near: np.ndarray | None) -> np.ndarray | None:
         near = near if near is None else near / reduced
         try:
-            found, _ = find_landmarks(_reduce(image, reduced), self.where, near=near)
+            face, _ = find_landmarks(_reduce(image, reduced), self.where, near=near)
         except NoFaceError:
             return None
-        return (found + 0.5) * reduced - 0.5  # centres of pixels are whole numbers
+        return (face + 0.5) * reduced - 0.5  # centres of pixels are whole numbers
 
     def keep(self, frame: Frame, landmarks: np.ndarray | None = None) -> Shot:
         """Keep the surroundings of the face, or a small picture of the frame if none was seen so far.

@@ -57,7 +57,7 @@ def import_av() -> ModuleType:
     return av
 
 
-class Source:
+class VideoSource:
     """An input as a stream; a context manager.
 
     Attributes:
@@ -76,7 +76,7 @@ class Source:
         self.rate, self.clock, self.total = rate, clock, total
         self.notes: list[str] = []
 
-    def __enter__(self) -> "Source":
+    def __enter__(self) -> "VideoSource":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -115,7 +115,7 @@ def _changed_size(place: str, size: tuple[int, ...], first: tuple[int, ...]) -> 
     )
 
 
-class VideoFile(Source):
+class VideoFile(VideoSource):
     """A video file; turned upright by its rotation tag, pixels made square, times from its time stamps."""
 
     def __init__(self, path: Path):
@@ -258,7 +258,7 @@ def _no_video(path: Path, why: str) -> GammerError:
     )
 
 
-class FrameFolder(Source):
+class FrameFolder(VideoSource):
     """A folder of images, in the order of the numbers in their names."""
 
     remedy = f"put images into it that are called {', '.join(IMAGE_SUFFIXES)}"
@@ -282,7 +282,7 @@ def _numbers(path: Path) -> list[int | str]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
-class Camera(Source):
+class Camera(VideoSource):
     """A camera; what the rest is too slow for, it drops."""
 
     def __init__(self, number: int):
@@ -313,7 +313,7 @@ class Camera(Source):
             index += 1
 
 
-def open_source(given: str | Path, fps: float = 200.0) -> Source:
+def open_video(given: str | Path, fps: float = 200.0) -> VideoSource:
     """Open an input.
 
     Args:

@@ -110,7 +110,7 @@ def magnify_clip(
     Raises:
         GammerError: As `magnify_band`, or the frames cannot be magnified.
     """
-    each = frames.split(1)
+    singles = frames.split(1)
     if band is None:
-        return torch.cat([magnifier(each[0], frame, [alpha])[0] for frame in each])
-    return torch.cat(list(magnify_band(magnifier, each, alpha, fps, band)))
+        return torch.cat([magnifier(singles[0], frame, [alpha])[0] for frame in singles])
+    return torch.cat(list(magnify_band(magnifier, singles, alpha, fps, band)))

@@ -88,10 +88,10 @@ def spread(displacement: Tensor) -> Tensor:
 
 def _filled(total: Tensor) -> Tensor:
     """Divide sums ``(B, 3, H, W)`` by their weights, the last channel; gaps are filled from a coarser scale."""
-    known = total[:, 2:] > 1e-5
+    is_covered = total[:, 2:] > 1e-5
     mean = total[:, :2] / total[:, 2:].clamp(min=1e-12)
-    if known.all() or min(total.shape[-2:]) < 2:
+    if is_covered.all() or min(total.shape[-2:]) < 2:
         return mean
     around = _filled(F.avg_pool2d(total, 2, ceil_mode=True, count_include_pad=False))
     around = F.interpolate(around, total.shape[-2:], mode="bilinear", align_corners=False)
-    return torch.where(known, mean, around)
+    return torch.where(is_covered, mean, around)

@@ -61,8 +61,10 @@ class SteerablePyramid:
         (top, left), (bottom, right) = self.margins, self.after
         padding = (left, min(right, left), top, min(bottom, top))
         frames = F.pad(frames, padding, mode="reflect")
-        rest = (0, right - padding[1], 0, bottom - padding[3])
-        return torch.fft.fft2(F.pad(frames, rest, mode="replicate") if any(rest) else frames, norm="forward")
+        padding_back = (0, right - padding[1], 0, bottom - padding[3])
+        return torch.fft.fft2(
+            F.pad(frames, padding_back, mode="replicate") if any(padding_back) else frames, norm="forward"
+        )
 
     def coefficients(self, spectrum: Tensor) -> list[Tensor]:
         """Return each scale's complex coefficients ``(..., K, h, w)``, fine to coarse."""

@@ -73,8 +73,8 @@ def build_network(preset: str) -> STMEMM | MagNet:
     if preset == MAGNET:
         return MagNet()
     if preset not in PRESETS:
-        known = ", ".join([*PRESETS, MAGNET])
-        raise GammerError(f"unknown preset {preset!r}", f"known presets: {known}", "choose one of them")
+        presets = ", ".join([*PRESETS, MAGNET])
+        raise GammerError(f"unknown preset {preset!r}", f"known presets: {presets}", "choose one of them")
     return STMEMM(preset)
 
 

@@ -75,9 +75,9 @@ def check_shape(network: nn.Module, given: Sequence[int], takes: Sequence[int | 
     """
     fits = len(given) == len(takes) and all(want in (None, have) for have, want in zip(given, takes, strict=True))
     if not fits:
-        shown = "x".join("any" if length is None else str(length) for length in takes)
+        expected = "x".join("any" if length is None else str(length) for length in takes)
         raise GammerError(
-            f"{type(network).__name__} is shown {'x'.join(map(str, given))}", f"it takes {shown}", f"set {setting}"
+            f"{type(network).__name__} is shown {'x'.join(map(str, given))}", f"it takes {expected}", f"set {setting}"
         )
 
 

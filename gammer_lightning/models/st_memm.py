@@ -313,8 +313,8 @@ class Reconstruction(nn.Module):
         displacement = gate * F.interpolate(coarse, onset.shape[-2:], mode="bilinear")
         moved = torch.where(gate == 0, onset, warp(onset, displacement))  # not resampled, so that alpha = 0 is exact
         painted = F.relu(self.conv_transpose(features), inplace=True)
-        both = torch.cat([painted, moved.to(painted, memory_format=torch.channels_last)], 1)
-        return moved + gate * self.conv(both), displacement
+        images = torch.cat([painted, moved.to(painted, memory_format=torch.channels_last)], 1)
+        return moved + gate * self.conv(images), displacement
 
 
 def warp(frame: Tensor, displacement: Tensor) -> Tensor:
@@ -383,8 +383,8 @@ class STMEMM(nn.Module):
 
     def encode_pair(self, onset: Tensor, apex: Tensor) -> tuple[Features, Features]:
         """Encode onsets and apexes ``(B, 3, H, W)`` in one pass: half as many and larger steps."""
-        both = self.encode(torch.cat([onset, apex]))
-        first, second = zip(*(part.chunk(2) for part in both), strict=True)
+        codes = self.encode(torch.cat([onset, apex]))
+        first, second = zip(*(part.chunk(2) for part in codes), strict=True)
         return Features(*first), Features(*second)
 
     def decode(self, onset: Features, apex: Features, alpha: Tensor) -> tuple[Tensor, Tensor]:

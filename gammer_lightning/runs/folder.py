@@ -273,11 +273,11 @@ def open_run(path: str | Path, task: str | None = None) -> RunFolder:
         GammerError: If it is no run folder, or one of another task.
     """
     run = RunFolder(Path(path))
-    known = "runs/<task>/<name>/<time-id>"
+    pattern = "runs/<task>/<name>/<time-id>"
     if not run.config.is_file() or not run.env.is_file():
         raise GammerError(
             f"{path} is not a run folder",
-            f"a run folder ({known}) holds config.yaml and env.json",
+            f"a run folder ({pattern}) holds config.yaml and env.json",
             f"list yours with `ls -d runs/*/*/*`, or start one: gammer {task or 'magnify'} fit -c CONFIG",
         )
     facts = run.facts

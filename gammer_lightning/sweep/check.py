@@ -54,9 +54,9 @@ def _cli_with_one_parser() -> type:
     parsers: list[LightningArgumentParser] = []
 
     class RowCLI(SettingsCLI):
-        def setup_parser(self, *how: Any) -> None:
+        def setup_parser(self, *arguments: Any) -> None:
             if not parsers:
-                super().setup_parser(*how)
+                super().setup_parser(*arguments)
                 parsers.append(self.parser)
             self.parser = parsers[0]
 

@@ -68,13 +68,13 @@ def rows_table(
         progress: Epochs done and planned of the rows that run here, as far as they are known.
         left: Time left, s.
     """
-    shown = sweep.metrics or (["test_uf1"] if sweep.task == "recognize" else ["val_ssim"])
+    metrics = sweep.metrics or (["test_uf1"] if sweep.task == "recognize" else ["val_ssim"])
     table = Table()
-    for column in ("row", "state", "progress", *shown, "time", "on"):
-        table.add_column(_text(column), justify="right" if column in (*shown, "time") else "left")
+    for column in ("row", "state", "progress", *metrics, "time", "on"):
+        table.add_column(_text(column), justify="right" if column in (*metrics, "time") else "left")
     for row in rows:
         if len(rows) <= MOST_ROWS or row.state in ("running", "failed"):
-            values = (f"{row.values[name]:.4f}" if name in row.values else "" for name in shown)
+            values = (f"{row.values[name]:.4f}" if name in row.values else "" for name in metrics)
             bar = _bar(progress.get(row.name)) if row.state == "running" else ""
             took = "" if row.seconds is None else duration(row.seconds)
             table.add_row(_text(row.name), _state(row), bar, *values, took, _text(row.host))
@@ -88,8 +88,8 @@ def _text(text: str) -> Text:
 
 def _state(row: Row) -> str:
     colour = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow"}.get(row.state, "dim")
-    again = f" (attempt {row.attempts})" if row.attempts > 1 else ""
-    return f"[{colour}]{'run folder gone' if row.is_gone else row.state}[/]{again}"
+    attempt = f" (attempt {row.attempts})" if row.attempts > 1 else ""
+    return f"[{colour}]{'run folder gone' if row.is_gone else row.state}[/]{attempt}"
 
 
 def _bar(progress: tuple[int, int] | None) -> ProgressBar | str:
@@ -100,9 +100,9 @@ def summary(sweep: Sweep, rows: Sequence[Row], left: float | None = None) -> str
     """Return in one line how far a study is, its best row where one is chosen, and the time left."""
     states = [row.state for row in rows]
     counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))]
-    chosen = best_row(sweep, rows) if len(sweep.metrics) == 1 else None
+    best = best_row(sweep, rows) if len(sweep.metrics) == 1 else None
     parts = [", ".join(counts)]
-    parts += [f"best {chosen.name}, {sweep.metrics[0]} {chosen.values[sweep.metrics[0]]:.4f}"] if chosen else []
+    parts += [f"best {best.name}, {sweep.metrics[0]} {best.values[sweep.metrics[0]]:.4f}"] if best else []
     parts += [f"about {duration(left)} left"] if left else []
     return "; ".join(parts)
 
@@ -120,7 +120,7 @@ def time_left(rows: Sequence[Row], progress: dict[str, tuple[int, int] | None], 
     took = [row.seconds for row in rows if row.state == "complete" and row.seconds]
     if not took:
         return None
-    shares = [1 - done / of for done, of in filter(None, progress.values())]
+    shares = [1 - epoch / epochs for epoch, epochs in filter(None, progress.values())]
     waiting = sum(row.state == "waiting" for row in rows)
     return sum(took) / len(took) * (waiting + sum(shares)) / slots
 

@@ -77,14 +77,14 @@ class Search:
 
     def __post_init__(self):
         samplers = get_args(Sampler)
-        for holds, what, rule in (
+        for holds, mistake, rule in (
             (_is_count(self.trials, MAX_ROWS), f"trials {self.trials!r}", f"a whole number from 1 to {MAX_ROWS:,}"),
             (self.sampler in samplers, f"sampler {self.sampler!r}", f"one of {', '.join(samplers)}"),
             (_is_seed(self.seed), f"seed {self.seed!r}", f"a whole number from 0 to {SEED_LIMIT - 1}"),
             (type(self.prune) is bool, f"prune {self.prune!r}", "true or false"),
             (isinstance(self.space, dict) and self.space, "space", "it maps settings to what they are drawn from"),
         ):
-            _refuse_unless(holds, f"search.{what}", rule)
+            _refuse_unless(holds, f"search.{mistake}", rule)
         for setting, choices in self.space.items():
             _refuse_unless(
                 _is_setting(setting) and _can_be_drawn(choices), f"search.space.{setting} {_short(choices)}", _DRAWN
@@ -171,13 +171,13 @@ class Sweep:
         self._check_choice()
         self._check_rows()
 
-    def _refuse_unless(self, holds: object, what: str, rule: str) -> None:
-        _refuse_unless(holds, f"sweep {self.study!r}: {what}", rule)
+    def _refuse_unless(self, holds: object, mistake: str, rule: str) -> None:
+        _refuse_unless(holds, f"sweep {self.study!r}: {mistake}", rule)
 
     def _check_kinds(self) -> None:
         """Refuse values of another kind; what is said of later ones takes earlier ones for granted."""
         kinds = (self.rows, self.grid, self.search)
-        for holds, what, rule in (
+        for holds, mistake, rule in (
             (sum(map(bool, kinds)) == 1, "rows, grid and search", "exactly one of them is given"),
             (
                 self.search is None or isinstance(self.search, Search),
@@ -212,18 +212,18 @@ class Sweep:
                 "{casme2_3: [.91, .91]}",
             ),
         ):
-            self._refuse_unless(holds, what, rule)
+            self._refuse_unless(holds, mistake, rule)
 
     def _check_choice(self) -> None:
         """Refuse metrics that cannot be chosen by."""
-        for holds, what, rule in (
+        for holds, mistake, rule in (
             (set(self.modes) <= {"max", "min"}, f"mode {self.mode!r}", "max or min"),
             (len(self.modes) == max(len(self.metrics), 1), f"mode {self.mode!r}", "one for each metric"),
             (len(self.metrics) <= 2, f"metric {self.metric!r}", "one, or two for a search"),
             (self.search is None or self.metrics, "a search without a metric", "metric names what it raises or lowers"),
             (self.search or len(self.metrics) < 2, f"metric {self.metric!r}", "only a search takes two"),
         ):
-            self._refuse_unless(holds, what, rule)
+            self._refuse_unless(holds, mistake, rule)
         varied = {setting for settings in self.rows.values() for setting in settings} | set(self.grid)
         varied = set(self.search.space) if self.search else varied if self.metrics else set()
         for setting in sorted(varied & set(SPLIT)):
@@ -233,8 +233,8 @@ class Sweep:
     def _check_rows(self) -> None:
         """Refuse too many rows, before they are made, and names that are none of a row."""
         product = math.prod(len(values) for values in self.grid.values())
-        for count, what in ((len(self.rows), "rows"), (product, "grid")):
-            self._refuse_unless(count <= MAX_ROWS, f"{what} has {count:,} rows", f"a study has at most {MAX_ROWS:,}")
+        for count, part in ((len(self.rows), "rows"), (product, "grid")):
+            self._refuse_unless(count <= MAX_ROWS, f"{part} has {count:,} rows", f"a study has at most {MAX_ROWS:,}")
         settings = self.settings()
         self._refuse_unless(not self.grid or len(settings) == product, "grid", "no value occurs twice")
         for row in settings.values():
@@ -282,10 +282,11 @@ class Sweep:
             )
         if rows:
             self._refuse_unless(set(self.rows) - set(rows), "--skip leaves no row", "one row at least is run")
-        kept, figures = (
-            {name: what for name, what in named.items() if name not in rows} for named in (self.rows, self.published)
+        remaining, figures = (
+            {name: value for name, value in mapping.items() if name not in rows}
+            for mapping in (self.rows, self.published)
         )
-        return replace(self, rows=kept, published=figures)
+        return replace(self, rows=remaining, published=figures)
 
     @property
     def files(self) -> list[str]:
@@ -324,12 +325,12 @@ class Sweep:
         return json.loads(json.dumps(asdict(self)))
 
 
-def _refuse_unless(holds: object, what: str, rule: str) -> None:
+def _refuse_unless(holds: object, mistake: str, rule: str) -> None:
     if not holds:
-        raise GammerError(what, rule, "correct the sweep's YAML")
+        raise GammerError(mistake, rule, "correct the sweep's YAML")
 
 
-def _check_plain(value: Any, where: str, depth: int = 0) -> None:
+def _check_plain(value: Any, setting: str, depth: int = 0) -> None:
     """Refuse what is no value of JSON, and text that a terminal, a file or a command line would not show as it is.
 
     Raises:
@@ -337,19 +338,21 @@ def _check_plain(value: Any, where: str, depth: int = 0) -> None:
     """
     rule = "values are text in one line without control characters, true, false, null, finite numbers, lists, mappings"
     if isinstance(value, Mapping | list | tuple):
-        _refuse_unless(depth < MAX_DEPTH, f"{where} is nested too deep", f"at most {MAX_DEPTH} lists or mappings deep")
+        _refuse_unless(
+            depth < MAX_DEPTH, f"{setting} is nested too deep", f"at most {MAX_DEPTH} lists or mappings deep"
+        )
         keys = list(value) if isinstance(value, Mapping) else []
         for key in keys:
-            _refuse_unless(isinstance(key, str), f"{where} has the name {_short(key)}", "a name is text: 'alpha 5'")
+            _refuse_unless(isinstance(key, str), f"{setting} has the name {_short(key)}", "a name is text: 'alpha 5'")
         for item in [*keys, *(value.values() if isinstance(value, Mapping) else value)]:
-            _check_plain(item, where, depth + 1)
+            _check_plain(item, setting, depth + 1)
         return
     is_plain = value is None or type(value) in (bool, int)
     is_plain |= isinstance(value, str) and value.isprintable()
     is_short = not isinstance(value, str) or len(value) <= MAX_TEXT
-    _refuse_unless(is_short, f"{where} holds {_short(value)}", f"a text has at most {MAX_TEXT:,} characters")
+    _refuse_unless(is_short, f"{setting} holds {_short(value)}", f"a text has at most {MAX_TEXT:,} characters")
     is_plain |= type(value) is float and math.isfinite(value)
-    _refuse_unless(is_plain, f"{where} holds {_short(value)}", rule)
+    _refuse_unless(is_plain, f"{setting} holds {_short(value)}", rule)
 
 
 def _is_count(value: object, most: int) -> bool:
@@ -467,14 +470,14 @@ def sweep_of_plan(plan: Any, study: str) -> Sweep:
     return sweep
 
 
-def _from_keys(kind: type, content: Any, where: str) -> Any:
-    known = {entry.name: entry.default is entry.default_factory for entry in fields(kind)}
-    needed = {name for name, has_no_default in known.items() if has_no_default}
-    given = set(content) if isinstance(content, dict) else set()
-    if given - set(known) or not needed <= given:
+def _from_keys(kind: type, content: Any, part: str) -> Any:
+    keys = {entry.name: entry.default is entry.default_factory for entry in fields(kind)}
+    needed = {name for name, has_no_default in keys.items() if has_no_default}
+    given_keys = set(content) if isinstance(content, dict) else set()
+    if given_keys - set(keys) or not needed <= given_keys:
         raise GammerError(
-            f"{where} has the keys {listed(sorted(map(str, given))) or 'none'}",
-            f"keys are {', '.join(sorted(known))}; {' and '.join(sorted(needed))} must be there",
+            f"{part} has the keys {listed(sorted(map(str, given_keys))) or 'none'}",
+            f"keys are {', '.join(sorted(keys))}; {' and '.join(sorted(needed))} must be there",
             "correct it; sweeps/ has examples",
         )
     return kind(**content)

@@ -145,12 +145,12 @@ class MagnifyTask(pl.LightningModule):
         )
         height, width = batch["magnified"].shape[-2:]
         frame = network.decode(onset, apex, batch["alpha"][None])[0, ..., :height, :width]
-        alike = (
+        parts = (
             F.l1_loss(onset.texture, apex.texture),
             F.l1_loss(recoloured.texture, recoloured_magnified.texture),
             F.l1_loss(apex.shape, recoloured.shape),
         )
-        return frame, {"regulariser": self.hparams.regulariser_weight * sum(alike)}
+        return frame, {"regulariser": self.hparams.regulariser_weight * sum(parts)}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Keep the last good checkpoint where the weights are no longer finite."""
@@ -165,12 +165,12 @@ class MagnifyTask(pl.LightningModule):
         """PSNR and SSIM by alpha."""
         psnr, ssim = quality(self._magnify(batch), batch["magnified"])
         for alpha in batch["alpha"].unique():
-            chosen = batch["alpha"] == alpha
+            at_alpha = batch["alpha"] == alpha
             scores = {
-                f"val_psnr_alpha{alpha:g}": psnr[chosen].mean(),
-                f"val_ssim_alpha{alpha:g}": ssim[chosen].mean(),
+                f"val_psnr_alpha{alpha:g}": psnr[at_alpha].mean(),
+                f"val_ssim_alpha{alpha:g}": ssim[at_alpha].mean(),
             }
-            self.log_dict(scores, batch_size=int(chosen.sum()), sync_dist=True)
+            self.log_dict(scores, batch_size=int(at_alpha.sum()), sync_dist=True)
         self.log_dict(
             {"val_psnr": psnr.mean(), "val_ssim": ssim.mean()},
             prog_bar=True,
@@ -207,8 +207,8 @@ class MagnifyTask(pl.LightningModule):
         def rate(step: int) -> float:
             if warmup >= 1:
                 return 1.0
-            done = step / max(steps, 1)
-            return min(done / warmup, 1) * (1 + math.cos(math.pi * min(done, 1))) / 2 if warmup else 1.0
+            progress = step / max(steps, 1)
+            return min(progress / warmup, 1) * (1 + math.cos(math.pi * min(progress, 1))) / 2 if warmup else 1.0
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

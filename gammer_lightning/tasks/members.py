@@ -293,10 +293,10 @@ def run_members(members: Recogniser, weights: dict[str, Tensor], *inputs: Tensor
         What it returns, with a first axis over the M.
     """
     if len(next(iter(weights.values()))) > 1 and members.can_be_stacked:
-        return vmap(lambda one: functional_call(members, one, inputs), randomness="different")(weights)
+        return vmap(lambda member: functional_call(members, member, inputs), randomness="different")(weights)
     outputs = []
-    for one in zip(*weights.values(), strict=True):
-        outputs.append(functional_call(members, dict(zip(weights, one, strict=True)), inputs))
+    for member in zip(*weights.values(), strict=True):
+        outputs.append(functional_call(members, dict(zip(weights, member, strict=True)), inputs))
     if isinstance(outputs[0], tuple):
         return tuple(torch.stack(parts) for parts in zip(*outputs, strict=True))
     return torch.stack(outputs)

@@ -172,10 +172,10 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If it is made for another input, or needs action units that a data set lacks.
         """
-        name, given = self.hparams.network, data.hparams.input
-        if given not in self.kind.inputs:
+        name, network_input = self.hparams.network, data.hparams.input
+        if network_input not in self.kind.inputs:
             raise GammerError(
-                f"data.input {given} with model.network {name}",
+                f"data.input {network_input} with model.network {name}",
                 f"{name} is shown {' or '.join(self.kind.inputs)}",
                 f"add -c experiments/baselines/{name}.yaml" if self.kind is not GamMer else "set data.input to apex",
             )
@@ -382,12 +382,12 @@ class RecognizeTask(pl.LightningModule):
         assert isinstance(schedule, CosineAnnealingLR)  # the only one that configure_optimizers returns
         schedule.step()
 
-    def _refuse_not_finite(self, finite: Tensor, what: str, first: int = 0) -> None:
+    def _refuse_not_finite(self, finite: Tensor, quantity: str, first: int = 0) -> None:
         if finite.all():
             return
         member = self.names[first + int(finite.logical_not().nonzero()[0])]
         raise GammerError(
-            f"the {what} of the member with {member} is not finite at step {self.trainer.global_step}",
+            f"the {quantity} of the member with {member} is not finite at step {self.trainer.global_step}",
             "training stops there; checkpoints/last.ckpt is that of the last good epoch",
             f"lower model.lr (now {self.hparams.lr}), or set trainer.precision to 32",
         )

@@ -176,12 +176,12 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def _check_resumable(task: Task, run: RunFolder, rest: Sequence[str]) -> None:
-    other = [word for word in rest if word.startswith("-") and not word.startswith(("--trainer.", "--wandb"))]
-    if other:
+    settings = [word for word in rest if word.startswith("-") and not word.startswith(("--trainer.", "--wandb"))]
+    if settings:
         raise GammerError(
-            f"{other[0]} beside --resume",
+            f"{settings[0]} beside --resume",
             "a resumed run keeps its settings; only --trainer.* and --wandb may be given",
-            f"start a new run: gammer {task.name} {task.verb} -c {run.config} {other[0]} ...",
+            f"start a new run: gammer {task.name} {task.verb} -c {run.config} {settings[0]} ...",
         )
     if run.facts.finished:
         raise GammerError(

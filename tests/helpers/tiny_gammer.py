@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 from gammer_lightning import cli
-from gammer_lightning.training import settings as training
+from gammer_lightning.training import settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # rows run without the folder of their script
 from tiny_task import TinyData, TinyModule
 
 if __name__ == "__main__":
-    training.magnify = lambda: training.Task("magnify", TinyModule, TinyData)
+    settings.magnify = lambda: settings.Task("magnify", TinyModule, TinyData)
     sys.exit(cli.main(sys.argv[1:]))

@@ -99,8 +99,8 @@ def unit_matrix(clips: Sequence[Clip]) -> np.ndarray:
     Raises:
         GammerError: If those of a clip cannot be read.
     """
-    shown = [{unit.number for unit in parse_action_units(clip.action_units)} for clip in clips]
-    return np.array([[unit in units for unit in UNITS] for units in shown], np.float32).reshape(-1, len(UNITS))
+    units_of_clips = [{unit.number for unit in parse_action_units(clip.action_units)} for clip in clips]
+    return np.array([[unit in units for unit in UNITS] for units in units_of_clips], np.float32).reshape(-1, len(UNITS))
 
 
 OBJECTIVE = {

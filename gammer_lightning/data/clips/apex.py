@@ -36,10 +36,10 @@ def with_apexes(clips: Sequence[Clip], method: str, cache: str | Path) -> list[C
     Raises:
         GammerError: If the onset of a clip shows no face, or no frame follows it.
     """
-    lacking = [clip for clip in clips if clip.apex is None]
-    bar = tqdm(lacking, "spot apexes", unit="clip", disable=method == "middle" or not lacking)
-    found = {clip.key: middle(clip) if method == "middle" else _cached(clip, Path(cache)) for clip in bar}
-    return [replace(clip, apex=found[clip.key], apex_origin=method) if clip.apex is None else clip for clip in clips]
+    without_apex = [clip for clip in clips if clip.apex is None]
+    bar = tqdm(without_apex, "spot apexes", unit="clip", disable=method == "middle" or not without_apex)
+    apexes = {clip.key: middle(clip) if method == "middle" else _cached(clip, Path(cache)) for clip in bar}
+    return [replace(clip, apex=apexes[clip.key], apex_origin=method) if clip.apex is None else clip for clip in clips]
 
 
 def apex_errors(clips: Sequence[Clip]) -> dict[str, np.ndarray]:

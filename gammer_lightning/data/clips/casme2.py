@@ -66,14 +66,14 @@ def _with_objective_classes(records: list[dict[str, str]], root: Path) -> list[d
 
 def _read_clip(folder: Path, dataset: str, record: dict[str, str]) -> Clip:
     subject, name = names_of(record, 2)
-    where = f"sub{subject}/{name}"
-    onset, offset = (frame_number(record, field, where) for field in ("onset", "offset"))
-    apex, notes = annotated_apex(record, onset, where)
+    folder_name = f"sub{subject}/{name}"
+    onset, offset = (frame_number(record, field, folder_name) for field in ("onset", "offset"))
+    apex, notes = annotated_apex(record, onset, folder_name)
     origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / f"sub{subject}" / name)
     units, emotion = record["units"], record["emotion"].lower()
     tight = folder.name == FRAME_FOLDERS[0]
-    objective = published_class(record["objective"], where)
+    objective = published_class(record["objective"], folder_name)
     clip = Clip(
         dataset, subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, tight, notes, objective
     )

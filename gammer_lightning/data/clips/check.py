@@ -48,7 +48,7 @@ class Findings:
 
 
 @dataclass
-class Report:
+class CheckReport:
     """What a check found.
 
     Attributes:
@@ -72,7 +72,7 @@ class Report:
     notes: dict[str, list[str]] = field(default_factory=dict)
 
 
-def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0) -> Report:
+def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0) -> CheckReport:
     """Read a data set and every frame between onset and offset, one clip at a time in each process.
 
     Args:
@@ -89,12 +89,12 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     if pictures:
         check_writable(pictures.parent)
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
-        found = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
+        findings = list(tqdm(run(examine, clips), "check", len(clips), unit="clip"))
     subjects: dict[str, Counter[str]] = {clip.subject: Counter() for clip in clips}
     for clip in clips:
         subjects[clip.subject][canonical(clip.emotion)] += 1
     emotions: Counter[str] = sum(subjects.values(), Counter())
-    report = Report(name, str(root), len(clips), subjects, emotions, class_set_sizes(clips, name))
+    report = CheckReport(name, str(root), len(clips), subjects, emotions, class_set_sizes(clips, name))
     faults = unit_faults(clips)
     report.problems = {
         "clips that cannot be used": [error.what for error in errors],
@@ -102,10 +102,10 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
             f"{clip.key}: {faults[clip.key]}" for clip in clips_without_class(clips) if clip.key in faults
         ],
         "other numbers than expected": _unexpected(report),
-        "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in found if f.unreadable],
-        "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in found if len(f.sizes) > 1],
-        "no usable face": [f.face for f in found if f.face],
-        "duplicate clips": _duplicates(found),
+        "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in findings if f.unreadable],
+        "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in findings if len(f.sizes) > 1],
+        "no usable face": [f.face for f in findings if f.face],
+        "duplicate clips": _duplicates(findings),
     }
     report.notes = {
         "annotations corrected or left out": [note for clip in clips for note in clip.notes],
@@ -123,12 +123,12 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
             if clip.key not in faults and "objective" in DATASETS[name].class_sets
         ],
         "folders without a row": _without_row(clips),
-        "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in found if f.dropped],
+        "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in findings if f.dropped],
         "frames of more than 8 bits": [note for clip in clips if (note := frame_note(clip))],
-        "faces assumed in tight crops": [f.key for f in found if f.assumed],
+        "faces assumed in tight crops": [f.key for f in findings if f.assumed],
     }
     if pictures and report.problems["no usable face"]:
-        _draw_onsets([clip for clip, f in zip(clips, found, strict=True) if f.face], pictures)
+        _draw_onsets([clip for clip, f in zip(clips, findings, strict=True) if f.face], pictures)
     return report
 
 
@@ -167,18 +167,18 @@ def _face(clip: Clip, onset: np.ndarray | None) -> tuple[str, bool]:
         return error.what, False
 
 
-def _unexpected(report: Report) -> list[str]:
+def _unexpected(report: CheckReport) -> list[str]:
     return [
         f"{what}: {found}, {wanted} expected" for what, found, wanted in _counts(report) if wanted not in (found, "")
     ]
 
 
-def _counts(report: Report) -> list[tuple[str, str, str]]:
+def _counts(report: CheckReport) -> list[tuple[str, str, str]]:
     """Return what is counted, how often it was found, and how often it is expected; that is empty where any will do."""
     expected = DATASETS[report.dataset]
-    known = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
+    emotions = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
     rows: list[tuple[str, int, int | str]]
-    rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(known)]
+    rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(emotions)]
     rows += [("all clips", report.clips, sum(expected.emotions.values()))]
     rows += [("subjects", len(report.subjects), expected.subjects)]
     for name in {**report.class_sets, **expected.class_sets}:
@@ -189,9 +189,9 @@ def _counts(report: Report) -> list[tuple[str, str, str]]:
     return [(what, str(count), str(likely) if expected.emotions else "") for what, count, likely in rows]
 
 
-def _duplicates(found: Sequence[Findings]) -> list[str]:
+def _duplicates(findings: Sequence[Findings]) -> list[str]:
     groups: dict[str, list[str]] = {}
-    for finding in found:
+    for finding in findings:
         groups.setdefault(finding.pixels, []).append(finding.key)
     return [" = ".join(keys) for pixels, keys in groups.items() if len(keys) > 1 and pixels != content_hash()]
 
@@ -218,12 +218,12 @@ def _draw_onsets(clips: Sequence[Clip], path: Path) -> None:
         sheet.save(temporary)
 
 
-def write_report(report: Report, path: Path) -> None:
+def write_report(report: CheckReport, path: Path) -> None:
     """Write all of a report as JSON."""
     write_json(path, vars(report))
 
 
-def report_text(report: Report) -> str:
+def report_text(report: CheckReport) -> str:
     """Return a report for the terminal, the first few lines of each kind."""
     rows = [("", "found", "expected"), ("---", "---", "---"), *_counts(report)]
     lines = [f"{DATASETS[report.dataset].title} in {report.root}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
@@ -236,6 +236,6 @@ def report_text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def failed(report: Report) -> bool:
+def failed(report: CheckReport) -> bool:
     """Whether something was found that would change a result."""
     return any(report.problems.values())

@@ -119,10 +119,10 @@ def _five_names(datasets: set[str]) -> tuple[str, ...]:
 
 
 def _objective_rule(clips: Sequence[Clip]) -> Rule:
-    lacking = {clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units or c.objective_class}
-    if lacking or not clips:
+    without_class = {clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units or c.objective_class}
+    if without_class or not clips:
         raise GammerError(
-            f"class set objective for {', '.join(sorted(lacking)) or 'no clips'}",
+            f"class set objective for {', '.join(sorted(without_class)) or 'no clips'}",
             "it needs objective classes or action units, of which SMIC has none",
             "set data.class_set to three",
         )
@@ -151,9 +151,9 @@ def class_set_notes(clips: Sequence[Clip], class_set: str) -> list[str]:
     """
     if class_set != "objective":
         return []
-    lacking, of_dataset = clips_without_class(clips), Counter(clip.dataset for clip in clips)
-    faults = unit_faults(lacking)
-    derived = Counter(clip.dataset for clip in lacking if clip.key not in faults)
+    without_class, of_dataset = clips_without_class(clips), Counter(clip.dataset for clip in clips)
+    faults = unit_faults(without_class)
+    derived = Counter(clip.dataset for clip in without_class if clip.key not in faults)
     return [
         f"{dataset}: of {of_dataset[dataset]} objective classes, {count} are not published with the data but derived "
         "from action units"
@@ -198,11 +198,11 @@ def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str,
         raise GammerError(f"data.clip_list with class set {class_set!r}", "it is a list of MEGC 2019", "leave it unset")
     listed, ours = _read_list(path), {_list_key(clip.dataset, clip.subject, clip.name): clip for clip in clips}
     absent = [key for key in listed if key not in ours and key[0] in {clip.dataset for clip in clips}]
-    other = [key for key, label in listed.items() if key in ours and rule(ours[key]) != names[label]]
-    if absent or other:
+    different = [key for key, label in listed.items() if key in ours and rule(ours[key]) != names[label]]
+    if absent or different:
         raise GammerError(
-            f"{path}: {len(absent)} clips are not in the data sets, {len(other)} are of another class there: "
-            + ", ".join("/".join(key) for key in (absent + other)[:5]),
+            f"{path}: {len(absent)} clips are not in the data sets, {len(different)} are of another class there: "
+            + ", ".join("/".join(key) for key in (absent + different)[:5]),
             "the official list and the data sets agree",
             "gammer data check tells what is missing",
         )

@@ -130,11 +130,11 @@ class Clip:
         annotated = {phase: number for phase, number in phases.items() if number is not None}
         figure = Figure(figsize=(3 * len(annotated), 3.8), layout="constrained")
         for (phase, number), axes in zip(annotated.items(), figure.subplots(1, len(annotated)), strict=True):
-            drawn = number
+            drawn_number = number
             if phase == "offset":
-                drawn = max((earlier for earlier in self.numbers if earlier <= number), default=number)
-            axes.imshow(self.image(drawn))
-            axes.set_title(f"{phase} {number}" + (f" (frame {drawn})" if drawn != number else ""))
+                drawn_number = max((earlier for earlier in self.numbers if earlier <= number), default=number)
+            axes.imshow(self.image(drawn_number))
+            axes.set_title(f"{phase} {number}" + (f" (frame {drawn_number})" if drawn_number != number else ""))
             axes.set_axis_off()
         units = f", action units {self.action_units}" if self.action_units else ""
         title = f"{self.dataset}, subject {self.subject}, {self.name}\n{self.emotion}{units}"
@@ -185,13 +185,13 @@ class MissingFolder(GammerError):
 
 def wrong_root(root: Path, expected: str, get: str) -> GammerError:
     """Say what was expected below a data set's folder, and what is there."""
-    there = f"which {_holds(root)}" if root.is_dir() else "which is no folder"
-    return GammerError(f"no clips in {root}, {there}", f"it holds {expected}", get)
+    contents = f"which {_holds(root)}" if root.is_dir() else "which is no folder"
+    return GammerError(f"no clips in {root}, {contents}", f"it holds {expected}", get)
 
 
 def _holds(folder: Path) -> str:
-    there = sorted(path.name for path in folder.iterdir() if not is_junk(path.name))
-    return f"holds {', '.join(there[:8]) or 'nothing'}" + (f" and {len(there) - 8} more" if len(there) > 8 else "")
+    names = sorted(path.name for path in folder.iterdir() if not is_junk(path.name))
+    return f"holds {', '.join(names[:8]) or 'nothing'}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | None) -> list[Clip]:

@@ -43,14 +43,14 @@ def find_workbook(root: Path, pattern: str) -> Path:
     Raises:
         GammerError: If there is none, or more than one.
     """
-    found = workbooks(root, pattern)
-    if len(found) != 1:
+    books = workbooks(root, pattern)
+    if len(books) != 1:
         raise GammerError(
-            f"{len(found)} coding workbooks in {root}: {', '.join(path.name for path in found) or 'none'}",
+            f"{len(books)} coding workbooks in {root}: {', '.join(path.name for path in books) or 'none'}",
             f"exactly one file matches {pattern}; two would be two releases in one folder",
             "copy it from the data set, or move the older ones away",
         )
-    return found[0]
+    return books[0]
 
 
 def workbooks(root: Path, pattern: str) -> list[Path]:
@@ -84,7 +84,7 @@ def read_workbook(
         _check_size(path)
         book = load_workbook(path, read_only=True, data_only=True)
         try:
-            records, where, place = _read_table(book.worksheets, columns, optional)
+            records, columns_at, place = _read_table(book.worksheets, columns, optional)
         finally:
             book.close()
     except GammerError:
@@ -92,7 +92,7 @@ def read_workbook(
     except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
         raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
     if not records:
-        missing = ", ".join(name for field, name in columns.items() if field not in where)
+        missing = ", ".join(name for field, name in columns.items() if field not in columns_at)
         raise GammerError(
             f"{path} has no {missing or 'rows'}{place if missing else ''}",
             f"its header row names {', '.join(columns.values())}; then a row for each clip",
@@ -112,10 +112,10 @@ def _check_size(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         parts = [part for part in archive.infolist() if not part.filename.startswith("xl/media/")]
     sheets = [part.file_size for part in parts if part.filename.startswith("xl/worksheets/")]
-    others = sum(part.file_size for part in parts) - sum(sheets)
-    if max(sheets, default=0) > MAX_SHEET_BYTES or others > MAX_OTHER_BYTES:
+    other_bytes = sum(part.file_size for part in parts) - sum(sheets)
+    if max(sheets, default=0) > MAX_SHEET_BYTES or other_bytes > MAX_OTHER_BYTES:
         raise GammerError(
-            f"{path} unpacks to a sheet of {max(sheets, default=0):,} bytes and {others:,} bytes beside the sheets",
+            f"{path} unpacks to a sheet of {max(sheets, default=0):,} bytes and {other_bytes:,} beside the sheets",
             f"at most {MAX_SHEET_BYTES:,} and {MAX_OTHER_BYTES:,} are read; an annotation table has some 50,000",
             "copy its rows into a new workbook",
         )
@@ -139,8 +139,8 @@ def _find_header(sheet: ReadOnlyWorksheet, columns: Mapping[str, str]) -> tuple[
     best: tuple[int, dict[str, int]] = (1, {})
     for number, cells in enumerate(sheet.iter_rows(1, DEEPEST_HEADER, 1, MAX_COLUMNS, values_only=True), 1):
         titles = [_plain(cell) for cell in cells]
-        where = {field: titles.index(_plain(name)) for field, name in columns.items() if _plain(name) in titles}
-        best = max(best, (number, where), key=lambda found: len(found[1]))
+        places = {field: titles.index(_plain(name)) for field, name in columns.items() if _plain(name) in titles}
+        best = max(best, (number, places), key=lambda found: len(found[1]))
     return best
 
 
@@ -149,13 +149,13 @@ def _plain(title: object) -> str:
 
 
 def _records(
-    sheet: ReadOnlyWorksheet, header: int, where: dict[str, int], optional: Mapping[str, str]
+    sheet: ReadOnlyWorksheet, header: int, columns_at: dict[str, int], optional: Mapping[str, str]
 ) -> Iterator[dict[str, str]]:
-    areas, empty = _merged_areas(sheet, where.values()), dict.fromkeys(optional, "")
+    areas, empty = _merged_areas(sheet, columns_at.values()), dict.fromkeys(optional, "")
     merged: dict[int, tuple[int, object]] = {}
     for number, cells in enumerate(sheet.iter_rows(1, MAX_ROWS, 1, MAX_COLUMNS, values_only=True), 1):
-        values = {field: cells[column] for field, column in where.items()}
-        for field, column in where.items():
+        values = {field: cells[column] for field, column in columns_at.items()}
+        for field, column in columns_at.items():
             if area := areas.get((number, column)):
                 bottom, left = area
                 merged[column] = bottom, cells[left]
@@ -174,11 +174,11 @@ def _merged_areas(sheet: ReadOnlyWorksheet, columns: Collection[int]) -> dict[tu
     """
     areas: dict[tuple[int, int], tuple[int, int]] = {}
     with sheet._get_source() as source:
-        rest = b""
+        remainder = b""
         while block := source.read(2**20):
-            text = rest + block
+            text = remainder + block
             complete = text.rfind(b"<")
-            rest = text[complete:]
+            remainder = text[complete:]
             for match in MERGED.finditer(text, 0, complete):
                 left, right = (column_index_from_string(letters.decode()) - 1 for letters in match.group(1, 3))
                 top, bottom = (int(number) for number in match.group(2, 4))

@@ -50,9 +50,9 @@ class Input:
 
     def is_valid(self, values: np.ndarray, size: int) -> bool:
         """Return whether values are finite and have the type and shape of this input."""
-        shown = np.moveaxis(values, -1, 1) if self.is_picture and values.ndim == 4 else values
+        channels_first = np.moveaxis(values, -1, 1) if self.is_picture and values.ndim == 4 else values
         dtype = np.uint8 if self.is_picture else np.float32
-        return values.dtype == dtype and shown.shape == self.shape(size) and bool(np.isfinite(values).all())
+        return values.dtype == dtype and channels_first.shape == self.shape(size) and bool(np.isfinite(values).all())
 
 
 INPUTS = {
@@ -106,11 +106,11 @@ def compute_inputs(clips: Sequence[FaceClip], name: str, size: int) -> None:
     Raises:
         GammerError: If the input of a clip cannot be computed; the others are computed before it is raised.
     """
-    lacking = [clip for clip in clips if _cached(clip, name, size) is None]
-    workers = min(torch.get_num_threads(), len(lacking))
+    uncached = [clip for clip in clips if _cached(clip, name, size) is None]
+    workers = min(torch.get_num_threads(), len(uncached))
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
-        results = run(partial(_attempt, name, size), lacking)
-        errors = list(tqdm(results, f"{name} inputs", len(lacking), unit="clip", disable=not lacking))
+        results = run(partial(_attempt, name, size), uncached)
+        errors = list(tqdm(results, f"{name} inputs", len(uncached), unit="clip", disable=not uncached))
     if failed := [error for error in errors if error]:
         what, rule, next_step = failed[0]
         more = f" (and {len(failed) - 1} other clips)" if len(failed) > 1 else ""

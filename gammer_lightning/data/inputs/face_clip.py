@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.premagnify.cache import Entry, read_bytes
+from gammer_lightning.data.premagnify.cache import CacheEntry, read_bytes
 from gammer_lightning.faces.alignment import Face, crop
 from gammer_lightning.files import read_image
 
@@ -23,7 +23,7 @@ class FaceClip:
         alpha: Magnification factor of the apex; 1 is the raw apex.
     """
 
-    entry: Entry
+    entry: CacheEntry
     alpha: float
 
     @property

@@ -30,8 +30,8 @@ def flow_patches(clip: FaceClip, size: int) -> np.ndarray:
     sides = patch_sides(strength, landmarks)
     patches = [_cut(maps, centre, side, size) for centre, side in zip(landmarks, sides, strict=True)]
     places = (landmarks - (CROP / 2, EYE_LINE)) / IOD
-    known = np.column_stack([places, sides / MOST])[:, :, None, None] * np.ones((size, size))
-    return np.concatenate([np.stack(patches).transpose(0, 3, 1, 2), known], 1).astype(np.float32)
+    geometry = np.column_stack([places, sides / MOST])[:, :, None, None] * np.ones((size, size))
+    return np.concatenate([np.stack(patches).transpose(0, 3, 1, 2), geometry], 1).astype(np.float32)
 
 
 def patch_sides(strength: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

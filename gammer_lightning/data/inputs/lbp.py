@@ -127,13 +127,13 @@ def _of_projection(projection: np.ndarray) -> list[np.ndarray]:
 
     Blocks are counted along the projection first, which for rows and columns is a different order.
     """
-    half, blocks, others = MASK // 2, block_of(projection.shape[2]), np.arange(BLOCKS)
+    half, blocks, neighbours = MASK // 2, block_of(projection.shape[2]), np.arange(BLOCKS)
     windows = np.lib.stride_tricks.sliding_window_view(projection, MASK, 2)
     still = _code([windows[..., i] for i in range(MASK) if i != half], windows[..., half])
     moving = uniform_patterns(projection)
     return [
-        block_sums(still.transpose(1, 2, 0), blocks[half:-half], others, 2 ** (MASK - 1)),
-        block_sums(moving.transpose(1, 2, 0), blocks[RADIUS:-RADIUS], others, UNIFORM),
+        block_sums(still.transpose(1, 2, 0), blocks[half:-half], neighbours, 2 ** (MASK - 1)),
+        block_sums(moving.transpose(1, 2, 0), blocks[RADIUS:-RADIUS], neighbours, UNIFORM),
     ]
 
 

@@ -159,9 +159,9 @@ def recover_colours(perturbed: Tensor, clean: Tensor, amplified: Tensor) -> Tens
         float32 ``(3, H, W)`` in [0, 1], sRGB.
     """
     inside = ((torch.stack([perturbed, clean]) > 0) & (torch.stack([perturbed, clean]) < 255)).all(0).all(0)
-    seen, truth = perturbed[:, inside], clean[:, inside]
+    observed, truth = perturbed[:, inside], clean[:, inside]
     levels = torch.arange(256) / 255
-    fits = [_fit(*space, seen, truth) for space in ((levels, _clamp), (srgb_to_linear(levels), linear_to_srgb))]
+    fits = [_fit(*space, observed, truth) for space in ((levels, _clamp), (srgb_to_linear(levels), linear_to_srgb))]
     _, recolour = min(fits, key=lambda fit: fit[0])
     return recolour(amplified)
 
@@ -170,12 +170,14 @@ def _clamp(x: Tensor) -> Tensor:
     return x.clamp(0, 1)
 
 
-def _fit(levels: Tensor, to_srgb: Callable, seen: Tensor, truth: Tensor) -> tuple[float, Callable[[Tensor], Tensor]]:
+def _fit(
+    levels: Tensor, to_srgb: Callable, observed: Tensor, truth: Tensor
+) -> tuple[float, Callable[[Tensor], Tensor]]:
     """Fit a map from colours ``seen`` to ``truth``, ``(3, N)`` uint8; return its mean error and the map.
 
     A pull towards the identity, as weak as the rounding of 8 bits, decides about colours that the frame does not show.
     """
-    x, y = (levels[colours.int()].double() for colours in (seen, truth))
+    x, y = (levels[colours.int()].double() for colours in (observed, truth))
     x = torch.cat([x, torch.ones_like(x[:1])])
     pull = 1e-6 * (1 + x.shape[1]) * torch.eye(4, dtype=torch.double)
     matrix = torch.linalg.solve(x @ x.mT + pull, x @ y.mT + pull[:, :3]).mT.float()
@@ -184,7 +186,7 @@ def _fit(levels: Tensor, to_srgb: Callable, seen: Tensor, truth: Tensor) -> tupl
         mixed = torch.einsum("ij,j...->i...", matrix[:, :3], levels[frame.int()])
         return to_srgb(mixed + matrix[:, 3].view(3, *[1] * (frame.ndim - 1)))
 
-    error = (recolour(seen) - truth / 255).abs().mean()
+    error = (recolour(observed) - truth / 255).abs().mean()
     return float(error), recolour
 
 

@@ -59,13 +59,13 @@ def _compose(scene: dict[str, Tensor], times: Tensor) -> tuple[Tensor, Tensor]:
     bend = times[..., None, None, None] * scene["bend"]
     frames, _, displacement = _layer(scene["textures"][:, 0], scene["pose"][:, 0], scene["motion"][:, 0], times, bend)
     for layer in range(1, scene["textures"].shape[1]):
-        shown = scene["textures"][:, layer, 3].flatten(1).any(1).nonzero()[:, 0]  # scenes differ in number of objects
-        if len(shown):
-            texture, pose, motion = (scene[name][shown, layer] for name in ("textures", "pose", "motion"))
-            colour, mask, moved = _layer(texture, pose, motion, times[:, shown])
-            frames[shown] = frames[shown].mul_(1 - mask).add_(colour)
+        visible = scene["textures"][:, layer, 3].flatten(1).any(1).nonzero()[:, 0]  # scenes differ in number of objects
+        if len(visible):
+            texture, pose, motion = (scene[name][visible, layer] for name in ("textures", "pose", "motion"))
+            colour, mask, moved = _layer(texture, pose, motion, times[:, visible])
+            frames[visible] = frames[visible].mul_(1 - mask).add_(colour)
             opaque = F.avg_pool2d(mask[..., -side:, :], SUPERSAMPLING)
-            displacement[shown] = torch.lerp(displacement[shown], moved, opaque)
+            displacement[visible] = torch.lerp(displacement[visible], moved, opaque)
     return F.avg_pool2d(frames, SUPERSAMPLING).unflatten(2, (len(times), -1)).movedim(2, 0), displacement
 
 
@@ -81,8 +81,8 @@ def _layer(texture: Tensor, pose: Tensor, motion: Tensor, times: Tensor, bend: T
         grid -= field.movedim(1, -1).reshape(grid.shape) * (2 / size)
         moved += F.interpolate(bend[-1], (size, size), mode="bicubic")
     padding = "zeros" if bend is None else "reflection"  # an object ends, a background does not
-    seen = F.grid_sample(_premultiplied(texture), grid, padding_mode=padding, align_corners=False)
-    return seen[:, :3], seen[:, 3:], moved
+    sampled = F.grid_sample(_premultiplied(texture), grid, padding_mode=padding, align_corners=False)
+    return sampled[:, :3], sampled[:, 3:], moved
 
 
 def _affine(pose: Tensor, size: int) -> Tensor:

@@ -36,7 +36,7 @@ def image_name(alpha: float) -> str:
     return f"alpha_{np.format_float_positional(alpha, trim='-')}.png"
 
 
-class Entry:
+class CacheEntry:
     """One clip's folder in the cache.
 
     Args:

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.premagnify.cache import ONSET, RAW, Entry, image_name
+from gammer_lightning.data.premagnify.cache import ONSET, RAW, CacheEntry, image_name
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import Face, crop, find_face
 from gammer_lightning.files import (
@@ -64,11 +64,11 @@ class PremagnifyReport:
         rate = self.done / self.seconds
         ready = self.clips - self.done
         text = f"{self.done} clips magnified, {ready} were there; {rate:.2f} clips/s; look at {self.cache}"
-        for clips, what in (
+        for clips, outcome in (
             (self.assumed, "no face detected in {} tight crops, whose whole frame was taken for its box"),
             (self.still, "nothing moves in {} clips, whose onset and apex are the same picture; have a look at them"),
         ):
-            text += f"\n{what.format(len(clips))}: {', '.join(clips)}" if clips else ""
+            text += f"\n{outcome.format(len(clips))}: {', '.join(clips)}" if clips else ""
         return text
 
 
@@ -146,18 +146,18 @@ def find_devices(kind: str, count: int) -> list[torch.device]:
         raise GammerError(
             "device gpu", "this machine has no GPU that torch can use", "choose cpu, or see `gammer doctor`"
         )
-    there = torch.accelerator.device_count() if gpu else os.cpu_count() or 1
-    if not 1 <= count <= there:
-        have = f"{there} {'GPUs' if gpu else 'CPU cores'}"
-        raise GammerError(f"{count} devices", f"1 or more, and this machine has {have}", f"at most {there}")
+    available = torch.accelerator.device_count() if gpu else os.cpu_count() or 1
+    if not 1 <= count <= available:
+        have = f"{available} {'GPUs' if gpu else 'CPU cores'}"
+        raise GammerError(f"{count} devices", f"1 or more, and this machine has {have}", f"at most {available}")
     return [torch.device(gpu.type, index) if gpu else torch.device("cpu") for index in range(count)]
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _CropPair:
     """The crops of a clip's onset and apex, uint8 ``(256, 256, 3)``, and where their magnified images go."""
 
-    entry: Entry
+    entry: CacheEntry
     face: Face
     onset: np.ndarray
     apex: np.ndarray
@@ -174,14 +174,14 @@ class _Pairs(torch.utils.data.Dataset):
 
     def is_incomplete(self, index: int) -> bool:
         try:
-            return bool(Entry(self.clips[index], self.fingerprint, self.cache).missing(self.alphas))
+            return bool(CacheEntry(self.clips[index], self.fingerprint, self.cache).missing(self.alphas))
         except GammerError:
             return True
 
-    def __getitem__(self, index: int) -> _Pair | GammerError | None:
+    def __getitem__(self, index: int) -> _CropPair | GammerError | None:
         clip = self.clips[index]
         try:
-            entry = Entry(clip, self.fingerprint, self.cache)
+            entry = CacheEntry(clip, self.fingerprint, self.cache)
             if not entry.missing(self.alphas):
                 return None
             onset, apex = (read_image(clip.frame(number)) for number in (clip.onset, clip.known_apex))
@@ -189,7 +189,7 @@ class _Pairs(torch.utils.data.Dataset):
             _check_same_size(onset, apex, clip)
         except GammerError as error:  # a worker would lose its parts on the way to the main process
             return error
-        return _Pair(entry, face, crop(onset, face), crop(apex, face))
+        return _CropPair(entry, face, crop(onset, face), crop(apex, face))
 
 
 def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
@@ -205,7 +205,7 @@ def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
 class _Work:
     """Incomplete clips, magnified and written by a thread a device; what another process is at is left for the end."""
 
-    def __init__(self, items: Iterable[_Pair | GammerError | None], alphas: Sequence[float], bar: tqdm):
+    def __init__(self, items: Iterable[_CropPair | GammerError | None], alphas: Sequence[float], bar: tqdm):
         self.items, self.alphas, self.bar = iter(items), alphas, bar
         self.lock, self.is_stopped = threading.Lock(), False
         self.errors: list[GammerError] = []
@@ -237,7 +237,7 @@ class _Work:
         for pair in busy:
             self._fill(pair, magnifier, place, timeout=-1)
 
-    def _take(self) -> Iterator[_Pair | GammerError | None]:
+    def _take(self) -> Iterator[_CropPair | GammerError | None]:
         """Yield the clips that no other thread took, and count each once it is done."""
         while True:
             with self.lock:
@@ -251,7 +251,7 @@ class _Work:
             with self.lock:
                 self.bar.update()
 
-    def _fill(self, pair: _Pair, magnifier: nn.Module, place: torch.device, timeout: float) -> bool:
+    def _fill(self, pair: _CropPair, magnifier: nn.Module, place: torch.device, timeout: float) -> bool:
         """Complete an entry; return False if another process holds its lock for over ``timeout`` s."""
         folder = pair.entry.folder
         with disk_errors(folder):
@@ -263,14 +263,14 @@ class _Work:
                 return False
         return True
 
-    def _complete(self, pair: _Pair, magnifier: nn.Module, place: torch.device) -> None:
+    def _complete(self, pair: _CropPair, magnifier: nn.Module, place: torch.device) -> None:
         if missing := pair.entry.missing(self.alphas):
             self.assumed += [] if pair.face.detected else [pair.entry.clip.key]
             self.still += [pair.entry.clip.key] if np.array_equal(pair.onset, pair.apex) else []
             images = self._magnify(pair, magnifier, place)
             pair.entry.write(pair.face, {name: images[name] for name in missing})
 
-    def _magnify(self, pair: _Pair, magnifier: nn.Module, place: torch.device) -> dict[str, np.ndarray]:
+    def _magnify(self, pair: _CropPair, magnifier: nn.Module, place: torch.device) -> dict[str, np.ndarray]:
         """Return all images of the entry by name, uint8 ``(256, 256, 3)``."""
         onset, apex = (_to_float(image).to(place) for image in (pair.onset, pair.apex))
         magnified = magnifier(onset, apex, self.alphas)[:, 0]
@@ -296,7 +296,7 @@ def _raise_together(errors: list[GammerError], clips: int) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        shown = "".join(f"\n    {error.what}" for error in errors[:10])
+        listed = "".join(f"\n    {error.what}" for error in errors[:10])
         more = f"\n    and {len(errors) - 10} more" if len(errors) > 10 else ""
-        what = f"{len(errors)} of {clips} clips cannot be used:{shown}{more}"
+        what = f"{len(errors)} of {clips} clips cannot be used:{listed}{more}"
         raise GammerError(what, errors[0].rule, errors[0].next_step)

@@ -83,8 +83,8 @@ class AuGacn(Recogniser):
         check_shape(self, input_shape, (3, SIZE, SIZE), f"data.size {SIZE}")
         units, width = len(UNITS), self.width
         self.register_buffer("cells", torch.from_numpy(_regions()), persistent=False)
-        seen = 3 * 2 * WINDOW * WINDOW
-        self.extract = nn.Parameter(torch.randn(units, seen, width) / seen**0.5)
+        patch_values = 3 * 2 * WINDOW * WINDOW
+        self.extract = nn.Parameter(torch.randn(units, patch_values, width) / patch_values**0.5)
         self.bias = nn.Parameter(torch.zeros(units, width))
         self.detect = nn.Linear(width, 1)
         self.co_occurrence = nn.Parameter(torch.eye(units), requires_grad=False)
@@ -109,8 +109,8 @@ class AuGacn(Recogniser):
         Returns:
             Logits ``(B, K)``; in training with each clip's mean binary cross-entropy over the units ``(B,)``.
         """
-        seen = flow.flatten(2)[:, :, self.cells].movedim(1, 2).flatten(2)
-        x = F.relu((seen.transpose(0, 1) @ self.extract).transpose(0, 1) + self.bias)
+        patches = flow.flatten(2)[:, :, self.cells].movedim(1, 2).flatten(2)
+        x = F.relu((patches.transpose(0, 1) @ self.extract).transpose(0, 1) + self.bias)
         logits = self.classifier(self._readouts(x))
         if action_units is None:
             return logits

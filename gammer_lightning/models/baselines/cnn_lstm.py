@@ -83,9 +83,9 @@ class CnnLstm(Recogniser):
         """
         grey = changes(sequence).mean(2)
         features = self.frame(grey.flatten(0, 1)[:, None]).unflatten(0, (-1, SEQUENCE))
-        first, *others = features.unbind(1)
+        first, *following = features.unbind(1)
         memory = self.lstm(first)
-        for frame in others:
+        for frame in following:
             memory = self.lstm(frame, memory)
         logits = self.classifier(memory[0])
         if action_units is None:

@@ -24,9 +24,9 @@ class Stream(nn.Module):
         heads: Attention heads; they share the width.
     """
 
-    def __init__(self, seen: int, width: int = 32, heads: int = 4):
+    def __init__(self, channels: int, width: int = 32, heads: int = 4):
         super().__init__()
-        self.features = nn.Linear(seen, width)
+        self.features = nn.Linear(channels, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.layers = nn.ModuleList(GraphAttention(width, width // heads, heads) for _ in range(2))
 

@@ -159,5 +159,5 @@ def symmetry_loss(left: Tensor, right: Tensor) -> Tensor:
         ``(B,)``; ln N by chance.
     """
     scores = (F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).mT) / TEMPERATURE
-    own = scores.diagonal(dim1=1, dim2=2)
-    return ((scores.logsumexp(1) + scores.logsumexp(2)) / 2 - own).mean(1)
+    matching = scores.diagonal(dim1=1, dim2=2)
+    return ((scores.logsumexp(1) + scores.logsumexp(2)) / 2 - matching).mean(1)

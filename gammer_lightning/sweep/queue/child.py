@@ -54,10 +54,10 @@ class Child:
     def _arguments(self, task: str, new: list[str]) -> list[str]:
         """Return what starts the run, goes on with it, or, for one that had ended, nothing."""
         started = self.run.path / "command.txt"
-        found = next(iter(read_text(started).splitlines()), "") if started.is_file() else ""
-        if found and found != shlex.join(["gammer", *new]):
+        run = next(iter(read_text(started).splitlines()), "") if started.is_file() else ""
+        if run and run != shlex.join(["gammer", *new]):
             raise GammerError(
-                f"{self.run.path} holds a run of another command: {found}",
+                f"{self.run.path} holds a run of another command: {run}",
                 "a row goes on in its own run folder only",
                 f"move that folder away, or change `study` in the sweep; this row is: gammer {shlex.join(new)}",
             )
@@ -108,9 +108,9 @@ class Child:
 
     def progress(self) -> tuple[int, int] | None:
         """Return how many epochs are done, and of how many; None where its file does not say it, or is damaged."""
-        known = _record(self.run.path / PROGRESS)
-        done, of = (known.get("epoch"), known.get("of")) if isinstance(known, dict) else (None, None)
-        return (done, of) if type(done) is type(of) is int and 0 <= done <= of and of > 0 else None
+        progress = _record(self.run.path / PROGRESS)
+        epoch, epochs = (progress.get("epoch"), progress.get("of")) if isinstance(progress, dict) else (None, None)
+        return (epoch, epochs) if type(epoch) is type(epochs) is int and 0 <= epoch <= epochs and epochs > 0 else None
 
     def values(self) -> dict[str, float]:
         """Return the last value of every metric that the run logged.
@@ -150,13 +150,13 @@ class Child:
         if not (self.run.path / LOG).is_file():
             return f"exit code {code}: its run folder is gone"
         lines = self._said() or ["its log is empty"]
-        said = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        return f"exit code {code}: {printable(without_passwords(said.removeprefix('error: ')))[:300]}"
+        last_line = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
+        return f"exit code {code}: {printable(without_passwords(last_line.removeprefix('error: ')))[:300]}"
 
     def smaller_chunk(self) -> int | None:
         """Return the members at once that a run which was short of memory advises; None where fewer are none."""
-        found = re.findall(CHUNK_ADVICE.format(r"(\d+)"), "\n".join(self._said()))
-        return int(found[-1]) if found else None
+        chunks = re.findall(CHUNK_ADVICE.format(r"(\d+)"), "\n".join(self._said()))
+        return int(chunks[-1]) if chunks else None
 
     def _said(self) -> list[str]:
         """Return the lines of its log that are its own."""

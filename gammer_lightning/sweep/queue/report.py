@@ -27,7 +27,7 @@ def row_callbacks() -> tuple[pl.Callback, ...]:
         return ()
     trial = _trial(text)
     end_with_my_parent()
-    return (Report(**trial),)
+    return (StudyReporter(**trial),)
 
 
 def _trial(text: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _trial(text: str) -> dict[str, Any]:
     return trial
 
 
-class Report(pl.Callback):
+class StudyReporter(pl.Callback):
     """Writes RUN/progress.json after every epoch; in a search that prunes, reports the metric and stops where told to.
 
     Args:
@@ -65,7 +65,7 @@ class Report(pl.Callback):
                 temporary.write_text(json.dumps({"epoch": trainer.current_epoch + 1, "of": trainer.max_epochs}))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Report the metric to the study and stop the run where its pruner says so.
+        """StudyReporter the metric to the study and stop the run where its pruner says so.
 
         Raises:
             KeyboardInterrupt: In every process of the run, which Lightning takes as a request to stop.
@@ -76,7 +76,7 @@ class Report(pl.Callback):
                 raise KeyboardInterrupt
 
     def _should_stop(self, epoch: int, metrics: dict) -> bool:
-        """Report and ask the pruner; a storage that is out of reach prunes nothing."""
+        """StudyReporter and ask the pruner; a storage that is out of reach prunes nothing."""
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import SQLAlchemyError
 

@@ -31,12 +31,12 @@ def _draw_one(trial: Trial, setting: str, choices: Any) -> Any:
     if isinstance(choices, list):
         if all(isinstance(choice, SCALARS) for choice in choices):
             return trial.suggest_categorical(setting, choices)
-        drawn = trial.suggest_categorical(setting, [json.dumps(choice) for choice in choices])
-        return json.loads(str(drawn))
+        value = trial.suggest_categorical(setting, [json.dumps(choice) for choice in choices])
+        return json.loads(str(value))
     if "subset" in choices:
         members = choices["subset"]
-        chosen = [m for m in members if trial.suggest_categorical(f"{setting}/{m}", [True, False])]
-        return chosen or list(members)
+        subset = [m for m in members if trial.suggest_categorical(f"{setting}/{m}", [True, False])]
+        return subset or list(members)
     return _draw_number(trial, setting, choices)
 
 
@@ -54,7 +54,7 @@ def pruner(search: Search) -> BasePruner:
 
 def corners(search: Search) -> dict[str, dict[str, Any]]:
     """Return settings that between them hold every extreme value of the space, for a check before anything starts."""
-    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for setting, choices in search.space.items():
         if isinstance(choices, list):
             values = choices
@@ -62,5 +62,5 @@ def corners(search: Search) -> dict[str, dict[str, Any]]:
             values = [choices["subset"], *([member] for member in choices["subset"])]
         else:
             values = [choices["low"], choices["high"]]
-        found |= {f"{setting} {value}": {setting: value} for value in values}
-    return found
+        rows |= {f"{setting} {value}": {setting: value} for value in values}
+    return rows

@@ -28,9 +28,9 @@ def visible_devices() -> list[str]:
     """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return [device.strip() for device in named.split(",")][:count] if named else [str(n) for n in range(count)]
+    return [device.strip() for device in variable.split(",")][:count] if variable else [str(n) for n in range(count)]
 
 
 def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int) -> list[Slot]:
@@ -50,20 +50,20 @@ def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int
     visible = visible_devices()
     if devices is None and not visible:
         return _workers(min(rows, cores(), max(1, psutil.virtual_memory().available // ROW_BYTES)))
-    chosen = [device.strip() for device in devices.split(",")] if devices is not None else visible
-    if unknown := [device for device in chosen if device not in visible]:
+    devices_used = [device.strip() for device in devices.split(",")] if devices is not None else visible
+    if unknown := [device for device in devices_used if device not in visible]:
         raise GammerError(
             f"device {', '.join(unknown)}",
             f"the devices here are {', '.join(visible) or 'none'}",
             "correct --devices" if visible else "leave --devices out: --workers N runs N rows at once on the CPU",
         )
-    if len(set(chosen)) < len(chosen) or len(chosen) % per_row:
+    if len(set(devices_used)) < len(devices_used) or len(devices_used) % per_row:
         raise GammerError(
             f"devices {devices or ','.join(visible)}",
             f"each once, in groups of {per_row} (devices_per_trial)",
             "correct --devices",
         )
-    return [_group(chosen[start : start + per_row]) for start in range(0, len(chosen), per_row)]
+    return [_group(devices_used[start : start + per_row]) for start in range(0, len(devices_used), per_row)]
 
 
 def _workers(count: int) -> list[Slot]:

@@ -208,8 +208,8 @@ def _open_database(url: str) -> "BaseStorage":
     from optuna.storages import get_storage
 
     address = _parse(url)
-    shown = address.set(query={}).render_as_string(hide_password=True)
-    return get_storage(_connect(address, shown))
+    printable_address = address.set(query={}).render_as_string(hide_password=True)
+    return get_storage(_connect(address, printable_address))
 
 
 def _parse(url: str) -> "URL":
@@ -246,7 +246,7 @@ def _no_url() -> GammerError:
     )
 
 
-def _connect(address: "URL", shown: str) -> "BaseStorage":
+def _connect(address: "URL", printable_address: str) -> "BaseStorage":
     import sqlalchemy
     from optuna.exceptions import ExperimentalWarning
     from optuna.storages import RDBStorage
@@ -262,19 +262,19 @@ def _connect(address: "URL", shown: str) -> "BaseStorage":
                 )
         except ImportError as error:
             raise GammerError(
-                f"the storage {shown} needs a driver that is not installed",
+                f"the storage {printable_address} needs a driver that is not installed",
                 "PostgreSQL is reached through psycopg",
                 "pip install 'gammer-lightning[postgresql]'",
             ) from error
         except sqlalchemy.exc.OperationalError as error:
             raise GammerError(
-                f"the storage {shown} cannot be reached: {_reason(error, address)}",
+                f"the storage {printable_address} cannot be reached: {_reason(error, address)}",
                 "the server runs, and the user may log in and owns the database",
                 "start it, or correct --storage; a password can also lie in ~/.pgpass",
             ) from None  # the cause could show the password
         except sqlalchemy.exc.DBAPIError as error:
             if attempt == 3:
-                raise GammerError(f"the storage {shown} refuses: {_reason(error, address)}") from None
+                raise GammerError(f"the storage {printable_address} refuses: {_reason(error, address)}") from None
             time.sleep(1)  # another supervisor was creating the same tables
     raise AssertionError("unreachable")
 
@@ -289,14 +289,14 @@ def _limits(address: "URL") -> dict[str, Any]:
         "idle_in_transaction_session_timeout": f"{GRACE}s",  # the locks of a supervisor that is stopped or cut off
         "timezone": "UTC",
     }
-    asked = address.normalized_query.get("options", ())
+    options = address.normalized_query.get("options", ())
     return {
         "connect_timeout": TIMEOUT,
         "tcp_user_timeout": 1000 * TIMEOUT,
         "keepalives_idle": TIMEOUT // 2,
         "keepalives_interval": 1,
         "keepalives_count": TIMEOUT // 2,
-        "options": " ".join([*asked, *(f"-c {name}={value}" for name, value in settings.items())]),
+        "options": " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())]),
     }
 
 

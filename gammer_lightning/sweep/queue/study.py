@@ -158,10 +158,10 @@ class Study:
         Raises:
             GammerError: If it names no row, or what it says of the row is of another kind.
         """
-        known, wrong = trial.user_attrs, damaged_attributes(trial)
-        if not wrong and known["row"] not in self.planned:
-            wrong = [f"row {known['row']!r}"]
-        if not wrong and trial.state == TrialState.COMPLETE and "run" not in known:
+        attributes, wrong = trial.user_attrs, damaged_attributes(trial)
+        if not wrong and attributes["row"] not in self.planned:
+            wrong = [f"row {attributes['row']!r}"]
+        if not wrong and trial.state == TrialState.COMPLETE and "run" not in attributes:
             wrong = ["run"]
         if wrong:
             raise GammerError(
@@ -412,16 +412,16 @@ def open_study(name: str, url: str | None = None) -> Study:
     try:
         study_id = storage.get_study_id_from_name(name)
     except KeyError:
-        known = ", ".join(study.study_name for study in storage.get_all_studies()) or "none"
-        raise _no_study(name, f"its studies: {known}") from None
+        studies = ", ".join(study.study_name for study in storage.get_all_studies()) or "none"
+        raise _no_study(name, f"its studies: {studies}") from None
     if plan := _plan(storage, study_id):
         return Study(storage, study_id, sweep_of_plan(plan, name))
     raise _no_study(name, "its maker died before it wrote the plan")
 
 
-def _no_study(name: str, found: str) -> GammerError:
+def _no_study(name: str, studies: str) -> GammerError:
     return GammerError(
-        f"no study {name!r} in the storage ({found})",
+        f"no study {name!r} in the storage ({studies})",
         "a study is made by `gammer sweep run`, and looked for in this folder's runs/sweeps or in --storage",
         f"gammer sweep run sweeps/{name}.yaml, or change to the folder it was started in, or add --storage",
     )

@@ -236,11 +236,11 @@ class Supervisor:
         if not hosts:
             return
         self._say_once(f"no row waits; others run on {', '.join(hosts)}, and are taken up if those die (Ctrl-C leaves)")
-        others = [name for name in hosts if name != host()]
-        if others and not isinstance(self.study.storage, ServerStorage):
+        other_hosts = [name for name in hosts if name != host()]
+        if other_hosts and not isinstance(self.study.storage, ServerStorage):
             self._say_once(
-                f"a journal cannot tell whether {others[0]} lives; if it does not, or was renamed: "
-                f"GAMMER_HOST={shlex.quote(others[0])} gammer sweep resume {self.study.name}"
+                f"a journal cannot tell whether {other_hosts[0]} lives; if it does not, or was renamed: "
+                f"GAMMER_HOST={shlex.quote(other_hosts[0])} gammer sweep resume {self.study.name}"
             )
 
     def _say_once(self, line: str) -> None:
@@ -284,8 +284,8 @@ class Supervisor:
             self._tell(claim, child)
         except GammerError as error:  # what the run left is damaged
             study.fail(claim.trial_id, error.what, final=True)
-            again = f"gammer sweep resume {study.name} --again {shlex.quote(row)}"
-            self.say(f"{row}: {error.what}; to run it anew: {again}")
+            command = f"gammer sweep resume {study.name} --again {shlex.quote(row)}"
+            self.say(f"{row}: {error.what}; to run it anew: {command}")
 
     def _tell(self, claim: Claim, child: Child) -> None:
         study, row = self.study, claim.row
@@ -297,8 +297,8 @@ class Supervisor:
         else:
             error = child.error()
             study.fail(claim.trial_id, error, **self._consequence(claim, child))
-            how = "stopped" if self._ending else f"attempt {claim.attempt} failed, {error}"
-            self.say(f"{row}: {how} (log: {child.run.path}/log.txt)")
+            outcome = "stopped" if self._ending else f"attempt {claim.attempt} failed, {error}"
+            self.say(f"{row}: {outcome} (log: {child.run.path}/log.txt)")
 
     def _consequence(self, claim: Claim, child: Child) -> dict:
         """Return what follows from a failure: another attempt, one with smaller chunks, or none."""
@@ -318,10 +318,10 @@ class Supervisor:
             return
         seconds = time.monotonic() - child.started
         objective = [values[metric] for metric in metrics] or [seconds]  # where nothing is chosen, Optuna needs a value
-        done = self.study.complete(claim.trial_id, objective, values=values, results=child.results())
-        shown = [f"{name} {values[name]:.4g}" for name in metrics or ("test_uf1",) if name in values]
-        said = ["done" if done else "done here, but taken up by others", *shown, f"{seconds:.0f} s"]
-        self.say(f"{claim.row}: {', '.join(said)}")
+        is_ours = self.study.complete(claim.trial_id, objective, values=values, results=child.results())
+        scores = [f"{name} {values[name]:.4g}" for name in metrics or ("test_uf1",) if name in values]
+        message = ["done" if is_ours else "done here, but taken up by others", *scores, f"{seconds:.0f} s"]
+        self.say(f"{claim.row}: {', '.join(message)}")
 
     def _stop_children(self) -> None:
         self._ending = True

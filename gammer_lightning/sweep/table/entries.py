@@ -77,8 +77,8 @@ class Entry:
     @property
     def run(self) -> str:
         """The row's run folder, as seen from the current one where it lies below it: a table may be passed on."""
-        run, here = self.row.run, Path.cwd()
-        return str(run.relative_to(here) if run.is_relative_to(here) else run) if run else ""
+        run, folder = self.row.run, Path.cwd()
+        return str(run.relative_to(folder) if run.is_relative_to(folder) else run) if run else ""
 
     @property
     def parameters(self) -> float | None:
@@ -119,16 +119,16 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
     """Return an entry for each row, in their order."""
     if not has_results(sweep):
         return _with_metrics(sweep, rows)
-    judged = {row.name: _judged(row) for row in rows}
+    counts = {row.name: _judged(row) for row in rows}
     reference = sweep.reference or next((row.name for row in rows), "")
-    compared = _differences(rows, judged, reference)
+    compared = _differences(rows, counts, reference)
     corrected = holm({name: difference.p for name, difference in compared.items()})
     published = _published_columns(sweep, rows)
     entries = []
     for row in rows:
         figures = sweep.published.get(row.name, {})
         notes = (
-            judged[row.name].note,
+            counts[row.name].note,
             _other_clips(row, rows, reference),
             _other_evaluation(row, rows, reference),
         )
@@ -212,14 +212,14 @@ def _differences(rows: Sequence[Row], judged: Mapping[str, Judged], reference: s
     return differences(counts, reference) if reference in counts else {}
 
 
-def _alike(results: Mapping[str, Any], others: Mapping[str, Any]) -> bool:
+def _alike(results: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """Whether two rows judged the same clips by networks that were trained on as many of them."""
-    alike = ("clips_sha256", "protocol", "folds")
-    return all(results.get(fact) == others.get(fact) for fact in alike)
+    keys = ("clips_sha256", "protocol", "folds")
+    return all(results.get(fact) == reference.get(fact) for fact in keys)
 
 
 def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:
-    compared = next((other.results for other in rows if other.name == reference), None)
+    compared = next((compared_row.results for compared_row in rows if compared_row.name == reference), None)
     if not row.results or not compared or row.results["clips_sha256"] == compared["clips_sha256"]:
         return ""
     return f"other clips than those of {reference!r}"
@@ -230,13 +230,13 @@ def _other_evaluation(row: Row, rows: Sequence[Row], reference: str) -> str:
     usual = _usual(rows, reference)
     if not row.results or not usual:
         return ""
-    return "; ".join(own for own, other in zip(_evaluated(row.results), usual, strict=True) if own != other)
+    return "; ".join(ours for ours, theirs in zip(_evaluated(row.results), usual, strict=True) if ours != theirs)
 
 
 def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
     """Return what was evaluated in the reference, or where it has no results in the first row that has."""
-    found = {row.name: row.results for row in rows if row.results}
-    results = found.get(reference) or next(iter(found.values()), None)
+    by_row = {row.name: row.results for row in rows if row.results}
+    results = by_row.get(reference) or next(iter(by_row.values()), None)
     return _evaluated(results) if results else None
 
 
@@ -255,14 +255,14 @@ def data_name(key: str) -> str:
 def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     """Return which published figures may stand beside a study: of its data and classes; for microfaces of all data."""
     results = next((row.results for row in rows if row.results), None)
-    known = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key not in TEXTS)
+    columns = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key not in TEXTS)
     if results is None:
         return []
-    own, classes = data_key(results), set(results["classes"])
-    dataset, _, number = own.rpartition("_")
+    dataset_key, classes = data_key(results), set(results["classes"])
+    dataset, _, number = dataset_key.rpartition("_")
     if classes not in (set(THREE), set(FIVE.get(dataset, ()))):
         return []
-    return [key for key in known if key == own or (dataset == "microfaces" and key.endswith(f"_{number}"))]
+    return [key for key in columns if key == dataset_key or (dataset == "microfaces" and key.endswith(f"_{number}"))]
 
 
 def study_notes(entries: Sequence[Entry]) -> list[str]:
@@ -272,8 +272,8 @@ def study_notes(entries: Sequence[Entry]) -> list[str]:
     usual = _usual(rows, reference)
     if usual is None:
         return _without_reference(entries)
-    others = any(_other_evaluation(row, rows, reference) for row in rows)
-    but = " (but where a row's footnote says otherwise)" if others else ""
+    has_other_clips = any(_other_evaluation(row, rows, reference) for row in rows)
+    but = " (but where a row's footnote says otherwise)" if has_other_clips else ""
     return [f"{entries[0].sweep.study}{but}: {'; '.join(usual)}.", *_without_reference(entries)]
 
 
@@ -289,8 +289,8 @@ def _evaluated(results: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _without_reference(entries: Sequence[Entry]) -> list[str]:
     reference = next((entry for entry in entries if entry.is_reference), None)
-    others = any(entry.results and not entry.is_reference for entry in entries)
-    if reference is None or not others or (reference.results and not reference.notes):
+    has_rivals = any(entry.results and not entry.is_reference for entry in entries)
+    if reference is None or not has_rivals or (reference.results and not reference.notes):
         return []
     row, why = reference.row, "; ".join(reference.notes) or f"it is {reference.row.state}"
     return [f"{reference.sweep.study}: no differences, since the reference {row.name!r} has no predictions: {why}."]

@@ -69,10 +69,10 @@ def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
     if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
         yield _picture(f"confusion-{study}", alt, confusions(scored))
-    priced = [entry for entry in scored if entry.cost]
-    if priced and has_results(sweep) and differ_in_cost(entries):
+    with_costs = [entry for entry in scored if entry.cost]
+    if with_costs and has_results(sweep) and differ_in_cost(entries):
         alt = f"{study}: UF1 against time per clip; a bubble's area grows with the square root of the parameters"
-        yield _picture(f"cost-{study}", alt, bubbles(priced))
+        yield _picture(f"cost-{study}", alt, bubbles(with_costs))
     if scored and len(_varied(entries)) > 1:
         yield _picture(f"heat-{study}", f"{study}: {_score_name(entries[0])} over the grid", heat_map(entries))
     if scored and sweep.search:
@@ -250,17 +250,17 @@ def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequ
     per_pixel = 72 / axes.figure.dpi
     centres, room = axes.transData.transform(points) * per_pixel, axes.get_window_extent()
     room = Bbox(room.get_points() * per_pixel)
-    taken = [_box(x, y, radius, radius) for (x, y), radius in zip(centres, radii, strict=True)]
+    boxes = [_box(x, y, radius, radius) for (x, y), radius in zip(centres, radii, strict=True)]
     for index in np.argsort(radii):  # the names of what is small, which they could cover, first
         name = axes.annotate(names[index], points[index], (0, 0), textcoords="offset points", fontsize=8,
                              ha="center", va="center")  # fmt: skip
         extent = name.get_window_extent()
         half = np.array([extent.width, extent.height]) * per_pixel / 2 + 1
         places = [(far, centres[index] + offset) for far, offset in _places(radii[index], half)]
-        free = [place for place in places if _is_free(_box(*place[1], *half), taken, room)]
+        free = [place for place in places if _is_free(_box(*place[1], *half), boxes, room)]
         far, place = (free or places)[0]
         name.set_position(place - centres[index])
-        taken.append(_box(*place, *half))
+        boxes.append(_box(*place, *half))
         if far:
             line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 6, "shrinkB": radii[index]}
             axes.annotate("", points[index], place - centres[index], textcoords="offset points", arrowprops=line)
@@ -278,9 +278,9 @@ def _box(x: float, y: float, half_width: float, half_height: float) -> Bbox:
     return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
 
 
-def _is_free(box: Bbox, taken: Sequence[Bbox], room: Bbox) -> bool:
+def _is_free(box: Bbox, boxes: Sequence[Bbox], room: Bbox) -> bool:
     inside = box.x0 >= room.x0 and box.x1 <= room.x1 and box.y0 >= room.y0 and box.y1 <= room.y1
-    return inside and not box.count_overlaps(taken)
+    return inside and not box.count_overlaps(boxes)
 
 
 def heat_map(entries: Sequence[Entry]) -> Figure:
@@ -290,20 +290,20 @@ def heat_map(entries: Sequence[Entry]) -> Figure:
         entries: Entries of a grid that varies two settings or more.
     """
     grid = entries[0].sweep.grid
-    (down, across), others = _varied(entries)[:2], _varied(entries)[2:]
-    combinations = list(itertools.product(*(grid[name] for name in others)))
+    (down, across), further = _varied(entries)[:2], _varied(entries)[2:]
+    combinations = list(itertools.product(*(grid[name] for name in further)))
     values = {_key(entry.row.settings, grid): _score(entry) for entry in entries}
     figure, panels = _panels(len(combinations), 2, 1.6 + 0.75 * len(grid[across]), 1.3 + 0.55 * len(grid[down]))
-    found = [value for value in values.values() if not math.isnan(value)]
+    scores = [value for value in values.values() if not math.isnan(value)]
     for axes, combination in zip(panels, combinations, strict=True):
-        fixed = {name: grid[name][0] for name in grid} | dict(zip(others, combination, strict=True))
+        fixed = {name: grid[name][0] for name in grid} | dict(zip(further, combination, strict=True))
         cells = [
             [values.get(_key(fixed | {down: y, across: x}, grid), math.nan) for x in grid[across]] for y in grid[down]
         ]
-        _heat(axes, np.array(cells), min(found), max(found))
+        _heat(axes, np.array(cells), min(scores), max(scores))
         axes.set_xticks(range(len(grid[across])), [_cut(_text(value)) for value in grid[across]])
         axes.set_yticks(range(len(grid[down])), [_cut(_text(value)) for value in grid[down]])
-        title = _cut(", ".join(f"{_short(name)} {_text(fixed[name])}" for name in others))
+        title = _cut(", ".join(f"{_short(name)} {_text(fixed[name])}" for name in further))
         axes.set(xlabel=_cut(_short(across)), ylabel=_cut(_short(down)), title=title or _score_name(entries[0]))
     return figure
 

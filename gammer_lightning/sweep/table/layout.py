@@ -171,9 +171,9 @@ def _score(heading: str, metric: str) -> Column:
 def _difference(entry: Entry) -> Cell:
     if entry.is_reference:
         return Cell("reference", 0.0)
-    if (found := entry.difference) is None:
+    if (difference := entry.difference) is None:
         return Cell("-" if entry.results else "")
-    return Cell(f"{found.uf1:+.3f} [{found.low:.3f}, {found.high:.3f}]", found.uf1)
+    return Cell(f"{difference.uf1:+.3f} [{difference.low:.3f}, {difference.high:.3f}]", difference.uf1)
 
 
 def _p(entry: Entry) -> Cell:
@@ -199,7 +199,7 @@ def _milliseconds(entry: Entry) -> Cell:
     return Cell(f"{time:.0f}" if time >= 100 else f"{time:.1f}", time)
 
 
-def _published(key: str, own: str) -> Column:
+def _published(key: str, measured_key: str) -> Column:
     def cell(entry: Entry) -> Cell:
         figures = entry.published[key]
         if not any(figures):
@@ -210,7 +210,7 @@ def _published(key: str, own: str) -> Column:
         text = " / ".join("N/A" if figure is None else f"{figure:.4f}" for figure in figures)
         return Cell(text, figures[0], notes)
 
-    return "published" if key == own else f"published: {data_name(key)}", cell
+    return "published" if key == measured_key else f"published: {data_name(key)}", cell
 
 
 def _value(metric: str) -> Column:
@@ -248,7 +248,7 @@ def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
     data = {name for entry in entries for name in entry.results.get("datasets", ())}
     published = any(entry.published for entry in entries)
     compared = any(entry.results and has_results(entry.sweep) for entry in entries)
-    said = {
+    notes = {
         f"Sorted by {sweep.metrics[0]} ({sweep.modes[0]})." if sweep.search else "": True,
         PARETO: len(sweep.metrics) == 2,
         SPREAD: compared,
@@ -259,4 +259,4 @@ def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
         ORIENTATION: published and "microfaces" in data,
     }
     of_studies = [note for entries in studies for note in study_notes(entries)]
-    return of_studies + [note for note, applies in said.items() if note and applies]
+    return of_studies + [note for note, applies in notes.items() if note and applies]

@@ -185,13 +185,13 @@ def _cell(cell: Cell, is_first: bool) -> str:
 
 def _details(entry: Entry) -> str:
     row = entry.row
-    said = {
+    details = {
         "study": entry.sweep.study,
         "state": f"{row.state}, after {row.attempts} attempts" if row.attempts > 1 else row.state,
         "run": entry.run or "-",
         "host": row.host,
         "error": row.error,
     }
-    terms = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in said.items() if text)
+    terms = "".join(f"<dt>{name}</dt><dd>{escape(text)}</dd>" for name, text in details.items() if text)
     command = f'<code>{escape(entry.command)}</code><button class="copy">copy</button>'
     return f"<dl>{terms}<dt>command</dt><dd>{command}</dd></dl>"

@@ -139,10 +139,10 @@ def csv(studies: Sequence[Sequence[Entry]]) -> str:
 
 def _numbers(entry: Entry) -> dict[str, Any]:
     row = entry.row
-    what = {"study": entry.sweep.study, "row": row.name, "state": row.state, "reference": entry.is_reference}
+    identity = {"study": entry.sweep.study, "row": row.name, "state": row.state, "reference": entry.is_reference}
     figures = _scores(entry) if has_results(entry.sweep) else _values(entry)
-    where = {"host": row.host, "run": entry.run, "seconds": row.seconds, "error": row.error}
-    return what | figures | where | {"command": entry.command}
+    origin = {"host": row.host, "run": entry.run, "seconds": row.seconds, "error": row.error}
+    return identity | figures | origin | {"command": entry.command}
 
 
 def _scores(entry: Entry) -> dict[str, Any]:
