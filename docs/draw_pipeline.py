@@ -5,7 +5,7 @@ from pathlib import Path
 
 WIDTH, HEIGHT = 1200, 360
 INK, SOFT, RULE = "#1d2329", "#56606a", "#c9d1d9"
-COLOURS = {"data": "#eef3f8", "magnify": "#e3eefb", "recognise": "#e5f4ea", "result": "#fdf3dc"}
+COLOURS = {"data": "#eef3f8", "magnify": "#e3eefb", "recognize": "#e5f4ea", "result": "#fdf3dc"}
 BOXES = (
     # x, y, width, height, colour, title, lines
     (16, 45, 200, 120, "data", "Clip", ("onset and apex frame,", "68 landmarks (dlib),", "one crop of 256x256 px")),
@@ -27,8 +27,8 @@ BOXES = (
         "Magnified apex",
         ("one PNG for each clip", "and alpha, kept in the", "pre-magnification cache"),
     ),
-    (742, 45, 200, 120, "recognise", "Patches", ("16x16 px at the 36", "landmarks of brows,", "nose tip and mouth")),
-    (984, 45, 200, 120, "recognise", "GAM-MER", ("patch CNN and graph", "attention over the", "facial graph")),
+    (742, 45, 200, 120, "recognize", "Patches", ("16x16 px at the 36", "landmarks of brows,", "nose tip and mouth")),
+    (984, 45, 200, 120, "recognize", "GAM-MER", ("patch CNN and graph", "attention over the", "facial graph")),
     (
         258,
         235,

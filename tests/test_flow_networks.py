@@ -9,7 +9,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.networks import build_without_memory, network_class
-from gammer_lightning.models.recogniser import count_parameters
+from gammer_lightning.models.recognizer import count_parameters
 from gammer_lightning.tasks.recognize import RecognizeTask
 
 SIZES = {"off_apexnet": 28, "sssn": 67, "dssn": 67, "sssnet": 64, "ststnet": 28}

@@ -12,7 +12,7 @@ from gammer_lightning.data.inputs import flow_patches as features
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines.au_gacn import AuGacn, Pooling, co_occurrence
 from gammer_lightning.models.networks import build_without_memory, network_class
-from gammer_lightning.models.recogniser import UNITS, count_parameters
+from gammer_lightning.models.recognizer import UNITS, count_parameters
 from gammer_lightning.tasks.members import run_members, seeded, stack, unstack
 from gammer_lightning.tasks.recognize import RecognizeTask
 

@@ -14,7 +14,7 @@ from gammer_lightning.models.baselines.micron_bert import WIDTH, DiagonalMicroAt
 from gammer_lightning.models.baselines.resnet18 import ResNet18
 from gammer_lightning.models.baselines.selfme import reconstruction_loss, symmetry_loss, warp
 from gammer_lightning.models.networks import build_without_memory, network_class
-from gammer_lightning.models.recogniser import count_parameters
+from gammer_lightning.models.recognizer import count_parameters
 from gammer_lightning.runs.checkpoints import read_weights
 from gammer_lightning.tasks.members import start_from, unstack
 from gammer_lightning.tasks.recognize import RecognizeTask

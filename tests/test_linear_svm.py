@@ -16,7 +16,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.baselines import linear_svm
 from gammer_lightning.models.baselines.linear_svm import PENALTIES, LinearSvm, choose_penalty
-from gammer_lightning.models.recogniser import count_parameters
+from gammer_lightning.models.recognizer import count_parameters
 from gammer_lightning.tasks.members import stack, stacked_logits, unstack
 from gammer_lightning.tasks.recognize import RecognizeTask, deployed_model
 

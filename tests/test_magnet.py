@@ -11,7 +11,7 @@ from gammer_lightning.data.microfaces.generate import MicrofacesSpec, synthesize
 from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers import load_magnifier
 from gammer_lightning.models.magnet import MagNet, Manipulator
-from gammer_lightning.models.recogniser import count_parameters
+from gammer_lightning.models.recognizer import count_parameters
 from gammer_lightning.tasks.magnify import MagnifyTask
 
 PUBLISHED = dict(loss="l1", edge_weight=0.0, regulariser_weight=0.1, displacement_weight=0.0)

@@ -11,7 +11,7 @@ from test_recognize import trainer
 
 from gammer_lightning.models.baselines.linear_svm import PENALTIES
 from gammer_lightning.models.baselines.rbf_svm import RbfSvm, decide_by_rbf
-from gammer_lightning.models.recogniser import count_parameters
+from gammer_lightning.models.recognizer import count_parameters
 from gammer_lightning.tasks.members import stack, stacked_logits, unstack
 from gammer_lightning.tasks.recognize import RecognizeTask, deployed_model
 

@@ -12,7 +12,7 @@ from torch_geometric.nn import DenseGATConv, DenseGCNConv
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.graph import PAPER_REGIONS, GraphName, adjacency, nodes_of
-from gammer_lightning.models.recogniser import Recogniser
+from gammer_lightning.models.recognizer import Recognizer
 
 LayerName = Literal["gat", "gcn"]
 LAYERS = get_args(LayerName)
@@ -69,7 +69,7 @@ class GraphAttention(DenseGATConv):
         return (score + adjacency.log().clamp_min(ABSENT)).softmax(-1)
 
 
-class GamMer(Recogniser):
+class GamMer(Recognizer):
     """Graph attention network over landmark patches.
 
     Args:

@@ -7,7 +7,7 @@ from importlib import import_module
 import torch
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.recogniser import Recogniser
+from gammer_lightning.models.recognizer import Recognizer
 
 NETWORKS = {
     "gam_mer": "gam_mer.GamMer",
@@ -33,7 +33,7 @@ NETWORKS = {
 """Value of ``model.network``: module and class below ``gammer_lightning.models``."""
 
 
-def network_class(name: str) -> type[Recogniser]:
+def network_class(name: str) -> type[Recognizer]:
     """Return the class of a network.
 
     Raises:
@@ -50,7 +50,7 @@ def network_class(name: str) -> type[Recogniser]:
     return getattr(import_module(f"gammer_lightning.models.{module}"), kind)
 
 
-def build_without_memory(name: str, num_classes: int, input_shape: Sequence[int]) -> Recogniser:
+def build_without_memory(name: str, num_classes: int, input_shape: Sequence[int]) -> Recognizer:
     """Build a network without memory for its weights, to see whether it takes an input.
 
     Raises:

@@ -7,13 +7,13 @@ import torch
 from pytorch_lightning.plugins.precision import Precision
 
 from gammer_lightning.data.recognition_data import RecognitionData
-from gammer_lightning.models.recogniser import Recogniser, count_parameters
+from gammer_lightning.models.recognizer import Recognizer, count_parameters
 
 REPEATS = 30
 
 
 def deployment_costs(
-    network: Recogniser, data: RecognitionData, device: torch.device, precision: Precision
+    network: Recognizer, data: RecognitionData, device: torch.device, precision: Precision
 ) -> dict[str, float]:
     """Measure the deployed network and its input, one clip at a time.
 

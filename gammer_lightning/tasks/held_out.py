@@ -9,7 +9,7 @@ from torch import Tensor
 from gammer_lightning.data.recognition_data import RecognitionData
 from gammer_lightning.evaluation.folds import NOBODY, PROTOCOLS
 from gammer_lightning.evaluation.predictions import Predictions
-from gammer_lightning.models.recogniser import Recogniser
+from gammer_lightning.models.recognizer import Recognizer
 from gammer_lightning.tasks.members import stacked_logits
 
 
@@ -46,7 +46,7 @@ class HeldOutPredictions:
         shape = (*self.members.shape, len(data.class_names))
         self.probabilities = torch.full(shape, torch.nan, dtype=torch.float32)
 
-    def predict(self, network: Recogniser, batch: dict[str, Tensor], chunks: Iterable[slice]) -> None:
+    def predict(self, network: Recognizer, batch: dict[str, Tensor], chunks: Iterable[slice]) -> None:
         """Predict the clips of a batch.
 
         Args:

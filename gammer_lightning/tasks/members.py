@@ -19,7 +19,7 @@ from tqdm import tqdm
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.folds import NOBODY
 from gammer_lightning.models.networks import network_class
-from gammer_lightning.models.recogniser import Recogniser
+from gammer_lightning.models.recognizer import Recognizer
 
 FACT_TYPES = {"network": dict, "folds": list, "class_names": list, "clip_hash": str, "split": str, "name": str}
 
@@ -79,7 +79,7 @@ class MemberFacts:
         """Return the plain values that a checkpoint holds as ``recognition``."""
         return asdict(self)
 
-    def build(self, where: str | Path) -> Recogniser:
+    def build(self, where: str | Path) -> Recognizer:
         """Return one network with new weights.
 
         Args:
@@ -138,7 +138,7 @@ class GradientMembers:
 
     def __init__(
         self,
-        network: Recogniser,
+        network: Recognizer,
         chunks: Callable[[], Iterable[slice]],
         backward: Callable[[Tensor, slice], None],
         action_units: Tensor | None = None,
@@ -211,7 +211,7 @@ class FittedMembers:
         seeds: Seed of each of the M members.
     """
 
-    def __init__(self, network: Recogniser, subjects: Sequence[str], seeds: Sequence[int]):
+    def __init__(self, network: Recognizer, subjects: Sequence[str], seeds: Sequence[int]):
         self.network, self.subjects, self.seeds = network, np.asarray(subjects), seeds
         self.batches: list[dict[str, Tensor]] = []
         self.masks: list[Tensor] = []
@@ -267,7 +267,7 @@ def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_we
     return (weights * entropy).sum(1) / weights.sum(1).clamp_min(1e-12)
 
 
-def stacked_logits(members: Recogniser, clips: Tensor, chunk: slice = slice(None)) -> Tensor:
+def stacked_logits(members: Recognizer, clips: Tensor, chunk: slice = slice(None)) -> Tensor:
     """Classify the same clips by many networks.
 
     Args:
@@ -281,7 +281,7 @@ def stacked_logits(members: Recogniser, clips: Tensor, chunk: slice = slice(None
     return run_members(members, {name: weight[chunk] for name, weight in members.named_parameters()}, clips)
 
 
-def run_members(members: Recogniser, weights: dict[str, Tensor], *inputs: Tensor) -> Any:
+def run_members(members: Recognizer, weights: dict[str, Tensor], *inputs: Tensor) -> Any:
     """Run networks on the same clips, at once or, a single one, without vmap.
 
     Args:
@@ -302,7 +302,7 @@ def run_members(members: Recogniser, weights: dict[str, Tensor], *inputs: Tensor
     return torch.stack(outputs)
 
 
-def seeded(seed: int, settings: dict[str, Any], name: str = "gam_mer") -> Recogniser:
+def seeded(seed: int, settings: dict[str, Any], name: str = "gam_mer") -> Recognizer:
     """Return a network whose weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -331,17 +331,17 @@ def start_from(network: nn.Module, stored: dict[str, Tensor], path: str | Path) 
     network.load_state_dict(agree, strict=False)
 
 
-def stack(networks: Sequence[Recogniser]) -> Recogniser:
+def stack(networks: Sequence[Recognizer]) -> Recognizer:
     """Return one network whose every parameter has a first axis over the given networks."""
     return _with_parameters(networks[0], stack_module_state(list(networks))[0])
 
 
-def unstack(members: Recogniser, index: int) -> Recogniser:
+def unstack(members: Recognizer, index: int) -> Recognizer:
     """Return one of the stacked networks."""
     return _with_parameters(members, {name: weight[index] for name, weight in members.named_parameters()})
 
 
-def _with_parameters(network: Recogniser, parameters: dict[str, Tensor]) -> Recogniser:
+def _with_parameters(network: Recognizer, parameters: dict[str, Tensor]) -> Recognizer:
     network = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})  # replaced below
     for name, weight in parameters.items():
         module, _, leaf = name.rpartition(".")

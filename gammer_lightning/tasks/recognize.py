@@ -28,7 +28,7 @@ from gammer_lightning.faces.graph import PAPER_REGIONS, GraphName
 from gammer_lightning.files import content_hash
 from gammer_lightning.models.gam_mer import GamMer, LayerName
 from gammer_lightning.models.networks import build_without_memory, network_class
-from gammer_lightning.models.recogniser import Recogniser
+from gammer_lightning.models.recognizer import Recognizer
 from gammer_lightning.ranges import MAX_COUNT, MAX_FACTOR, check_range, check_seed
 from gammer_lightning.runs.checkpoints import load_checkpoint, load_weights, read_weights
 from gammer_lightning.tasks.costs import deployment_costs
@@ -85,7 +85,7 @@ class RecognizeTask(pl.LightningModule):
     """
 
     hparams: AttributeDict  # the settings below; Lightning declares any mapping
-    members: Recogniser
+    members: Recognizer
     clip_weights: Tensor
     class_weights: Tensor
 
@@ -392,7 +392,7 @@ class RecognizeTask(pl.LightningModule):
             f"lower model.lr (now {self.hparams.lr}), or set trainer.precision to 32",
         )
 
-    def deployed(self) -> Recogniser:
+    def deployed(self) -> Recognizer:
         """Return the first seed's network that holds out nobody."""
         return unstack(self.members, self.facts.deployed)
 
@@ -468,7 +468,7 @@ class RecognizeTask(pl.LightningModule):
         return self.held_out.predictions(self.hparams.protocol)
 
 
-def deployed_model(checkpoint: str | Path) -> Recogniser:
+def deployed_model(checkpoint: str | Path) -> Recognizer:
     """Read the network to deploy: the first seed's member that held out nobody.
 
     Raises:

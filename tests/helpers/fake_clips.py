@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.files import content_hash
-from gammer_lightning.models.recogniser import UNITS
+from gammer_lightning.models.recognizer import UNITS
 
 
 class FakeClips(pl.LightningDataModule):

@@ -9,7 +9,7 @@ import numpy as np
 
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.recogniser import UNITS
+from gammer_lightning.models.recognizer import UNITS
 
 SIDE = "[LRATB]"
 """Left, right, asymmetric, top, bottom."""

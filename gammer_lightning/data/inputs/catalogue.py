@@ -18,7 +18,7 @@ from gammer_lightning.data.premagnify.cache import RAW, image_name
 from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_npz, replacing, write_error
-from gammer_lightning.models.recogniser import SEQUENCE
+from gammer_lightning.models.recognizer import SEQUENCE
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gammer_lightning.data.inputs.face_clip import FaceClip, resized
-from gammer_lightning.models.recogniser import SEQUENCE
+from gammer_lightning.models.recognizer import SEQUENCE
 
 
 def apex_image(clip: FaceClip, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from gammer_lightning.data.inputs.face_clip import FaceClip
 from gammer_lightning.data.inputs.frames import spread
 from gammer_lightning.faces.graph import MIRROR
-from gammer_lightning.models.recogniser import SEQUENCE
+from gammer_lightning.models.recognizer import SEQUENCE
 
 DIRECTIONS = 8
 """Bins of 45 degrees, the first around the direction to the right."""

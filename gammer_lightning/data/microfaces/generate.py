@@ -8,7 +8,7 @@ A data set is a folder:
     microfaces.json                      what made it
 
 Its faces are made up of two photographs unless a folder of portraits is given: numbers measured on it say
-how the parts work together, not how well micro-expressions of real people are recognised.
+how the parts work together, not how well micro-expressions of real people are recognized.
 """
 
 import itertools

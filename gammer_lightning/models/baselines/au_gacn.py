@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gammer_lightning.faces.graph import MEAN_FACE
 from gammer_lightning.models.gam_mer import GraphAttention
-from gammer_lightning.models.recogniser import UNITS, Recogniser, check_shape
+from gammer_lightning.models.recognizer import UNITS, Recognizer, check_shape
 
 SIZE, WINDOW = 28, 7
 """Sides of the flow map and of a region, which is .64 IOD wide."""
@@ -50,7 +50,7 @@ class Pooling(nn.Module):
         return x * gate[..., None], stays
 
 
-class AuGacn(Recogniser):
+class AuGacn(Recognizer):
     """Action unit graph attention convolutional network, 195 k parameters for five classes.
 
     Nodes are the U units of `UNITS`. Each has weights of its own over its two regions of the flow, and a logit that

@@ -7,7 +7,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.sequences import changes
-from gammer_lightning.models.recogniser import SEQUENCE, Recogniser, check_shape, check_side
+from gammer_lightning.models.recognizer import SEQUENCE, Recognizer, check_shape, check_side
 
 PATCH, WIDTH, DEPTH, HEADS = 8, 256, 4, 8
 
@@ -33,7 +33,7 @@ class PatchEmbedding(nn.Module):
         return self.layers(x).flatten(2).mT
 
 
-class C3DBed(Recogniser):
+class C3DBed(Recognizer):
     """3-D convolutional embedding of patches in a transformer of depth 4 and width 256.
 
     The paper learns how much each local region of the face matters, instead of cropping regions that overlap; here

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from gammer_lightning.models.recogniser import Recogniser, check_shape, check_side
+from gammer_lightning.models.recognizer import Recognizer, check_shape, check_side
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRIMARY, CLASS, ROUTINGS = 8, 16, 3
@@ -72,7 +72,7 @@ def squash(capsules: Tensor) -> Tensor:
     return capsules * squared.clamp_min(1e-12).sqrt() / (1 + squared)
 
 
-class CapsuleNet(Recogniser):
+class CapsuleNet(Recognizer):
     """ResNet-18 up to its third stage, two convolutions of 9x9, 32 x 6 x 6 primary capsules, K class capsules.
 
     13,842,496 parameters for three classes, as those of the authors' own code. As there, the ResNet has no maximum

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.sequences import changes
-from gammer_lightning.models.recogniser import SEQUENCE, Recogniser, check_shape
+from gammer_lightning.models.recognizer import SEQUENCE, Recognizer, check_shape
 
 SIZE, FEATURES = 64, 512
 STATES = (0, 1, 1, 1, 2, 2, 3, 3, 3, 4)
@@ -39,7 +39,7 @@ class FrameNetwork(nn.Module):
         return self.layers(frames.contiguous(memory_format=torch.channels_last))
 
 
-class CnnLstm(Recogniser):
+class CnnLstm(Recognizer):
     """CNN of each of ten frames, constrained by the states of the expression, and an LSTM over them.
 
     The constraint is a loss: the features of a frame have to tell its state, from onset over apex to offset. A

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.au_gacn import co_occurrence
 from gammer_lightning.models.baselines.graph_tcn import BROWS, MOUTH, PATCH, shape_features
-from gammer_lightning.models.recogniser import UNITS, Recogniser, check_shape
+from gammer_lightning.models.recognizer import UNITS, Recognizer, check_shape
 
 BROW_UNITS, MOUTH_UNITS = (1, 2, 4), (10, 12, 14, 15, 17, 25)
 SHOWN = [UNITS.index(unit) for unit in (*BROW_UNITS, *MOUTH_UNITS)]
@@ -61,7 +61,7 @@ class Part(nn.Sequential):
         super().__init__(*layers, *features, nn.Linear(320, 160), nn.ReLU())
 
 
-class Fgrmer(Recogniser):
+class Fgrmer(Recognizer):
     """Facial graph representation with action unit fusion, 1,046,588 parameters for three classes.
 
     Args:

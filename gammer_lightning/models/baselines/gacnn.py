@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gammer_lightning.faces.graph import adjacency, nodes_of
 from gammer_lightning.models.gam_mer import GraphAttention
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 SIZE = 7
 """Side of a patch of flow, after it was brought to one size."""
@@ -38,7 +38,7 @@ class Stream(nn.Module):
         return x.flatten(1)
 
 
-class Gacnn(Recogniser):
+class Gacnn(Recognizer):
     """Three-stream graph attention network, 36 k parameters for five classes.
 
     Nodes are the 51 landmarks inside the face. One stream sees where each lies and how large its patch is, one the

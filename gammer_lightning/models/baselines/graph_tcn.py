@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gammer_lightning.faces.graph import REGIONS
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 BROWS, MOUTH = REGIONS["brows"], REGIONS["mouth"]
 INNER_CORNERS = (60, 64)
@@ -52,7 +52,7 @@ class ResidualBlock(nn.Module):
         return torch.cat([padded[:, start : start + x.shape[1]] for start in steps], -1)
 
 
-class GraphTCN(Recogniser):
+class GraphTCN(Recognizer):
     """Graph temporal convolutional network over patches at brows and mouth, 62 k parameters for five classes.
 
     Both streams run along the 28 landmarks and give 25 features of each. The node stream sees the 49 pixels of each

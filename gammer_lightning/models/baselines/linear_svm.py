@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Values of C to choose from, for clips whose mean squared distance from their mean is 1."""
@@ -17,7 +17,7 @@ NEVER = -1e9
 """Bias of a class that no training clip has."""
 
 
-class LinearSvm(Recogniser):
+class LinearSvm(Recognizer):
     """One weight vector for each class, which is told from all others (squared hinge loss, classes balanced).
 
     The descriptors are centred and divided by one number, their root mean squared distance from the mean, both of the

@@ -7,7 +7,7 @@ from timm.layers import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from gammer_lightning.models.recogniser import Recogniser, check_shape, check_side
+from gammer_lightning.models.recognizer import Recognizer, check_shape, check_side
 
 PATCH, WIDTH, DEPTH, HEADS = 8, 512, 4, 4
 
@@ -47,7 +47,7 @@ class PatchesOfInterest(nn.Module):
         return ((self.query(token) @ self.key(patches).mT).float() / WIDTH**0.5).softmax(-1)
 
 
-class MicronBert(Recogniser):
+class MicronBert(Recognizer):
     """Transformer of depth 4 and width 512 over patches of 8x8, shared by onset and apex; classified from both.
 
     14.3 M parameters; the authors' code has 27.5 M, since it counts the decoder of its self-supervised pretraining.

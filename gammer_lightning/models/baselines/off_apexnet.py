@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.phases import MAPS, num_phases
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 
-class OffApexNet(Recogniser):
+class OffApexNet(Recognizer):
     """Optical Flow Features from Apex frame Network, on the flow from onset to apex; the strain is not used.
 
     It has 2,664,475 parameters for three classes.

@@ -7,12 +7,12 @@ from torch import Tensor, nn
 from torchvision.models.video import r2plus1d_18
 
 from gammer_lightning.models.baselines.capsulenet import ConstantNorm
-from gammer_lightning.models.recogniser import SEQUENCE, Recogniser, check_shape, check_side
+from gammer_lightning.models.recognizer import SEQUENCE, Recognizer, check_shape, check_side
 
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
 
 
-class R2Plus1D(Recogniser):
+class R2Plus1D(Recognizer):
     """R(2+1)D-18: a ResNet-18 of a clip whose convolutions first see each frame, then a pixel over time.
 
     It is shown whole frames, normalised as those of Kinetics. 31,301,664 parameters for three classes. They have the

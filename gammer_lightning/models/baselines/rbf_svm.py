@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.linear_svm import NEVER, choose_penalty
-from gammer_lightning.models.recogniser import Recogniser
+from gammer_lightning.models.recognizer import Recognizer
 
 
-class RbfSvm(Recogniser):
+class RbfSvm(Recognizer):
     """One sum of Gaussian kernels around the training clips for each class, which is told from all others.
 
     The hinge loss is not squared, and classes are balanced. gamma is scikit-learn's ``"scale"``, 1 / (D * variance of

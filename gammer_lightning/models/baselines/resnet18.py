@@ -8,10 +8,10 @@ from torch import Tensor
 
 from gammer_lightning.models.baselines.capsulenet import ConstantNorm
 from gammer_lightning.models.baselines.phases import MAPS, num_phases
-from gammer_lightning.models.recogniser import Recogniser, check_shape, check_side
+from gammer_lightning.models.recognizer import Recognizer, check_shape, check_side
 
 
-class ResNet18(Recogniser):
+class ResNet18(Recognizer):
     """ResNet-18 on the flow from onset to apex and its strain, which stand for the colours.
 
     11,178,051 parameters for three classes. They have the names of timm's and torchvision's resnet18, so that

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from gammer_lightning.models.recogniser import Recogniser, check_shape, check_side
+from gammer_lightning.models.recognizer import Recognizer, check_shape, check_side
 
 CHANNELS = (32, 64, 128, 128)
 """Of the motion network, each at half the resolution of the one before."""
@@ -68,7 +68,7 @@ class SymmetricTransformer(nn.Module):
         return self.norm(self.blocks(x)).chunk(2)
 
 
-class SelfME(Recogniser):
+class SelfME(Recognizer):
     """A motion network taught by reconstruction, and a symmetric contrastive transformer over its motion.
 
     The motion learns from reconstruction alone: no gradient of the classifier reaches it, though both train at the

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 LEAST = 67
 """Side of the smallest face of which AlexNet's strides leave 3 x 3, px."""
 
 
-class SSSN(Recogniser):
+class SSSN(Recognizer):
     """Single-Stream Shallow Network, on the magnitude of the flow from onset to apex.
 
     It has 630,405 parameters for five classes and faces of 227 px, as the authors' code has.
@@ -40,7 +40,7 @@ class SSSN(Recogniser):
         return self.classifier(self.magnitude(_magnitude(flow)).flatten(1))
 
 
-class DSSN(Recogniser):
+class DSSN(Recognizer):
     """Dual-Stream Shallow Network, on the flow's magnitude and strain, whose features are multiplied.
 
     It has 972,805 parameters for five classes and faces of 227 px, as the authors' code has. Arguments, error and

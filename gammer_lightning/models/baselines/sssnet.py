@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.phases import MAPS, num_phases
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 SIZE = 64
 """Side of the face, px."""
@@ -15,7 +15,7 @@ HIDDEN = (32, 64, 256)
 """Filters of the two convolutions, and features of the fully connected layer."""
 
 
-class SSSNet(Recogniser):
+class SSSNet(Recognizer):
     """Shallow Single Stream network, on the flow from onset to apex and its strain.
 
     It is not Khor's `gammer_lightning.models.baselines.sssn.SSSN`. It has 1,349,251 parameters for three classes.

@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gammer_lightning.models.baselines.phases import MAPS, num_phases
-from gammer_lightning.models.recogniser import Recogniser, check_shape
+from gammer_lightning.models.recognizer import Recognizer, check_shape
 
 STREAMS = (3, 5, 8)
 """Filters of the three streams."""
 
 
-class STSTNet(Recogniser):
+class STSTNet(Recognizer):
     """Shallow Triple Stream Three-dimensional CNN, on the flow from onset to apex and its strain.
 
     All three streams are shown all of u, v and strain and end alike, so they are one convolution with the filters of

@@ -1,4 +1,4 @@
-"""How a search draws the settings of its next row, and how an unpromising one is recognised."""
+"""How a search draws the settings of its next row, and how an unpromising one is recognized."""
 
 import json
 from collections.abc import Mapping

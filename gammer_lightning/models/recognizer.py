@@ -13,7 +13,7 @@ UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 20, 23, 24, 25, 26, 38
 """Action units that networks may be told of: those that CASME II and SAMM annotate in more than a clip or two."""
 
 
-class Recogniser(nn.Module):
+class Recognizer(nn.Module):
     """A network from what it is shown of a clip to a class.
 
     Built as ``Network(num_classes, input_shape)``, where the shape is that of one clip; `GamMer` has settings of its
