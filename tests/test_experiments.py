@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from gammer_lightning import cli
-from gammer_lightning.commands.recognize_table import TABLES
 from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.evaluation.published import TABLES
 from gammer_lightning.models.networks import NETWORKS
 from gammer_lightning.sweep.spec import read_sweep
 

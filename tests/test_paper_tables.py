@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gammer_lightning import cli
-from gammer_lightning.commands.recognize_table import TABLES
 from gammer_lightning.data.clips.class_sets import FIVE, OBJECTIVE, THREE
 from gammer_lightning.evaluation.folds import LEAKY, PROTOCOLS
+from gammer_lightning.evaluation.published import TABLES
 from gammer_lightning.evaluation.run_results import RunResults
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 from scipy.stats import wilcoxon
 
 from gammer_lightning.commands import sweep_table
-from gammer_lightning.commands.recognize_table import TABLES
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.comparison import RESAMPLES, differences, holm, pareto, subject_counts
+from gammer_lightning.evaluation.published import TABLES
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.evaluation.scores import scores
 from gammer_lightning.sweep.queue.study import Row

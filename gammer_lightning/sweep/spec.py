@@ -23,8 +23,8 @@ from typing import Any, Literal, get_args
 
 import yaml
 
-from gammer_lightning.commands.recognize_table import TABLE_CLASSES, TEXTS, paper_figures
 from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.published import TABLE_CLASSES, TEXTS, paper_figures
 from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.shipped import find_yaml
 
@@ -133,7 +133,7 @@ class Sweep:
         published: For each row accuracy and F1 in the paper, by data set and number of classes, e.g.
             ``{casme2_3: [.9157, .9122]}``, null where the paper has none; ``metrics`` beside them names what they are
             where that is something else. Or ``table1`` or ``table2``: what those tables of the paper say of the rows
-            that bear their systems' names (`gammer_lightning.commands.recognize_table`).
+            that bear their systems' names (`gammer_lightning.evaluation.published`).
 
     Raises:
         GammerError: If a value is of another kind, or not exactly one of rows, grid and search is given.

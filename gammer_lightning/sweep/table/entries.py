@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gammer_lightning.commands.recognize_table import METRICS, REMARK, TEXTS
 from gammer_lightning.data.clips.class_sets import FIVE, THREE
 from gammer_lightning.evaluation.comparison import Difference, differences, holm, pareto, subject_counts
+from gammer_lightning.evaluation.published import METRICS, REMARK, TEXTS
 from gammer_lightning.sweep.queue.attempt import host
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
