@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -566,13 +565,3 @@ def test_a_session_never_falls_back_to_the_cpu_in_silence(exported):
         open_backend(load_bundle(exported), "onnx", "fp32", "cuda")
     with pytest.raises(GammerError, match="onnxruntime has no CUDA here"):
         onnx_files.Session(exported / "export" / "gam_mer.onnx", "cuda")
-
-
-def test_predicting_is_the_pipelines(exported, monkeypatch):
-    calls = []
-    pipeline = SimpleNamespace(predict=lambda *given, **settings: calls.append((given, settings)))
-    monkeypatch.setitem(sys.modules, "gammer_lightning.inference", SimpleNamespace(pipeline=pipeline))
-    monkeypatch.setitem(sys.modules, "gammer_lightning.inference.pipeline", pipeline)
-    bundle = load_bundle(exported)
-    bundle.predict("video.mp4", "out", alpha=7)
-    assert calls == [((bundle, "video.mp4", "out"), {"alpha": 7})]

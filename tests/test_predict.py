@@ -17,6 +17,7 @@ from browser import browse
 from face_videos import CLASSES, face_frames, made_bundle, portrait, read_video, smile, write_folder, write_video
 from PIL import Image
 
+import gammer_lightning
 from gammer_lightning.cli import main
 from gammer_lightning.data.datamodule import to_input
 from gammer_lightning.deploy import backends
@@ -140,7 +141,7 @@ def test_given_frames_are_classified_as_in_training(bundle, tmp_path):
 
 def test_python_in_five_lines(bundle, tmp_path):
     video = write_video(tmp_path / "clip.webm", face_frames(8, apex=5), codec="libvpx")
-    prediction = load_bundle(bundle).predict(video, alpha=1)
+    prediction = gammer_lightning.predict(bundle, video, alpha=1)
     (window,) = prediction.windows
     assert prediction.class_names[window.probabilities.argmax()] == prediction.name(window)
     assert not prediction.paths and [path.name for path in tmp_path.iterdir()] == ["clip.webm"]
@@ -466,7 +467,7 @@ def test_predicting_a_long_video_holds_no_more_than_a_window(bundle, tmp_path, m
     monkeypatch.setattr(Tracker, "_near", lambda self, image, near: near)
     monkeypatch.setattr(Tracker, "keep", watched_keep)
     monkeypatch.setattr(Shot, "crop", lambda self, face: crops.watch(cut(self, face)))
-    prediction = load_bundle(bundle).predict("long", tmp_path / "out", **settings)
+    prediction = pipeline.predict(bundle, "long", tmp_path / "out", **settings)
     assert prediction.frames == 600 and len(read_video(prediction.paths["video"])[0]) == 600
     assert frames.most <= 4 and kept.most <= 40 and crops.most <= 40
 

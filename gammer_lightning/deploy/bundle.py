@@ -40,7 +40,7 @@ EXPORT_AGAIN = "copy the bundle again, or export the run again: gammer export RU
 
 @dataclass(frozen=True)
 class Bundle:
-    """A run ready to be used: in five lines, ``load_bundle(path).predict(video)``.
+    """A run ready to be used, e.g. by `gammer_lightning.inference.pipeline.predict`.
 
     Attributes:
         path: The bundle's folder; the run folder where nothing was exported.
@@ -115,12 +115,6 @@ class Bundle:
                 f"{_export_command(name)}, or copy the whole folder",
             )
         return path
-
-    def predict(self, video: str | Path, out: str | Path | None = None, **settings: Any) -> Any:
-        """Find, magnify and classify micro-expressions in a video; as `gammer_lightning.inference.pipeline.predict`."""
-        from gammer_lightning.inference.pipeline import predict
-
-        return predict(self, video, out, **settings)
 
 
 def _export_command(name: str) -> str:

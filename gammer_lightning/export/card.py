@@ -72,9 +72,9 @@ def _datasets(facts: BundleFacts) -> str:
 def _use(facts: BundleFacts) -> list[str]:
     return [
         "```python",
-        "from gammer_lightning.export import load_bundle",
+        "import gammer_lightning",
         "",
-        'load_bundle("this/folder").predict("video.mp4", "out")',
+        'gammer_lightning.predict("this/folder", "video.mp4", out="out")',
         "```",
         "",
         f"ST-MEMM (`{facts.magnifier.preset}`) magnifies the motion from an onset to an apex frame by alpha "
