@@ -62,7 +62,7 @@ def export(*commands, url="http://127.0.0.1:1", key="a" * 40):
 
 def test_the_bundle_is_logged_as_an_artifact_of_its_run(tracked, tmp_path):
     run = shutil.copytree(tracked, tmp_path / "run")
-    identity = open_run(run).facts["wandb_id"]
+    identity = open_run(run).facts.wandb_id
     with fake_wandb() as server:
         result = export(f"{run} --upload", url=server.url)
     assert result.returncode == 0, result.stderr
@@ -156,7 +156,7 @@ def test_a_run_is_taken_from_wandb_and_exported(tracked, files, monkeypatch, cap
     assert load_bundle(folder).class_names[0] == "happiness" and (folder / "export").is_dir()
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == files[0].read_bytes()
     run = open_run(folder, "recognize")
-    assert run.facts["wandb_id"] == "1a2b3c4d" and artifacts._target(run) == artifacts.Target("team", "project")
+    assert run.facts.wandb_id == "1a2b3c4d" and artifacts._target(run) == artifacts.Target("team", "project")
     assert artifacts.fetch("wandb:team/project/1a2b3c4d") == folder  # what is here already is not taken again
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"trained further")
     with pytest.raises(GammerError, match="another version of the run"):
