@@ -17,7 +17,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.export import artifacts, load_bundle
 from gammer_lightning.export.job import Job
-from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, open_run
+from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, RunRecord, open_run
 
 EXPORT = """
 import sys
@@ -207,7 +207,7 @@ def test_an_artifact_without_checkpoint_or_settings_is_refused(tracked, files, m
 
 def test_names_and_places(tracked):
     run = open_run(tracked)
-    assert artifacts.artifact_name(run) == f"recognize-{run.facts['wandb_id']}-export"
-    long = SimpleNamespace(facts={"name": "β" * 200, "wandb_id": "1a2b3c4d"})
+    assert artifacts.artifact_name(run) == f"recognize-{run.facts.wandb_id}-export"
+    long = SimpleNamespace(facts=RunRecord("recognize", "β" * 200, wandb_id="1a2b3c4d"))
     assert len(wandb.Artifact(artifacts.artifact_name(long), "model").name) <= 128
     assert artifacts._target(RunFolder(tracked)) == artifacts.Target("", WANDB_PROJECT) and ENTITY
