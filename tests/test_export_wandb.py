@@ -19,7 +19,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.export import artifacts, load_bundle
 from gammer_lightning.export.job import Job
 from gammer_lightning.files import sha256_of
-from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, open_run
+from gammer_lightning.runs.folder import WANDB_PROJECT, RunFolder, RunRecord, open_run
 
 EXPORT = """
 import sys
@@ -64,7 +64,7 @@ def export(*commands, url="http://127.0.0.1:1", key="a" * 40):
 
 def test_the_bundle_is_logged_as_an_artifact_of_its_run(tracked, tmp_path):
     run = shutil.copytree(tracked, tmp_path / "run")
-    identity = open_run(run).facts["wandb_id"]
+    identity = open_run(run).facts.wandb_id
     with fake_wandb() as server:
         result = export(f"{run} --upload", url=server.url)
     assert result.returncode == 0, result.stderr
@@ -158,7 +158,7 @@ def test_a_run_is_taken_from_wandb_and_exported(tracked, files, monkeypatch, cap
     assert load_bundle(folder).class_names[0] == "happiness" and (folder / "export").is_dir()
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == files[0].read_bytes()
     run = open_run(folder, "recognize")
-    assert run.facts["wandb_id"] == "1a2b3c4d" and artifacts._target(run) == artifacts.Target("team", "project")
+    assert run.facts.wandb_id == "1a2b3c4d" and artifacts._target(run) == artifacts.Target("team", "project")
     assert artifacts.fetch("wandb:team/project/1a2b3c4d") == folder  # what is here already is not taken again
     (folder / "checkpoints" / "last.ckpt").write_bytes(b"trained further")
     with pytest.raises(GammerError, match="another version of the run"):
@@ -224,7 +224,7 @@ def test_an_artifact_with_a_file_outside_its_folder_is_not_taken(name, tracked, 
 @pytest.mark.parametrize("name", ["../../../../../secret.ckpt", "{folder}/secret.ckpt", "..", "last.ckpt/../last.ckpt"])
 def test_a_bundle_in_an_artifact_names_no_checkpoint_outside(name, tracked, files, tmp_path, monkeypatch, capsys):
     secret = shutil.copy(files[0], tmp_path / "secret.ckpt")
-    facts = load_bundle(tracked).facts
+    facts = load_bundle(tracked).facts.as_dict()
     facts["run"] |= {"checkpoint": name.format(folder=tmp_path), "checkpoint_sha256": sha256_of(secret)}
     stranger = tmp_path / "stranger" / "bundle.json"
     stranger.parent.mkdir()
@@ -238,7 +238,7 @@ def test_a_bundle_in_an_artifact_names_no_checkpoint_outside(name, tracked, file
 
 def test_names_and_places(tracked):
     run = open_run(tracked)
-    assert artifacts.artifact_name(run) == f"recognize-{run.facts['wandb_id']}-export"
-    long = SimpleNamespace(facts={"name": "β" * 200, "wandb_id": "1a2b3c4d"})
+    assert artifacts.artifact_name(run) == f"recognize-{run.facts.wandb_id}-export"
+    long = SimpleNamespace(facts=RunRecord("recognize", "β" * 200, wandb_id="1a2b3c4d"))
     assert len(wandb.Artifact(artifacts.artifact_name(long), "model").name) <= 128
     assert artifacts._target(RunFolder(tracked)) == artifacts.Target("", WANDB_PROJECT) and ENTITY

@@ -17,7 +17,7 @@ from pytorch_lightning.utilities.parsing import AttributeDict
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gammer_lightning.data.clips.action_units import unit_faults, unit_matrix
-from gammer_lightning.data.clips.apex import METHODS, with_apexes
+from gammer_lightning.data.clips.apex import METHODS, ApexMethod, with_apexes
 from gammer_lightning.data.clips.class_sets import check_class_set, class_labels, class_set_notes
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.clips.datasets import read_datasets
@@ -93,7 +93,7 @@ class MagnifiedClips(pl.LightningDataModule):
         roots: dict[str, str | None],
         class_set: str = "five",
         clip_list: str | None = None,
-        apex: str = "middle",
+        apex: ApexMethod = "middle",
         magnifier: str = "st-memm-small",
         alphas: Sequence[float] = (5, 8, 10, 12, 15, 20),
         train_alphas: Sequence[float] = (8, 10, 12, 15),

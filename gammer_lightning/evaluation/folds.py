@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 
@@ -9,9 +10,10 @@ from gammer_lightning.errors import GammerError
 
 NOBODY = "nobody"
 """Name of the fold that holds out nobody; its model is the one to deploy."""
-LEAKY = "paper_holdout"
-INNER = "inner"
-PROTOCOLS = {
+ProtocolName = Literal["loso", "lodo", "kfold", "inner", "outer", "paper_holdout"]
+LEAKY: Final = "paper_holdout"
+INNER: Final = "inner"
+PROTOCOLS: dict[ProtocolName, str] = {
     "loso": "leave one subject out; counts pooled over folds",
     "lodo": "leave one data set out; counts pooled over folds",
     "kfold": "stratified folds of whole subjects; counts pooled over folds",
@@ -24,7 +26,7 @@ PROTOCOLS = {
 
 
 def make_folds(
-    protocol: str, subjects: Sequence[str], labels: Sequence[int], num_folds: int = 5, outer_fold: int = 1
+    protocol: ProtocolName, subjects: Sequence[str], labels: Sequence[int], num_folds: int = 5, outer_fold: int = 1
 ) -> list[tuple[str, np.ndarray]]:
     """Return the folds of a protocol: the name of each with the indices of its test clips.
 
@@ -67,7 +69,7 @@ def outer_clips(subjects: Sequence[str], labels: Sequence[int], num_folds: int, 
 
 
 def _stratified_folds(
-    protocol: str, subjects: Sequence[str], labels: Sequence[int], num_folds: int
+    protocol: ProtocolName, subjects: Sequence[str], labels: Sequence[int], num_folds: int
 ) -> list[tuple[str, np.ndarray]]:
     """Return folds of whole subjects, or one of clips, whose classes are as frequent as in all."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -159,7 +161,7 @@ class Split:
 
 
 def make_split(
-    protocol: str,
+    protocol: ProtocolName,
     subjects: Sequence[str],
     labels: Sequence[int],
     class_names: Sequence[str],

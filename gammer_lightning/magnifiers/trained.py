@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import safetensors
 import torch
@@ -22,6 +23,8 @@ from gammer_lightning.runs.folder import open_run
 SHIPPED = "st-memm-small"
 SHIPPED_WEIGHTS = Path(str(files("gammer_lightning").joinpath("weights/st_memm_small.safetensors")))
 MAGNET = "magnet"
+PresetName = Literal["small", "base", "magnet"]
+"""The presets of ST-MEMM, and MagNet."""
 
 
 class TrainedMagnifier(Magnifier):

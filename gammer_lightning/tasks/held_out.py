@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gammer_lightning.data.recognition_data import RecognitionData
-from gammer_lightning.evaluation.folds import NOBODY, PROTOCOLS
+from gammer_lightning.evaluation.folds import NOBODY, PROTOCOLS, ProtocolName
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.models.recognizer import Recognizer
 from gammer_lightning.tasks.members import stacked_logits
@@ -78,7 +78,7 @@ class HeldOutPredictions:
         """Whether every clip has a prediction of every seed."""
         return self.num_predicted == len(self.data.clips)
 
-    def predictions(self, protocol: str) -> Predictions:
+    def predictions(self, protocol: ProtocolName) -> Predictions:
         """Return the predictions of the clips that a fold holds out, in the clips' order.
 
         Args:

@@ -15,7 +15,7 @@ from torch import Tensor
 from gammer_lightning.data.motion.render import NOISE_LEVELS, SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.magnification import protocol_row, quality, score_microfaces, write_protocol
-from gammer_lightning.magnifiers.trained import as_magnifier, build_network, load_trained
+from gammer_lightning.magnifiers.trained import PresetName, as_magnifier, build_network, load_trained
 from gammer_lightning.models.magnet import MagNet
 from gammer_lightning.models.st_memm import STMEMM
 from gammer_lightning.ranges import MAX_FACTOR, check_range
@@ -54,7 +54,7 @@ class MagnifyTask(pl.LightningModule):
 
     def __init__(
         self,
-        preset: str = "small",
+        preset: PresetName = "small",
         lr: float = 1e-3,
         warmup: float = 0.05,
         loss: Literal["l1", "charbonnier"] = "charbonnier",

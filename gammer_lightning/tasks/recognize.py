@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from gammer_lightning.data.recognition_data import RecognitionData
 from gammer_lightning.errors import GammerError
-from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS, Split, make_split
+from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS, ProtocolName, Split, make_split
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.evaluation.results import log_results, write_figures, write_results
 from gammer_lightning.evaluation.scores import scores
@@ -103,7 +103,7 @@ class RecognizeTask(pl.LightningModule):
         lr: float = 3e-3,
         weight_decay: float = 1e-4,
         seeds: Sequence[int] = (0, 1, 2),
-        protocol: str = "loso",
+        protocol: ProtocolName = "loso",
         num_folds: int = 5,
         outer_fold: int = 1,
         member_chunk: int | None = None,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ from gammer_lightning.faces.alignment import CROP, Face, crop, find_face
 from gammer_lightning.faces.graph import PAPER_REGIONS, nodes_of
 from gammer_lightning.files import content_hash, read_cached_json, read_image, write_json
 
-METHODS = ("spotted", "middle")
+ApexMethod = Literal["spotted", "middle"]
+METHODS = get_args(ApexMethod)
 VERSION = "apex 1"
 """Raise it when a change of this file spots other frames."""
 RADIUS = 14
@@ -25,7 +27,7 @@ SMOOTHING = 5
 """Frames over which the course is averaged."""
 
 
-def with_apexes(clips: Sequence[Clip], method: str, cache: str | Path) -> list[Clip]:
+def with_apexes(clips: Sequence[Clip], method: ApexMethod, cache: str | Path) -> list[Clip]:
     """Give every clip an apex; annotated ones stay.
 
     Args:
