@@ -66,6 +66,13 @@ def test_strain_is_as_the_formula_says(gradient, strain):
     np.testing.assert_allclose(flow.optical_strain(linear_flow(gradient)), strain, atol=1e-6)
 
 
+@pytest.mark.parametrize(("u", "v"), [(0.8, 0), (-1.2, 0.5)])
+def test_dis_finds_a_known_translation(face, u, v):
+    inner = flow.dense_flow(face, moved(face, u, v), "dis")[:, 16:-16, 16:-16]
+    assert inner.dtype == np.float32
+    np.testing.assert_allclose(np.median(inner, (1, 2)), (u, v), atol=0.1)
+
+
 def test_a_flat_image_has_neither_flow_nor_strain():
     flat = np.full((40, 40, 3), 128, np.uint8)
     found = flow.dense_flow(flat, flat)
@@ -132,6 +139,24 @@ def test_two_phases_are_onset_to_apex_and_apex_to_the_last_frame(folder):
     for shown, whole in zip(data.inputs[1, 0, 3:], expected, strict=True):
         np.testing.assert_allclose(shown, whole.reshape(16, 16, 16, 16).mean((1, 3)), atol=1e-4)
     assert kept(folder) == before and len(kept(folder, "two_phase_flow-1-16-*.npz")) == 3
+
+
+@pytest.mark.parametrize(("name", "size"), [("flow", 16), ("two_phase_flow", 16), ("flow_patches", 7), ("bi_woof", 64)])
+def test_another_estimator_has_its_own_values_and_files(folder, name, size):
+    settings = {"input": name, "size": size, "cache": str(folder / "estimators")}
+    tv_l1 = ready(folder, **settings).inputs
+    with mock.patch.object(cv2, "optflow", None):  # it needs no contributed modules
+        dis = make(folder, flow_estimator="dis", **settings)
+        dis.prepare_data()
+    dis.setup()
+    assert dis.inputs.shape == tv_l1.shape and not np.allclose(dis.inputs, tv_l1, atol=1e-3)
+    assert len(list((folder / "estimators").rglob(f"{name}-dis-1-{size}-*.npz"))) == 3
+    np.testing.assert_array_equal(ready(folder, **settings).inputs, tv_l1)
+
+
+def test_an_unknown_estimator_is_refused(folder):
+    with pytest.raises(GammerError, match=r"data.flow_estimator is 'farneback'[^$]*one of tv-l1, dis"):
+        make(folder, flow_estimator="farneback")
 
 
 def test_two_phases_are_not_magnified(folder):

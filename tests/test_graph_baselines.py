@@ -177,12 +177,13 @@ class MovingClip:
     landmarks = np.tile(np.array([[60.0, 128.0]], np.float32), (68, 1))
     landmarks[54] = (190, 150)
     pair = np.zeros((2, 256, 256, 3), np.uint8)
+    flow_estimator = "tv-l1"
 
 
 def test_flow_patches_hold_flow_place_and_a_side_that_grows_with_the_flow(monkeypatch):
     flow = np.zeros((2, 256, 256), np.float32)
     flow[0, :, 128:] = 1
-    monkeypatch.setattr(features, "dense_flow", lambda onset, apex: flow)
+    monkeypatch.setattr(features, "dense_flow", lambda onset, apex, estimator: flow)
     patches = features.flow_patches(MovingClip(), 7)
     assert patches.shape == (68, 6, 7, 7) and patches.dtype == np.float32
     still, moved = patches[0], patches[54]

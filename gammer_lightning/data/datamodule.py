@@ -23,7 +23,7 @@ from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.clips.datasets import read_datasets
 from gammer_lightning.data.inputs.augment import PhotometricAugmentation
 from gammer_lightning.data.inputs.catalogue import INPUTS, check_input, compute_inputs, read_inputs, refuse_short
-from gammer_lightning.data.inputs.face_clip import FaceClip
+from gammer_lightning.data.inputs.face_clip import FLOW_ESTIMATORS, TV_L1, FaceClip
 from gammer_lightning.data.premagnify.cache import RAW, CacheEntry
 from gammer_lightning.data.premagnify.fill import premagnify
 from gammer_lightning.errors import GammerError
@@ -72,6 +72,8 @@ class MagnifiedClips(pl.LightningDataModule):
             one of the systems it is compared with is shown (`gammer_lightning.data.inputs.catalogue.INPUTS`).
         patch_size: Side of a patch, px of the 256 px crop.
         size: Side of the face in px, of inputs that are not patches; of each patch of ``"flow_patches"``.
+        flow_estimator: What estimates the flow of inputs that are of flow: ``"tv-l1"``, or ``"dis"``, which takes a
+            small part of its time.
         batch_size: Clips in a batch.
         augment: Whether training patches and faces get random brightness, contrast and colour; flow and descriptors
             never do.
@@ -101,6 +103,7 @@ class MagnifiedClips(pl.LightningDataModule):
         input: str = "apex",
         patch_size: int = 16,
         size: int = 28,
+        flow_estimator: str = TV_L1,
         batch_size: int = 32,
         augment: bool = True,
         cache: str = "cache/premagnified",
@@ -138,6 +141,7 @@ class MagnifiedClips(pl.LightningDataModule):
 
     def _check_settings(self) -> None:
         _check_choice("data.input", self.hparams.input, [*CHANNELS, *INPUTS])
+        _check_choice("data.flow_estimator", self.hparams.flow_estimator, FLOW_ESTIMATORS)
         _check_choice("data.apex", self.hparams.apex, METHODS)
         check_class_set(self.hparams.class_set)
         for name, low, high in (
@@ -156,7 +160,7 @@ class MagnifiedClips(pl.LightningDataModule):
                 "add them to data.alphas",
             )
         if not self.shows_patches:
-            check_input(self.hparams.input, self._used_alphas())
+            check_input(self.hparams.input, self._used_alphas(), self.hparams.flow_estimator)
 
     def _used_alphas(self) -> list[float]:
         return list(dict.fromkeys([*self.train_alphas, self.eval_alpha]))
@@ -175,7 +179,8 @@ class MagnifiedClips(pl.LightningDataModule):
         return [CacheEntry(clip, fingerprint, self.hparams.cache) for clip in clips]
 
     def _face_clips(self, entries: Sequence[CacheEntry]) -> list[FaceClip]:
-        return [FaceClip(entry, alpha) for entry in entries for alpha in self._used_alphas()]
+        estimator = self.hparams.flow_estimator
+        return [FaceClip(entry, alpha, estimator) for entry in entries for alpha in self._used_alphas()]
 
     def refuse_without_action_units(self, network: str) -> None:
         """Refuse data sets whose clips are not annotated with action units, and clips whose units cannot be read.
@@ -263,7 +268,7 @@ class MagnifiedClips(pl.LightningDataModule):
         h, times = self.hparams, []
         magnifier = load_magnifier(h.magnifier).to(device)
         for entry in self.entries[:clips]:
-            clip = FaceClip(entry, self.eval_alpha)
+            clip = FaceClip(entry, self.eval_alpha, h.flow_estimator)
             pair, landmarks = clip.pair, clip.landmarks
             onset, apex = torch.from_numpy(entry.images([RAW])).permute(0, 3, 1, 2)[:, None] / 255
             started = time.perf_counter()

@@ -16,7 +16,8 @@ def bi_woof(clip: FaceClip, size: int) -> np.ndarray:
     Source: Liong, See, Wong and Phan, Less is more: micro-expression recognition from video using apex frame, Signal
     Processing: Image Communication 62, 2018.
     """
-    flow = dense_flow(*(resized(image, size) for image in clip.pair))
+    onset, apex = (resized(image, size) for image in clip.pair)
+    flow = dense_flow(onset, apex, clip.flow_estimator)
     return bi_weighted(flow, optical_strain(flow))
 
 

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.inputs.face_clip import FaceClip, recorded
+from gammer_lightning.data.inputs.face_clip import TV_L1, FaceClip, recorded
 from gammer_lightning.data.premagnify.cache import RAW, image_name
 from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
@@ -33,7 +33,7 @@ class Input:
         is_picture: Whether it is uint8 RGB ``(K, S, S, 3)``, and not float32.
         version: Raise it when a change of the function changes its values.
         is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
-        is_of_flow: Whether it is of the TV-L1 flow.
+        is_of_flow: Whether it is of the flow that ``data.flow_estimator`` estimates.
     """
 
     function: str
@@ -176,17 +176,19 @@ def _file(clip: FaceClip, name: str, size: int) -> Path:
     """Return where an input is kept: beside the images of its clip, whose folder is named after their content."""
     kind = INPUTS[name]
     content = clip.recording if kind.is_of_recording else Path(image_name(clip.alpha)).stem
+    if kind.is_of_flow and clip.flow_estimator != TV_L1:
+        name = f"{name}-{clip.flow_estimator}"
     return clip.entry.folder / f"{name}-{kind.version}-{size}-{content}.npz"
 
 
-def check_input(name: str, alphas: Sequence[float]) -> None:
+def check_input(name: str, alphas: Sequence[float], flow_estimator: str = TV_L1) -> None:
     """Refuse an input that cannot be had here, or not at these alphas.
 
     Raises:
         GammerError: If an input that is of the recorded frames is asked for at an alpha other than 1, or OpenCV lacks
-            its contributed modules for one that is of flow.
+            its contributed modules for one that is of TV-L1 flow.
     """
-    if INPUTS[name].is_of_flow:
+    if INPUTS[name].is_of_flow and flow_estimator == TV_L1:
         import_module("gammer_lightning.data.inputs.flow").need_optflow()
     if INPUTS[name].is_of_recording and set(alphas) != {RAW}:
         raise GammerError(

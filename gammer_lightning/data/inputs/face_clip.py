@@ -13,6 +13,10 @@ from gammer_lightning.data.premagnify.cache import CacheEntry, read_bytes
 from gammer_lightning.faces.alignment import Face, crop
 from gammer_lightning.files import read_image
 
+TV_L1 = "tv-l1"
+FLOW_ESTIMATORS = (TV_L1, "dis")
+"""Value of ``data.flow_estimator``: see `gammer_lightning.data.inputs.flow.dense_flow`."""
+
 
 @dataclass(frozen=True)
 class FaceClip:
@@ -21,10 +25,12 @@ class FaceClip:
     Attributes:
         entry: The clip's entry in the pre-magnification cache.
         alpha: Magnification factor of the apex; 1 is the raw apex.
+        flow_estimator: What estimates optical flow, one of `FLOW_ESTIMATORS`.
     """
 
     entry: CacheEntry
     alpha: float
+    flow_estimator: str = TV_L1
 
     @property
     def key(self) -> str:

@@ -5,7 +5,7 @@ from importlib.metadata import version
 import cv2
 import numpy as np
 
-from gammer_lightning.data.inputs.face_clip import FaceClip, resized
+from gammer_lightning.data.inputs.face_clip import TV_L1, FaceClip, resized
 from gammer_lightning.errors import GammerError
 
 STRAIN_SCALE = 10.0
@@ -16,7 +16,7 @@ its own largest value, as much public code does, would erase how strong a motion
 def flow_and_strain(clip: FaceClip, size: int) -> np.ndarray:
     """Return the flow from onset to apex and its strain, float32 ``(3, S, S)``, as `flow_maps` does."""
     onset, apex = clip.pair
-    return flow_maps(onset, apex, size)
+    return flow_maps(onset, apex, size, clip.flow_estimator)
 
 
 def two_phase_flow(clip: FaceClip, size: int) -> np.ndarray:
@@ -26,39 +26,47 @@ def two_phase_flow(clip: FaceClip, size: int) -> np.ndarray:
     """
     onset, apex = clip.pair
     (offset,) = clip.frames(clip.numbers[-1:])
-    return np.concatenate([flow_maps(onset, apex, size), flow_maps(apex, offset, size)])
+    phases = [flow_maps(*pair, size, clip.flow_estimator) for pair in ((onset, apex), (apex, offset))]
+    return np.concatenate(phases)
 
 
-def flow_maps(first: np.ndarray, second: np.ndarray, size: int) -> np.ndarray:
+def flow_maps(first: np.ndarray, second: np.ndarray, size: int, estimator: str) -> np.ndarray:
     """Return the flow from one crop to another and its strain, float32 ``(3, S, S)``.
 
     Args:
         first: uint8 RGB ``(256, 256, 3)``.
         second: Alike.
         size: Side S of the maps, px.
+        estimator: As in `dense_flow`.
 
     Returns:
         Across and down in px of the 256 px crop, and the strain times `STRAIN_SCALE`, averaged over the pixels that
         become one.
     """
-    flow = dense_flow(first, second)
+    flow = dense_flow(first, second, estimator)
     maps = np.dstack([flow[0], flow[1], STRAIN_SCALE * optical_strain(flow)])
     return np.ascontiguousarray(resized(maps, size).transpose(2, 0, 1))
 
 
-def dense_flow(onset: np.ndarray, apex: np.ndarray) -> np.ndarray:
+def dense_flow(onset: np.ndarray, apex: np.ndarray, estimator: str = TV_L1) -> np.ndarray:
     """Return where each pixel of the onset lies in the apex, relative to it: float32 ``(2, H, W)``, across, down, px.
 
     Args:
         onset: uint8 RGB ``(H, W, 3)``.
         apex: Alike.
+        estimator: ``"tv-l1"``, or ``"dis"``: dense inverse search at OpenCV's medium setting, refined variationally.
 
     Source: Zach, Pock and Bischof, A duality based approach for realtime TV-L1 optical flow, DAGM 2007; OpenCV's
-    defaults.
+    defaults. Kroeger et al., Fast optical flow using dense inverse search, ECCV 2016.
     """
-    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex)]
+    first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex))
     # OpenCV's stub demands a flow to begin with, which its code does not
-    flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(grey[0], grey[1], None)  # type: ignore[call-overload]
+    if estimator == TV_L1:
+        flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(first, second, None)  # type: ignore[call-overload]
+    else:
+        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        rough = dis.calc(first, second, None)  # type: ignore[call-overload]
+        flow = cv2.VariationalRefinement.create().calc(first, second, rough)
     return flow.transpose(2, 0, 1)
 
 

@@ -24,7 +24,8 @@ def flow_patches(clip: FaceClip, size: int) -> np.ndarray:
 
     Source: after Kumar and Bhanu, CVPR workshops 2022, whose patches grow with the flow; the rule is ours.
     """
-    flow, landmarks = dense_flow(*clip.pair), clip.landmarks
+    onset, apex = clip.pair
+    flow, landmarks = dense_flow(onset, apex, clip.flow_estimator), clip.landmarks
     strength = np.linalg.norm(flow, axis=0)
     maps = np.dstack([strength, *flow / np.maximum(strength, 1e-6)])
     sides = patch_sides(strength, landmarks)
