@@ -94,6 +94,14 @@ def test_the_bundle_has_every_graph_at_both_precisions_with_its_hash(exported):
     assert not list(exported.glob(".export.*tmp*")) and not list(exported.glob("*.old"))
 
 
+def test_the_facts_are_bundle_json_key_by_key(exported):
+    record = json.loads((exported / "export" / "bundle.json").read_text())
+    del record["digest"]
+    facts = load_bundle(exported).facts.as_dict()
+    assert facts == record and list(facts) == list(record)
+    assert list(facts["files"]["gam_mer.onnx"]) == ["sha256", "bytes", "graph", "precision", "batch", "opset"]
+
+
 def test_the_facts_say_how_input_is_made_and_what_was_measured(exported):
     bundle = load_bundle(exported / "export")
     results = json.loads((exported / "results.json").read_text())

@@ -510,6 +510,18 @@ def test_visible_devices_are_those_of_the_environment(monkeypatch):
     assert slots.visible_devices() == ["5", "7"]
 
 
+def test_attributes_of_trials_are_plain_values_as_ever():
+    study = planned({"a": {}})
+    study.enqueue_missing()
+    study.fail(study.claim().trial_id, "trouble", retry_with={"model.member_chunk": 2})
+    study.enqueue_missing()
+    first, second = (trial.user_attrs for trial in trials())
+    assert set(first) == {"row", "attempt", "stamp", "run", "error", "retry_with"} and first["attempt"] == 1
+    assert first["stamp"] == {"host": studies.host(), "pid": os.getpid(), "born": studies.process_stamp().born}
+    assert second == {"row": "a", "attempt": 1, "retry_of": 0, "extra": {"model.member_chunk": 2}}
+    assert study.claim().extra == {"model.member_chunk": 2}
+
+
 def test_a_row_enqueued_twice_runs_once():
     study = planned({"a": {}})
     for _ in range(2):

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FORMAT = 1
 """Of bundle.json."""
 
-Record = TypeVar("Record")
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,5 +211,5 @@ class BundleFacts:
 
 def _of_record(kind: type[Record], record: Mapping[str, Any]) -> Record:
     """Return the dataclass of a record; what else the record has is left out."""
-    names = {entry.name for entry in fields(kind)}  # type: ignore[arg-type]  # every kind is a dataclass
+    names = {entry.name for entry in fields(kind)}
     return kind(**{name: value for name, value in record.items() if name in names})
