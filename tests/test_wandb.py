@@ -135,7 +135,7 @@ sys.exit(cli.main(["magnify", "fit", *sys.argv[1:], "--wandb=offline", "--out=ru
 
 def test_a_service_of_wandb_that_hangs_does_not_hang_the_fit():
     environment = {name: value for name, value in os.environ.items() if name != wandb_uploads.SERVICE_VARIABLE}
-    command = [sys.executable, "-c", HANGING, str(Path(__file__).parent), *FLAGS]
+    command = [sys.executable, "-c", HANGING, str(Path(__file__).parent / "helpers"), *FLAGS]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert ended.returncode == 0, ended.stderr
     said = "W&B's own copy of the run is not whole: its service did not end within 1 s; metrics.csv is\n"
