@@ -18,9 +18,12 @@ from PIL import Image
 from gammer_lightning.cli import main
 from gammer_lightning.data.microfaces import generate as microfaces
 from gammer_lightning.data.microfaces import portraits
-from gammer_lightning.data.microfaces.facial_actions import COLUMNS, EYES, PROTOTYPES, perform, unit_moves
-from gammer_lightning.data.microfaces.generate import CLASSES, WORKBOOK, MicrofacesSpec, contact_sheet, synthesize
+from gammer_lightning.data.microfaces.contact_sheet import contact_sheet
+from gammer_lightning.data.microfaces.facial_actions import CLASSES, COLUMNS, EYES, PROTOTYPES, perform, unit_moves
+from gammer_lightning.data.microfaces.generate import synthesize
+from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.data.microfaces.truth import displacement, load_performance, load_subject, render_pair
+from gammer_lightning.data.microfaces.workbook import HEADER, WORKBOOK
 from gammer_lightning.data.resumable import claimed
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import find_face
@@ -51,7 +54,7 @@ def fingerprint(root: Path) -> dict[str, str]:
 def test_layout_is_that_of_casme2(made):
     root, clips = made
     sheet = load_workbook(root / WORKBOOK).active
-    assert [cell.value or "" for cell in sheet[1]] == list(microfaces.HEADER)
+    assert [cell.value or "" for cell in sheet[1]] == list(HEADER)
     assert sheet.max_row == 1 + len(clips) == 1 + 2 * len(CLASSES)
     for clip in clips:
         assert clip.frames[0].parent == root / "Cropped" / f"sub{clip.subject}" / clip.name

@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run ``gammer data synthesize``."""
-    from gammer_lightning.data.microfaces.generate import MicrofacesSpec, contact_sheet, synthesize
+    from gammer_lightning.data.microfaces.contact_sheet import CONTACT_SHEET, contact_sheet
+    from gammer_lightning.data.microfaces.generate import synthesize
+    from gammer_lightning.data.microfaces.spec import MicrofacesSpec
     from gammer_lightning.files import disk_errors
 
     width, height = parse_size(arguments.size)
@@ -42,10 +44,10 @@ def main(arguments: argparse.Namespace) -> None:
     clips = synthesize(out, spec, arguments.workers)
     seconds = time.perf_counter() - start
     with disk_errors(out):
-        contact_sheet(out, out / "contact_sheet.png")
+        contact_sheet(out, out / CONTACT_SHEET)
     frames = sum(len(clip.frames) for clip in clips)
     print(f"{len(clips)} clips of {spec.subjects} subjects, {frames} frames in {out}")
-    print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
+    print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out / CONTACT_SHEET}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

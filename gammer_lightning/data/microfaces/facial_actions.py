@@ -62,6 +62,7 @@ PROTOTYPES = {
     "repression": ((15,), (17,), (15, 17), (14, 17)),
     "others": ((4,), (4, 7), (4, 14), (14,), (4, 24)),
 }
+CLASSES = tuple(PROTOTYPES)
 
 SIDES = ("R", "L")  # the subject's own right is on the left of the image
 UNIT_COLUMNS = [(unit, side) for unit in ACTION_UNITS for side in SIDES]
