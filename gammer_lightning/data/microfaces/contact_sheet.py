@@ -25,13 +25,16 @@ def contact_sheet(root: Path, path: Path) -> None:
     clips = read_casme2(Path(root), "microfaces")
     subjects = sorted({clip.subject for clip in clips})
     chosen = zip(CLASSES, itertools.cycle(subjects), strict=False)
-    rows = [_strip(root, _pick(clips, emotion, subject)) for emotion, subject in chosen]
+    picked = [_pick(clips, emotion, subject) for emotion, subject in chosen]
+    rows = [_strip(root, clip) for clip in picked if clip is not None]
     with replacing(path) as temporary:
         Image.fromarray(np.vstack(rows)).save(temporary)
 
 
-def _pick(clips: list[Clip], emotion: str, subject: str) -> Clip:
-    return next(clip for clip in clips if clip.emotion == emotion and clip.subject == subject)
+def _pick(clips: list[Clip], emotion: str, subject: str) -> Clip | None:
+    """Return a clip of a class, of this subject if it has one; None where nobody has."""
+    showing = [clip for clip in clips if clip.emotion == emotion]
+    return next((clip for clip in showing if clip.subject == subject), next(iter(showing), None))
 
 
 def _strip(root: Path, clip: Clip) -> np.ndarray:

@@ -14,6 +14,7 @@ how the parts work together, not how well micro-expressions of real people are r
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,21 +25,20 @@ from PIL import Image
 
 from gammer_lightning.data.clips.casme2 import read_casme2
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.microfaces import portraits
-from gammer_lightning.data.microfaces.annotation import Script, scripts
-from gammer_lightning.data.microfaces.camera import encoded, recorded
+from gammer_lightning.data.microfaces import portraits, streams
+from gammer_lightning.data.microfaces.annotation import Script, acted, coded, scripts
+from gammer_lightning.data.microfaces.appearance import Traits, draw_light
+from gammer_lightning.data.microfaces.camera import encoded, encoded_real, recorded, recorded_real
 from gammer_lightning.data.microfaces.contact_sheet import CONTACT_SHEET
-from gammer_lightning.data.microfaces.facial_actions import EYES, Performance, perform
+from gammer_lightning.data.microfaces.facial_actions import Performance
 from gammer_lightning.data.microfaces.portraits import Photo
-from gammer_lightning.data.microfaces.spec import MicrofacesSpec
-from gammer_lightning.data.microfaces.streams import CAST, NOISE, SCRIPT
+from gammer_lightning.data.microfaces.spec import RANGES, MicrofacesSpec
 from gammer_lightning.data.microfaces.truth import Subject, load_performance, load_subject, read_face
 from gammer_lightning.data.microfaces.workbook import WORKBOOK, write_workbook
 from gammer_lightning.data.resumable import JPEG_END, claimed, ends_with, finish, process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash, disk_errors, replacing
 
-VERSION = 1  # of the bytes: raise it when the same spec gives other files
 MANIFEST = "microfaces.json"
 CONTENTS = ("Cropped", "truth", WORKBOOK, CONTACT_SHEET)
 LARGEST_ALPHA = 20  # up to which the field is kept one-to-one outside the eyes
@@ -71,7 +71,7 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
         clips = scripts(spec)
         unfilmed = [script for script in clips if not is_ours or not _is_filmed(out, spec, script)]
         finish(run(partial(_film, out, spec), unfilmed), len(unfilmed), "clips")
-        write_workbook(out / WORKBOOK, (_row(out, script) for script in clips))
+        write_workbook(out / WORKBOOK, (_row(out, spec, script) for script in clips))
     return read_casme2(out, "microfaces")
 
 
@@ -82,11 +82,14 @@ def _photos(spec: MicrofacesSpec) -> list[Photo]:
 
 
 def _manifest(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
-    settings = {name: value for name, value in asdict(spec).items() if name != "portraits"}
+    """Return what the bytes follow from; "microfaces" is the benchmark, whose bytes the same settings give always."""
     pseudo = "pseudo-subjects morphed from two photographs"
     faces = pseudo if spec.portraits is None else "one photograph per subject"
+    settings = {name: getattr(spec, name) for name in RANGES}
+    if spec.benchmark != 1:
+        settings |= {"counts": spec.counts, "strengths": asdict(spec.realism)}
     photographs = {photo.name: content_hash(photo.pixels) for photo in photos}
-    return {"microfaces": VERSION, **settings, "faces": faces, "photographs": photographs}
+    return {"microfaces": spec.benchmark, **settings, "faces": faces, "photographs": photographs}
 
 
 def _truth(out: Path, subject: int) -> Path:
@@ -95,10 +98,18 @@ def _truth(out: Path, subject: int) -> Path:
 
 def _is_cast(out: Path, spec: MicrofacesSpec, subject: int) -> bool:
     try:
-        framing, _, _ = read_face(out, f"{subject:02d}")
+        framing, _, _, traits = read_face(out, f"{subject:02d}")
     except GammerError:
         return False
-    return framing == spec.framing
+    return framing == spec.framing and traits == _traits(spec, subject)
+
+
+def _traits(spec: MicrofacesSpec, subject: int) -> Traits | None:
+    """Return what a subject's truth states besides the face: nothing in microfaces 1."""
+    if spec.benchmark == 1:
+        return None
+    light = draw_light(np.random.default_rng((spec.seed, streams.LAMP, subject)))
+    return Traits(light, spec.realism.shading, spec.realism.highlight, spec.realism.hair)
 
 
 def _cast(out: Path, spec: MicrofacesSpec, photos: list[Photo], subject: int) -> None:
@@ -106,6 +117,9 @@ def _cast(out: Path, spec: MicrofacesSpec, photos: list[Photo], subject: int) ->
     face, landmarks = _own_face(spec, photos[subject - 1]) if spec.portraits else _made_up(spec, photos, subject)
     names = [photos[subject - 1].name] if spec.portraits else [photo.name for photo in photos]
     record = {"photographs": names, "size": [spec.width, spec.height], "landmarks": landmarks.tolist()}
+    traits = _traits(spec, subject)
+    if traits is not None:
+        record["traits"] = traits.record()
     with replacing(_truth(out, subject) / "face.png") as temporary:
         Image.fromarray(face).save(temporary)
     with replacing(_truth(out, subject) / "face.json") as temporary:
@@ -119,7 +133,7 @@ def _own_face(spec: MicrofacesSpec, photo: Photo) -> tuple[np.ndarray, np.ndarra
 
 def _made_up(spec: MicrofacesSpec, photos: list[Photo], subject: int) -> tuple[np.ndarray, np.ndarray]:
     for attempt in range(10):
-        rng = np.random.default_rng((spec.seed, CAST, subject, attempt))
+        rng = np.random.default_rng((spec.seed, streams.CAST, subject, attempt))
         face = portraits.pseudo_face(photos, spec.framing, rng)
         found = portraits.detect(portraits.visible(face, spec.framing))
         if len(found) == 1:
@@ -138,20 +152,15 @@ def _is_filmed(out: Path, spec: MicrofacesSpec, script: Script) -> bool:
     except GammerError:
         return False
     # The coefficients alone depend on more than the script: on what folds in the subject's face.
-    acted = replace(_acted(spec, script), coefficients=stored.coefficients)
+    expected = replace(acted(spec, script), coefficients=stored.coefficients)
     names = {_frame_name(stored.first + index) for index in range(len(stored.coefficients))}
     frames = out / "Cropped" / script.place
     return (
-        vars(acted) == vars(stored)
+        vars(expected) == vars(stored)
         and frames.is_dir()
         and set(os.listdir(frames)) == names
         and all(ends_with(frames / name, JPEG_END) for name in names)
     )
-
-
-def _acted(spec: MicrofacesSpec, script: Script) -> Performance:
-    rng = np.random.default_rng((spec.seed, SCRIPT, script.subject, script.take))
-    return perform(script.emotion, spec.fps, rng)
 
 
 def _frame_name(number: int) -> str:
@@ -161,27 +170,35 @@ def _frame_name(number: int) -> str:
 def _film(out: Path, spec: MicrofacesSpec, script: Script) -> None:
     """Act a clip, keep its truth, and write its frames as one folder that appears when it is complete."""
     subject = load_subject(out, f"{script.subject:02d}")
-    performance = keep_one_to_one(_acted(spec, script), subject)
+    performance = keep_one_to_one(acted(spec, script), subject)
     _save_performance(out / "truth" / f"{script.place}.npz", performance)
     folder = out / "Cropped" / script.place
     shutil.rmtree(folder, ignore_errors=True)
     with replacing(folder, sync=False) as temporary:  # taken up again, cut files are seen by their ends
         temporary.mkdir()
-        rng = np.random.default_rng((spec.seed, NOISE, script.subject, script.take))
-        for index, frame in enumerate(recorded(performance, subject, spec.fps, rng)):
-            (temporary / _frame_name(performance.first + index)).write_bytes(encoded(frame))
+        for index, file in enumerate(_files(spec, script, performance, subject)):
+            (temporary / _frame_name(performance.first + index)).write_bytes(file)
+
+
+def _files(spec: MicrofacesSpec, script: Script, performance: Performance, subject: Subject) -> Iterator[bytes]:
+    """Yield the JPEG files of a clip."""
+    noise, light = (
+        np.random.default_rng((spec.seed, stream, script.subject, script.take))
+        for stream in (streams.NOISE, streams.LIGHT)
+    )
+    if spec.benchmark == 1:
+        yield from map(encoded, recorded(performance, subject, spec.fps, noise))
+    else:
+        for frame in recorded_real(performance, subject, spec.fps, spec.realism, light, noise):
+            yield encoded_real(frame, spec.realism.jpeg)
 
 
 def keep_one_to_one(performance: Performance, subject: Subject) -> Performance:
-    """Make all motion but blinks and gaze smaller until nothing folds at `LARGEST_ALPHA`."""
-    while subject.stretch(_without_eyes(performance.magnified(LARGEST_ALPHA))).min() < 0.05:
+    """Make the motion of the face (see `Performance.folding`) smaller until nothing folds at `LARGEST_ALPHA`."""
+    folding = performance.folding()
+    while subject.stretch(np.where(folding, performance.magnified(LARGEST_ALPHA), 0)).min() < 0.05:
         performance = performance.scaled(0.9)
     return performance
-
-
-def _without_eyes(coefficients: np.ndarray) -> np.ndarray:
-    coefficients[EYES] = 0
-    return coefficients
 
 
 def _save_performance(path: Path, performance: Performance) -> None:
@@ -189,8 +206,8 @@ def _save_performance(path: Path, performance: Performance) -> None:
         np.savez_compressed(temporary, **vars(performance))
 
 
-def _row(out: Path, script: Script) -> tuple:
+def _row(out: Path, spec: MicrofacesSpec, script: Script) -> tuple:
     """Return a clip's row of the workbook."""
-    acted = load_performance(out, script.place)
-    numbers = (acted.onset, acted.apex, acted.offset)
-    return f"{script.subject:02d}", script.name, "", *numbers, "", acted.action_units, acted.emotion
+    says = coded(spec, script, load_performance(out, script.place))
+    numbers = (says.onset, says.apex, says.offset)
+    return f"{script.subject:02d}", script.name, "", *numbers, "", says.action_units, script.emotion
