@@ -34,8 +34,8 @@ PEAK_SPREAD, FAINT_SPREAD = 0.42, 0.55
 PEAKS = (0.0025, 0.024)
 # Standard deviations of the columns of `HEAD` (across and down in IOD, roll in rad, zoom, yaw and pitch in rad): of the
 # sway, and of the steady motion in a second.
-SWAY = np.array([0.003, 0.003, 0.002, 0.001, 0.003, 0.003])
-STEADY = np.array([0.02, 0.02, 0.01, 0.005, 0.012, 0.012])
+SWAY = np.array([0.0025, 0.0025, 0.0016, 0.0008, 0.0025, 0.0025])
+STEADY = np.array([0.016, 0.016, 0.008, 0.004, 0.01, 0.01])
 SWAY_RATES = (0.2, 2.0)  # Hz
 UPPER_UNITS = (1, 2, 4, 5, 6, 7)
 

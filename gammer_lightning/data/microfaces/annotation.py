@@ -31,7 +31,8 @@ CLEAR = {
     "others": {(4,): 0.27, (4, 7): 0.22, (14,): 0.13, (4, 14): 0.13, (24,): 0.1, (4, 24): 0.15},
 }
 # ... and those of other classes that look like "others", as in CASME II: AU 4 is disgust or others, AU 14 is
-# repression, happiness or others. The shares are ours: with CASME II's counts a perfect reader of units reaches a macro F1 of .87.
+# repression, happiness or others. The shares are ours: with CASME II's counts a perfect reader of units reaches a macro
+# F1 of .87, as in CASME II.
 UNCLEAR = {"disgust": {(4,): 0.15, (4, 7): 0.15}, "happiness": {(14,): 0.25}, "repression": {(14,): 0.3}}
 ONE_SIDED = {10: 0.3, 12: 0.1, 14: 0.4}  # how often a unit shows on one side alone
 

@@ -41,7 +41,7 @@ from gammer_lightning.files import content_hash, disk_errors, replacing
 
 MANIFEST = "microfaces.json"
 CONTENTS = ("Cropped", "truth", WORKBOOK, CONTACT_SHEET)
-LARGEST_ALPHA = 20  # up to which the field is kept one-to-one outside the eyes
+LARGEST_ALPHA = {1: 20, 2: 10}  # of a benchmark: up to which nothing folds outside the eyes
 
 
 def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
@@ -170,7 +170,7 @@ def _frame_name(number: int) -> str:
 def _film(out: Path, spec: MicrofacesSpec, script: Script) -> None:
     """Act a clip, keep its truth, and write its frames as one folder that appears when it is complete."""
     subject = load_subject(out, f"{script.subject:02d}")
-    performance = keep_one_to_one(acted(spec, script), subject)
+    performance = keep_one_to_one(acted(spec, script), subject, LARGEST_ALPHA[spec.benchmark])
     _save_performance(out / "truth" / f"{script.place}.npz", performance)
     folder = out / "Cropped" / script.place
     shutil.rmtree(folder, ignore_errors=True)
@@ -193,10 +193,10 @@ def _files(spec: MicrofacesSpec, script: Script, performance: Performance, subje
             yield encoded_real(frame, spec.realism.jpeg)
 
 
-def keep_one_to_one(performance: Performance, subject: Subject) -> Performance:
-    """Make the motion of the face (see `Performance.folding`) smaller until nothing folds at `LARGEST_ALPHA`."""
+def keep_one_to_one(performance: Performance, subject: Subject, alpha: float) -> Performance:
+    """Make the motion of the face (see `Performance.folding`) smaller until nothing folds at alpha."""
     folding = performance.folding()
-    while subject.stretch(np.where(folding, performance.magnified(LARGEST_ALPHA), 0)).min() < 0.05:
+    while subject.stretch(np.where(folding, performance.magnified(alpha), 0)).min() < 0.05:
         performance = performance.scaled(0.9)
     return performance
 

@@ -10,6 +10,7 @@ from gammer_lightning.data.microfaces import warps
 from gammer_lightning.data.microfaces.facial_actions import (
     CHIN,
     FACIAL,
+    JAW,
     POINT_MIRROR,
     POINTS,
     control_points,
@@ -74,7 +75,8 @@ def real_motion_fields(landmarks: np.ndarray, framing: Framing, rigid: np.ndarra
     exposure = np.zeros((1, *lever.shape, 2))
     extra = framing.iod * np.concatenate([turns, mouth, exposure])
     fields = np.concatenate([motion_fields(landmarks, framing), extra]).astype(np.float32)
-    fields[list(FACIAL)] *= (1 - rigid)[..., None]
+    skin = [column for column in FACIAL if column not in JAW]  # hair beside the jaw goes with it
+    fields[skin] *= (1 - rigid)[..., None]
     return fields
 
 
