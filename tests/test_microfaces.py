@@ -67,6 +67,30 @@ def test_layout_is_that_of_casme2(made):
         assert sorted(clip.emotion for clip in clips if clip.subject == subject) == sorted(CLASSES)
 
 
+def test_microfaces_1_stays_as_it_is(made):
+    """Numbers of the first release of this benchmark; frames may differ by a grey level between machines."""
+    root, clips = made
+    rows = [tuple(cell or "" for cell in row) for row in load_workbook(root / WORKBOOK).active.values][1:]
+    assert rows[:2] == [
+        ("01", "EP01_01", "", 233, 239, 245, "", "2+5", "surprise"),
+        ("01", "EP01_02", "", 58, 65, 81, "", "4+24", "others"),
+    ]
+    assert rows[-1] == ("02", "EP03_01", "", 252, 263, 271, "", "17", "repression")
+    acted = load_performance(root, "sub01/EP01_01")
+    assert acted.coefficients.shape == (22, 36)
+    expected = [-0.00242, -0.00058, 0.04193, 0.077, -0.00165, 0.00122, 0.06359, 0.08193]
+    np.testing.assert_allclose(acted.at(acted.apex)[:8], expected, atol=1e-5)
+    np.testing.assert_allclose(acted.at(acted.apex)[-4:], [-0.00012, 0.00124, 0.00003, -0.00063], atol=1e-5)
+    means = [read_image(frame).mean((0, 1)) for frame in clips[0].frames]
+    np.testing.assert_allclose(np.mean(means, 0), [123.014, 99.985, 77.34], atol=0.3)
+    grey = read_image(clips[-1].frame(clips[-1].apex))[::34, ::35].mean(-1)
+    expected = [[143, 32, 40, 20], [142, 179, 211, 182], [148, 140, 207, 80], [140, 88, 120, 97], [141, 106, 149, 90]]
+    np.testing.assert_allclose(grey, expected, atol=3)
+    manifest = json.loads((root / "microfaces.json").read_text())
+    settings = ["subjects", "clips_per_class", "width", "height", "fps", "seed"]
+    assert list(manifest) == ["microfaces", *settings, "faces", "photographs"] and manifest["microfaces"] == 1
+
+
 def test_landmarks_of_truth_agree_with_the_face_pipeline(made):
     root, clips = made
     for clip in clips[:: len(CLASSES)]:

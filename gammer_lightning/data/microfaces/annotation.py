@@ -5,7 +5,7 @@ onset, apex and offset, of which the workbook states the mean.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -161,36 +161,37 @@ class Coding:
     action_units: str
 
 
+def readings(spec: MicrofacesSpec, script: Script, true: Performance) -> list[Coding]:
+    """Return what each of the two coders of microfaces 2 reads of a clip, the clip as it is acted given."""
+    deviations = spec.realism.coders * spec.fps * np.array(CODER_ERRORS)
+    result = []
+    for coder in (0, 1):
+        rng = np.random.default_rng((spec.seed, streams.CODERS, script.subject, script.take, coder))
+        errors = np.rint(deviations * rng.standard_normal(3)).astype(int).tolist()
+        numbers = [number + error for number, error in zip((true.onset, true.apex, true.offset), errors, strict=True)]
+        result.append(Coding(*numbers, _read_units(true.action_units, spec.realism, rng)))
+    return result
+
+
 def coded(spec: MicrofacesSpec, script: Script, true: Performance) -> Coding:
-    """Return what is coded of a clip: the truth in microfaces 1, else as two coders read it.
+    """Return what the workbook says of a clip.
+
+    In microfaces 1 that is the truth. In microfaces 2 it is the mean of two coders' onset, apex and offset, as in
+    CASME II where they did not agree, and the first coder's action units.
 
     Args:
         spec: Of the folder.
         script: Of the clip.
-        true: The clip as it is acted; its numbers bound those that are coded.
+        true: The clip as it is acted; its frames bound the numbers.
     """
-    truth = Coding(true.onset, true.apex, true.offset, true.action_units)
     if spec.benchmark == 1:
-        return truth
-    coders = [_read(truth, spec, np.random.default_rng(_coder_seed(spec, script, coder))) for coder in (0, 1)]
-    onset, apex, offset = (
-        round(sum(getattr(coder, name) for coder in coders) / 2) for name in ("onset", "apex", "offset")
-    )
+        return Coding(true.onset, true.apex, true.offset, true.action_units)
+    first, second = readings(spec, script, true)
     last = true.first + len(true.coefficients) - 1
-    onset = int(np.clip(onset, true.first, last - 2))
-    apex = int(np.clip(apex, onset + 1, last - 1))
-    return replace(coders[0], onset=onset, apex=apex, offset=int(np.clip(offset, apex + 1, last)))
-
-
-def _coder_seed(spec: MicrofacesSpec, script: Script, coder: int) -> tuple[int, ...]:
-    return spec.seed, streams.CODERS, script.subject, script.take, coder
-
-
-def _read(truth: Coding, spec: MicrofacesSpec, rng: np.random.Generator) -> Coding:
-    """Return what one coder reads of a clip."""
-    errors = spec.realism.coders * spec.fps * np.array(CODER_ERRORS) * rng.standard_normal(3)
-    onset, apex, offset = (int(n) for n in np.rint(errors + np.array([truth.onset, truth.apex, truth.offset])))
-    return Coding(onset, apex, offset, _read_units(truth.action_units, spec.realism, rng))
+    onset = int(np.clip((first.onset + second.onset) // 2, true.first, last - 2))
+    apex = int(np.clip((first.apex + second.apex) // 2, onset + 1, last - 1))
+    offset = int(np.clip((first.offset + second.offset) // 2, apex + 1, last))
+    return Coding(onset, apex, offset, first.action_units)
 
 
 def _read_units(text: str, realism: Realism, rng: np.random.Generator) -> str:

@@ -154,7 +154,11 @@ def load_subject(root: Path, subject: str) -> Subject:
     Raises:
         GammerError: If the folder has no such subject, or its files are damaged.
     """
-    framing, source, landmarks, traits = read_face(root, subject)
+    return animated(*read_face(root, subject))
+
+
+def animated(framing: Framing, source: np.ndarray, landmarks: np.ndarray, traits: Traits | None) -> Subject:
+    """Return a neutral face, as of `read_face`, with the fields that move it."""
     if traits is None:
         return Subject(framing, source, landmarks, motion_fields(landmarks, framing))
     rigid = min(traits.hair, 1) * rigid_parts(source, landmarks, framing)
