@@ -162,6 +162,8 @@ def test_durations_and_apexes_are_casme2s():
     durations = np.array([clip.offset - clip.onset for clip in clips])
     places = np.array([clip.apex - clip.onset for clip in clips]) / durations
     np.testing.assert_allclose(np.percentile(durations, [10, 50, 90]), [40, 60, 95], rtol=0.1)
+    middle = np.abs(places - 0.5) * durations
+    assert 7 < middle.mean() < 10, "taking the middle is 8.3 frames off on CASME II"
     np.testing.assert_allclose(np.percentile(places, [10, 50, 90]), [0.30, 0.51, 0.71], atol=0.03)
 
 
@@ -289,12 +291,15 @@ def test_parting_lips_show_what_is_dark_and_cannot_be_compared(face):
     parted = np.zeros(len(REAL_COLUMNS), np.float32)
     parted[LIPS] = 0.05
     if subject.appearance.lip_line is None:  # this portrait smiles
-        assert not subject.between_lips(parted).any()
+        assert not subject.uncovered(parted).any()
         subject.appearance.lip_line = subject.landmarks[[60, 61, 62, 63, 64]]
-    gap = subject.between_lips(parted)
+    gap = subject.uncovered(parted)
     column = round(subject.landmarks[62, 0])
     assert 1.5 < gap[:, column].sum() < 6  # .05 IOD are 2.6 px
-    assert not subject.between_lips(0 * parted).any() and not subject.between_lips(-parted).any()
+    away = 0 * parted
+    away[HEAD[0]] = 1.3 * subject.framing.margin / subject.framing.iod
+    assert subject.uncovered(away)[:, 0].all() and not subject.uncovered(away)[:, 20:].any()
+    assert not subject.uncovered(0 * parted).any() and not subject.uncovered(-parted).any()
     assert subject.render(parted)[gap].mean() < 0.8 * subject.render(0 * parted)[gap].mean()
 
 
@@ -385,7 +390,7 @@ def test_coders_miss_units_and_add_others():
     pairs = [(set(t.action_units.split("+")), set(c.action_units.split("+"))) for t, c in codings(Realism())]
     missed = sum(len(true - coding) for true, coding in pairs) / sum(len(true) for true, _ in pairs)
     added = np.mean([len(coding - true) for true, coding in pairs])
-    assert 0.02 < missed < 0.12 and 0.04 < added < 0.12 and all(coding for _, coding in pairs)
+    assert 0.04 < missed < 0.15 and 0.05 < added < 0.16 and all(coding for _, coding in pairs)
 
 
 def test_two_coders_agree_on_as_many_units_as_casme2s():

@@ -159,11 +159,13 @@ def _eyes(seconds: np.ndarray, strength: float, rng: np.random.Generator) -> np.
 
 
 def _mouth(seconds: np.ndarray, realism: Realism, rng: np.random.Generator) -> np.ndarray:
-    """Opening of the lips and lift of a swallow ``(T, 2)``: lips part or close in a quarter, a swallow in 6 %."""
-    moments, chances = rng.uniform(seconds[0], seconds[-1], 2), rng.random(3)
+    """Opening of the lips and lift of a swallow ``(T, 2)``: lips part in a quarter of the clips, a swallow in 6 %.
+
+    They never close, since lips that close cannot be magnified further than shut.
+    """
+    moments, chances = rng.uniform(seconds[0], seconds[-1], 2), rng.random(2)
     way = np.clip((seconds - moments[0]) / 0.15 + 0.5, 0, 1)
-    way = way if chances[2] < 0.5 else 1 - way
-    opening, lift = rng.uniform(0.004, 0.014), rng.uniform(0.01, 0.03)
+    opening, lift = rng.uniform(0.004, 0.014), rng.uniform(0.004, 0.014)
     swallow = np.exp(-(((seconds - moments[1]) / 0.12) ** 2))
-    parts, swallows = chances[:2] < np.array([0.25 * realism.lips, 0.06 * realism.swallow])
+    parts, swallows = chances < np.array([0.25 * realism.lips, 0.06 * realism.swallow])
     return np.column_stack([parts * opening * way**2 * (3 - 2 * way), swallows * lift * swallow])

@@ -69,12 +69,17 @@ class Subject:
             cv2.ellipse(mask, np.rint(eye.mean(0)).astype(int).tolist(), axes, 0, 0, 360, 1, -1)
         return mask > 0
 
-    def between_lips(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return where parted lips show what no other frame need show: bool ``(height, width)``."""
-        mask = np.zeros((self.framing.height, self.framing.width), bool)
+    def uncovered(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return where a frame shows what no other need show: bool ``(height, width)``.
+
+        That is the gap between parted lips, and what lies beyond the edge of the neutral face.
+        """
+        displacement = self.displacement(coefficients)
+        places = self.framing.to_source(self.framing.pixels - displacement)
+        mask = np.any((places < 0) | (places > np.array(self.source.shape[1::-1]) - 1), -1)
         if self.appearance is not None:
-            box, gap = self.appearance.gap(self.displacement(coefficients), coefficients)
-            mask[box] = gap > 0
+            box, gap = self.appearance.gap(displacement, coefficients)
+            mask[box] |= gap > 0
         return mask
 
     def stretch(self, coefficients: np.ndarray) -> np.ndarray:
@@ -123,7 +128,8 @@ def render_pair(
     Returns:
         Onset and apex ``(3, H, W)`` and magnified apexes ``(A, 3, H, W)``, float32 in [0, 1], and a mask
         ``(H, W)``, bool: True where they may be compared, that is outside the eyes (whose lids stop when
-        shut), where the motion does not fold at any of the alphas, and not between parted lips.
+        shut) and where at none of the alphas the motion folds or uncovers what the other frames hide (see
+        `Subject.uncovered`).
 
     Raises:
         GammerError: If the folder has no such clip.
@@ -133,7 +139,7 @@ def render_pair(
     subject, acted = _open_clip(root, clip)
     motions = [acted.magnified(alpha) for alpha in (0, 1, *alphas)]
     frames = np.stack([subject.render(motion).transpose(2, 0, 1) / 255 for motion in motions])
-    hidden = [(subject.stretch(motion) <= 0) | subject.between_lips(motion) for motion in motions]
+    hidden = [(subject.stretch(motion) <= 0) | subject.uncovered(motion) for motion in motions]
     return frames[0], frames[1], frames[2:], ~(subject.eyes() | np.any(hidden, 0))
 
 
