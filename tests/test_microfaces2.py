@@ -16,12 +16,15 @@ from test_microfaces import change_face, fingerprint
 from gammer_lightning.cli import main
 from gammer_lightning.data.clips.casme2 import read_casme2
 from gammer_lightning.data.microfaces import annotation, camera
-from gammer_lightning.data.microfaces.annotation import CASME2_COUNTS, Script, acted, coded, scripts, units_ceiling
+from gammer_lightning.data.microfaces.annotation import CASME2_COUNTS, acted, coded, scripts, units_ceiling
 from gammer_lightning.data.microfaces.facial_actions import (
     EXPOSURE,
     EYES,
     HEAD,
+    IN_PLANE,
+    JAW,
     LIPS,
+    OUT_OF_PLANE,
     REAL_COLUMNS,
     SWALLOW,
     UNIT_COLUMNS,
@@ -440,10 +443,21 @@ def test_balanced_set_has_every_class_of_every_subject():
     assert set(Counter((script.subject, script.emotion) for script in listed).values()) == {2}
 
 
+UNITS = tuple(range(EYES.start))
+MOVED_BY = {
+    "faintness": UNITS, "head_shift": IN_PLANE, "head_turn": OUT_OF_PLANE, "head_drift": HEAD, "tone": (*UNITS, *JAW),
+    "eyes": tuple(range(EYES.start, EYES.stop)), "lips": (LIPS,), "swallow": (SWALLOW,), "style": UNITS, "rest": UNITS,
+    "exposure": (EXPOSURE,), "ambiguity": UNITS,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_strength_changes_nothing_but_its_own_nuisance(name):
-    """The true units and frames of a clip depend on no strength but that of the ambiguity."""
-    script = Script(1, 0, "disgust")
-    plain, changed = (acted(spec_of(realism), script) for realism in (Realism(), Realism(**{name: 0.0})))
-    assert (plain.onset, plain.apex, plain.offset) == (changed.onset, changed.apex, changed.offset)
-    assert name == "ambiguity" or plain.action_units == changed.action_units
+    plain, changed = (performances(realism, subjects=4) for realism in (Realism(), Realism(**{name: 0.0})))
+    moved = np.zeros(len(REAL_COLUMNS), bool)
+    for one, other in zip(plain, changed, strict=True):
+        assert (one.first, one.onset, one.apex, one.offset) == (other.first, other.onset, other.apex, other.offset)
+        assert name == "ambiguity" or one.action_units == other.action_units
+        moved |= (one.coefficients != other.coefficients).any(0)
+    assert set(np.flatnonzero(moved)) <= set(MOVED_BY.get(name, ()))
+    assert moved.any() == (name in MOVED_BY)
