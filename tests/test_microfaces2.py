@@ -17,6 +17,7 @@ from gammer_lightning.cli import main
 from gammer_lightning.data.clips.casme2 import read_casme2
 from gammer_lightning.data.microfaces import annotation, camera
 from gammer_lightning.data.microfaces.annotation import CASME2_COUNTS, acted, coded, scripts, units_ceiling
+from gammer_lightning.data.microfaces.appearance import Lips
 from gammer_lightning.data.microfaces.facial_actions import (
     EXPOSURE,
     EYES,
@@ -293,9 +294,9 @@ def test_parting_lips_show_what_is_dark_and_cannot_be_compared(face):
     subject = face()
     parted = np.zeros(len(REAL_COLUMNS), np.float32)
     parted[LIPS] = 0.05
-    if subject.appearance.lip_line is None:  # this portrait smiles
+    if subject.appearance.lips is None:  # this portrait smiles
         assert not subject.uncovered(parted).any()
-        subject.appearance.lip_line = subject.landmarks[[60, 61, 62, 63, 64]]
+        subject.appearance.lips = Lips(subject.landmarks[[60, 61, 62, 63, 64]], subject.framing)
     gap = subject.uncovered(parted)
     column = round(subject.landmarks[62, 0])
     assert 1.5 < gap[:, column].sum() < 6  # .05 IOD are 2.6 px

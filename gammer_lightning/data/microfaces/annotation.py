@@ -23,7 +23,7 @@ CASME2_CLIPS = (
 """Clips of each of 26 subjects, as unequal as CASME II's; their sum is that of the classes."""
 
 # Action units of each class with their shares, where they tell the class...
-CLEAR = {
+CLEAR: dict[str, dict[tuple[int, ...], float]] = {
     "happiness": {(12,): 0.45, (6, 12): 0.55},
     "surprise": {(1, 2): 0.4, (1, 2, 5): 0.3, (2, 5): 0.3},
     "disgust": {(9,): 0.25, (10,): 0.25, (4, 9): 0.25, (4, 10): 0.25},
@@ -33,7 +33,11 @@ CLEAR = {
 # ... and those of other classes that look like "others", as in CASME II: AU 4 is disgust or others, AU 14 is
 # repression, happiness or others. The shares are ours: with CASME II's counts a perfect reader of units reaches a macro
 # F1 of .87, as in CASME II.
-UNCLEAR = {"disgust": {(4,): 0.15, (4, 7): 0.15}, "happiness": {(14,): 0.25}, "repression": {(14,): 0.3}}
+UNCLEAR: dict[str, dict[tuple[int, ...], float]] = {
+    "disgust": {(4,): 0.15, (4, 7): 0.15},
+    "happiness": {(14,): 0.25},
+    "repression": {(14,): 0.3},
+}
 ONE_SIDED = {10: 0.3, 12: 0.1, 14: 0.4}  # how often a unit shows on one side alone
 
 # Standard deviation of a coder's onset, apex and offset in s, and the chance to miss a unit and to see one too many:
@@ -83,8 +87,10 @@ def _scripts_like_casme2(spec: MicrofacesSpec) -> list[Script]:
     largest = np.argsort(-(shares - counts), kind="stable")[: sizes.sum() - counts.sum()]
     counts[largest] += 1
     emotions = iter(rng.permutation(np.repeat(CLASSES, counts)).tolist())
-    sizes = enumerate(sizes, 1)
-    return [Script(subject, take, next(emotions)) for subject, size in sizes for take in range(size)]
+    listed = []
+    for subject, size in enumerate(sizes, 1):
+        listed += [Script(subject, take, next(emotions)) for take in range(size)]
+    return listed
 
 
 def acted(spec: MicrofacesSpec, script: Script) -> Performance:
@@ -168,8 +174,8 @@ def readings(spec: MicrofacesSpec, script: Script, true: Performance) -> list[Co
     for coder in (0, 1):
         rng = np.random.default_rng((spec.seed, streams.CODERS, script.subject, script.take, coder))
         errors = np.rint(deviations * rng.standard_normal(3)).astype(int).tolist()
-        numbers = [number + error for number, error in zip((true.onset, true.apex, true.offset), errors, strict=True)]
-        result.append(Coding(*numbers, _read_units(true.action_units, spec.realism, rng)))
+        onset, apex, offset = true.onset + errors[0], true.apex + errors[1], true.offset + errors[2]
+        result.append(Coding(onset, apex, offset, _read_units(true.action_units, spec.realism, rng)))
     return result
 
 

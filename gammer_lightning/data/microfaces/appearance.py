@@ -60,6 +60,54 @@ def draw_light(rng: np.random.Generator) -> tuple[float, float]:
     return round(float(rng.uniform(-0.8, 0.8)), 4), round(float(rng.uniform(-0.8, 0.1)), 4)
 
 
+class Lips:
+    """Closed lips, which can part and then show what is dark between them, and teeth where they part far.
+
+    Args:
+        line: The line between them in the neutral face, from left to right, ``(N, 2)`` in px.
+        framing: Size of the frame.
+    """
+
+    def __init__(self, line: np.ndarray, framing: Framing):
+        self.line, self.framing = line, framing
+
+    def gap(self, displacement: np.ndarray, opening: float) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray]:
+        """Return where parted lips show what lies between them.
+
+        Args:
+            displacement: Of the frame, ``(height, width, 2)`` in px.
+            opening: How far the lips are apart in the middle, in IOD; closed at 0 and below.
+
+        Returns:
+            A box of the frame (slices of rows and columns); what share of each of its pixels is gap, ``(a, b)``; and
+            what share of that shows teeth, ``(a, b)``.
+        """
+        opening = max(opening, 0) * self.framing.iod
+        box = self._box(displacement, opening)
+        places = self.framing.pixels[box] - displacement[box]
+        left, right = self.line[0, 0], self.line[-1, 0]
+        widths = opening * np.clip(1 - (2 * (places[..., 0] - left) / (right - left) - 1) ** 2, 0, 1)
+        below = places[..., 1] - np.interp(places[..., 0], *self.line.T)
+        share = np.clip(widths / 2 - np.abs(below) + 0.5, 0, np.minimum(widths, 1))
+        teeth = np.clip((widths - 2) / 4, 0, 1) * np.clip(0.7 - below, 0, 1)
+        return box, share.astype(np.float32), teeth.astype(np.float32)
+
+    def part(self, image: np.ndarray, displacement: np.ndarray, opening: float) -> None:
+        """Draw the gap into an image ``(height, width, 3)``, float32 in 0..255; see `gap`."""
+        box, share, teeth = self.gap(displacement, opening)
+        inside = DARK + teeth[..., None] * (TEETH - DARK)
+        image[box] += share[..., None] * (inside - image[box])
+
+    def _box(self, displacement: np.ndarray, opening: float) -> tuple[slice, slice]:
+        """Return a box around the mouth, wherever it has moved."""
+        column, row = np.rint(self.line.mean(0)).astype(int).tolist()
+        moved = np.abs(displacement[row, column])
+        across = int(np.ptp(self.line[:, 0]) / 2 + moved[0]) + 3
+        down = int(0.15 * self.framing.iod + opening + moved[1]) + 1
+        rows = slice(max(row - down, 0), row + down + 1)
+        return rows, slice(max(column - across, 0), column + across + 1)
+
+
 class Appearance:
     """Renders what changes when a face moves.
 
@@ -73,7 +121,7 @@ class Appearance:
     def __init__(self, fields: np.ndarray, landmarks: np.ndarray, framing: Framing, traits: Traits):
         self.framing, self.landmarks, self.highlight = framing, landmarks, traits.highlight
         self.shading = traits.shading * shading_fields(fields, landmarks, framing, traits.light)
-        self.lip_line = _lip_line(landmarks)
+        self.lips = closed_lips(landmarks, framing)
         self.glint_offset = 0.06 * framing.iod * np.array(traits.light)
         self.eye_centres = np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
         xs, ys = coarse_grid(framing)
@@ -100,56 +148,14 @@ class Appearance:
         Returns:
             The frame, float32 in 0..255 or a little beyond.
         """
-        self._part_lips(image, displacement, coefficients)
+        opening = float(coefficients[LIPS])
+        if self.lips is not None and opening > 0:
+            self.lips.part(image, displacement, opening)
         gain = self.gain(coefficients) if light is None else self.gain(coefficients) * light
         gain = warps.upsample(gain.astype(np.float32), self.framing.width, self.framing.height)
         image = cv2.multiply(image, cv2.merge([gain, gain, gain]))
         self._light_eyes(image, coefficients)
         return image
-
-    def gap(self, displacement: np.ndarray, coefficients: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray]:
-        """Return where parted lips show what lies between them.
-
-        Returns:
-            Slices of rows and columns of the frame, and what share of each of their pixels ``(a, b)`` is gap.
-        """
-        nowhere = (slice(0), slice(0)), np.zeros((0, 0), np.float32)
-        opening = float(coefficients[LIPS]) * self.framing.iod
-        if self.lip_line is None or opening <= 0:
-            return nowhere
-        box = self._mouth_box(displacement, opening)
-        share = self._openings(displacement, opening, box)
-        distance = np.abs(self._below_lip_line(displacement, box))
-        return box, np.clip(share / 2 - distance + 0.5, 0, np.minimum(share, 1)).astype(np.float32)
-
-    def _part_lips(self, image: np.ndarray, displacement: np.ndarray, coefficients: np.ndarray) -> None:
-        box, gap = self.gap(displacement, coefficients)
-        if not gap.any():
-            return
-        opening = float(coefficients[LIPS]) * self.framing.iod
-        widths = self._openings(displacement, opening, box)
-        teeth = np.clip((widths - 2) / 4, 0, 1) * np.clip(0.7 - self._below_lip_line(displacement, box), 0, 1)
-        inside = DARK + teeth[..., None].astype(np.float32) * (TEETH - DARK)
-        image[box] += gap[..., None] * (inside - image[box])
-
-    def _mouth_box(self, displacement: np.ndarray, opening: float) -> tuple[slice, slice]:
-        middle = np.rint(self.lip_line.mean(0)).astype(int)
-        half = np.ptp(self.lip_line[:, 0]) / 2 + 2
-        moved = np.abs(displacement[middle[1], middle[0]])
-        across, down = int(half + moved[0]) + 1, int(0.15 * self.framing.iod + opening + moved[1]) + 1
-        rows = slice(max(middle[1] - down, 0), middle[1] + down + 1)
-        return rows, slice(max(middle[0] - across, 0), middle[0] + across + 1)
-
-    def _below_lip_line(self, displacement: np.ndarray, box: tuple[slice, slice]) -> np.ndarray:
-        """Return how far below the line between the lips each pixel's content lies in the neutral face, in px."""
-        places = self.framing.pixels[box] - displacement[box]
-        return places[..., 1] - np.interp(places[..., 0], *self.lip_line.T)
-
-    def _openings(self, displacement: np.ndarray, opening: float, box: tuple[slice, slice]) -> np.ndarray:
-        """Return how far the lips are apart at each pixel's column, in px."""
-        across = self.framing.pixels[box][..., 0] - displacement[box][..., 0]
-        left, right = self.lip_line[0, 0], self.lip_line[-1, 0]
-        return opening * np.clip(1 - (2 * (across - left) / (right - left) - 1) ** 2, 0, 1)
 
     def _light_eyes(self, image: np.ndarray, coefficients: np.ndarray) -> None:
         blink, *gaze = coefficients[EYES]
@@ -213,10 +219,9 @@ def shading_fields(
     return shading
 
 
-def _lip_line(landmarks: np.ndarray) -> np.ndarray | None:
-    """Return the line between closed lips, left to right, ``(5, 2)`` in px; None where the portrait's mouth is open."""
-    iod = np.linalg.norm(landmarks[42:48].mean(0) - landmarks[36:42].mean(0))
-    if np.linalg.norm(landmarks[61:64] - landmarks[[67, 66, 65]], axis=1).mean() > CLOSED * iod:
-        return None
-    line = [landmarks[60], *(landmarks[61:64] + landmarks[[67, 66, 65]]) / 2, landmarks[64]]
-    return np.array(line) if np.all(np.diff(line, axis=0)[:, 0] > 0) else None
+def closed_lips(landmarks: np.ndarray, framing: Framing) -> Lips | None:
+    """Return the lips of a face ``(68, 2)`` in px, or None where the portrait's mouth is open."""
+    upper, lower = landmarks[[61, 62, 63]], landmarks[[67, 66, 65]]
+    line = np.array([landmarks[60], *(upper + lower) / 2, landmarks[64]])
+    is_open = np.linalg.norm(upper - lower, axis=1).mean() > CLOSED * framing.iod
+    return None if is_open or (np.diff(line[:, 0]) <= 0).any() else Lips(line, framing)

@@ -240,8 +240,8 @@ def drift(
     seconds: np.ndarray, count: int, rng: np.random.Generator, rates: tuple[float, float] = (0.3, 3)
 ) -> np.ndarray:
     """Slow, smooth random motion ``(T, count)`` of unit variance: four sinusoids each, of rates in Hz."""
-    rates, phases = rng.uniform(*rates, (4, count)), rng.uniform(0, 2 * np.pi, (4, count))
-    return np.sin(2 * np.pi * rates * seconds[:, None, None] + phases).sum(1) / np.sqrt(2)
+    frequencies, phases = rng.uniform(*rates, (4, count)), rng.uniform(0, 2 * np.pi, (4, count))
+    return np.sin(2 * np.pi * frequencies * seconds[:, None, None] + phases).sum(1) / np.sqrt(2)
 
 
 def _eyes(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -30,11 +30,11 @@ BORDER_DEPTH = -0.6  # of the frame's border: hair and neck
 PIVOT = -1.4  # depth of the neck's joints, about which the head turns, in IOD
 
 # What parting lips and a swallow do to the points: point -> (outward, up), at an opening or a lift of 1.
-LIPS_PART = {
+LIPS_PART: dict[int, tuple[float, float]] = {
     57: (0, -0.75), 58: (0, -0.65), 59: (0, -0.35), 66: (0, -0.4), 67: (0, -0.35), 61: (0, -0.35), 62: (0, -0.4),
     50: (0, 0.1), 51: (0, 0.1), CHIN: (0, -0.6), 6: (0, -0.2), 7: (0, -0.45), 8: (0, -0.55),
 }  # fmt: skip
-SWALLOW_LIFTS = {
+SWALLOW_LIFTS: dict[int, tuple[float, float]] = {
     CHIN: (0, 1), 8: (0, 0.6), 7: (0, 0.5), 6: (0, 0.2), 57: (0, 0.45), 58: (0, 0.35), 66: (0, 0.2), 67: (0, 0.2),
     61: (0, 0.1), 62: (0, 0.1), 48: (-0.15, 0), 60: (-0.12, 0),
 }  # fmt: skip

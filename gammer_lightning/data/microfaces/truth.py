@@ -10,7 +10,7 @@ import numpy as np
 
 from gammer_lightning.data.microfaces import warps
 from gammer_lightning.data.microfaces.appearance import Appearance, Traits
-from gammer_lightning.data.microfaces.facial_actions import COLUMNS, REAL_COLUMNS, Performance, motion_fields
+from gammer_lightning.data.microfaces.facial_actions import COLUMNS, LIPS, REAL_COLUMNS, Performance, motion_fields
 from gammer_lightning.data.microfaces.geometry import real_motion_fields, rigid_parts
 from gammer_lightning.data.microfaces.portraits import SOURCE_SCALE, Framing
 from gammer_lightning.errors import GammerError
@@ -77,8 +77,8 @@ class Subject:
         displacement = self.displacement(coefficients)
         places = self.framing.to_source(self.framing.pixels - displacement)
         mask = np.any((places < 0) | (places > np.array(self.source.shape[1::-1]) - 1), -1)
-        if self.appearance is not None:
-            box, gap = self.appearance.gap(displacement, coefficients)
+        if self.appearance is not None and self.appearance.lips is not None:
+            box, gap, _ = self.appearance.lips.gap(displacement, float(coefficients[LIPS]))
             mask[box] |= gap > 0
         return mask
 
