@@ -97,6 +97,20 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
     assert fingerprint(copied) == fingerprint(made)
 
 
+def test_command_makes_casme2s_counts_at_given_strengths(tmp_path, capsys):
+    out = tmp_path / "unequal"
+    options = ["--benchmark", "2", "--counts", "casme2", "--subjects", "1", "--size", "140x170", "--fps", "20"]
+    strengths = ["--strengths", "all=0,jpeg=0.5"]
+    assert main(["data", "synthesize", "--out", str(out), *options, *strengths, "--workers", "1"]) == 0
+    assert "9 clips of 1 subjects" in capsys.readouterr().out
+    strengths = json.loads((out / "microfaces.json").read_text())["strengths"]
+    assert strengths.pop("jpeg") == 0.5 and set(strengths.values()) == {0}
+    emotions = Counter(clip.emotion for clip in read_casme2(out, "microfaces"))
+    assert emotions == {"others": 4, "disgust": 2, "happiness": 1, "repression": 1, "surprise": 1}
+    for clip in read_casme2(out, "microfaces"):
+        assert (clip.onset, clip.apex) == true_frames(out, clip.key)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -10,6 +10,7 @@ from gammer_lightning.commands.options import MOST_SIDE, whole, workers
 from gammer_lightning.errors import GammerError
 from gammer_lightning.ranges import MAX_SEED
 
+BENCHMARK_HELP = "version of microfaces; 2 is as hard as real recordings (default: %(default)s)"
 COUNTS_HELP = "balanced, or classes and clips per subject as unequal as CASME II's (benchmark 2; default: %(default)s)"
 STRENGTHS_HELP = "of nuisances, 0 off, 1 as real, e.g. head_turn=0,noise=0.5, or all=0 (benchmark 2; default: all=1)"
 
@@ -18,11 +19,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
     parser.add_argument("--portraits", help="folder of frontal photographs (default: two embedded portraits)")
-    parser.add_argument("--benchmark", type=int, choices=(1, 2), default=1, help="2 is as hard as real recordings")
+    parser.add_argument("--benchmark", type=int, choices=(1, 2), default=1, help=BENCHMARK_HELP)
     parser.add_argument("--counts", choices=("balanced", "casme2"), default="balanced", help=COUNTS_HELP)
     parser.add_argument("--strengths", metavar="NAME=STRENGTH,...", help=STRENGTHS_HELP)
-    parser.add_argument("--subjects", type=whole(1, 1000), help="default: 12, as unequal as CASME II's 26")
-    parser.add_argument("--clips-per-class", type=whole(1, 1000), help="per subject, balanced (default: 3)")
+    parser.add_argument("--subjects", type=whole(1, 1000), help="default: 12, or 26 with --counts casme2")
+    parser.add_argument("--clips-per-class", type=whole(1, 1000), help="per subject, where balanced (default: 3)")
     parser.add_argument("--size", default="280x340", help="WIDTHxHEIGHT in px (default: %(default)s)")
     parser.add_argument("--fps", type=whole(20, 2000), default=200, help="frames a second (default: %(default)s)")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help="default: %(default)s")
