@@ -30,7 +30,7 @@ def recorded(performance: Performance, subject: Subject, fps: int, rng: np.rando
         turns = np.sin(2 * np.pi * np.array([100.3, 0.7]) * index / fps + phases)
         top, left = rng.integers(0, 64, 2)
         window = noise[top : top + height, left : left + width]
-        sign, gain = rng.choice((-1, 1)), 1 + depths @ turns
+        sign, gain = int(rng.choice((-1, 1))), float(1 + depths @ turns)
         image = cv2.addWeighted(subject.render(coefficients), gain, window, sign, 0)
         yield cv2.convertScaleAbs(np.maximum(image, 0))
 
