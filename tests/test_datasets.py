@@ -9,7 +9,8 @@ import layouts
 import pytest
 
 from gammer_lightning import cli
-from gammer_lightning.data.microfaces.generate import MicrofacesSpec, synthesize
+from gammer_lightning.data.microfaces.generate import synthesize
+from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.files import read_image
 
 EXPERIMENTS = Path(__file__).parents[1] / "experiments"

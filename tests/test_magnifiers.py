@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from gammer_lightning import cli
-from gammer_lightning.data.microfaces.generate import MicrofacesSpec, synthesize
+from gammer_lightning.data.microfaces.generate import synthesize
+from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.errors import GammerError
 from gammer_lightning.magnifiers import load_magnifier, magnify_clip
 from gammer_lightning.magnifiers.lagrangian import dense_flow, spread

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from gammer_lightning import cli
-from gammer_lightning.data.microfaces.generate import MicrofacesSpec, synthesize
+from gammer_lightning.data.microfaces.generate import synthesize
+from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.magnification import quality
 from gammer_lightning.magnifiers import check_alphas, load_magnifier

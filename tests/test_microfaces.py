@@ -18,9 +18,12 @@ from PIL import Image
 from gammer_lightning.cli import main
 from gammer_lightning.data.microfaces import generate as microfaces
 from gammer_lightning.data.microfaces import portraits
-from gammer_lightning.data.microfaces.facial_actions import COLUMNS, EYES, PROTOTYPES, perform, unit_moves
-from gammer_lightning.data.microfaces.generate import CLASSES, WORKBOOK, MicrofacesSpec, contact_sheet, synthesize
+from gammer_lightning.data.microfaces.contact_sheet import contact_sheet
+from gammer_lightning.data.microfaces.facial_actions import CLASSES, COLUMNS, EYES, PROTOTYPES, perform, unit_moves
+from gammer_lightning.data.microfaces.generate import synthesize
+from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.data.microfaces.truth import displacement, load_performance, load_subject, render_pair
+from gammer_lightning.data.microfaces.workbook import HEADER, WORKBOOK
 from gammer_lightning.data.resumable import claimed
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import find_face
@@ -51,7 +54,7 @@ def fingerprint(root: Path) -> dict[str, str]:
 def test_layout_is_that_of_casme2(made):
     root, clips = made
     sheet = load_workbook(root / WORKBOOK).active
-    assert [cell.value or "" for cell in sheet[1]] == list(microfaces.HEADER)
+    assert [cell.value or "" for cell in sheet[1]] == list(HEADER)
     assert sheet.max_row == 1 + len(clips) == 1 + 2 * len(CLASSES)
     for clip in clips:
         assert clip.frames[0].parent == root / "Cropped" / f"sub{clip.subject}" / clip.name
@@ -62,6 +65,30 @@ def test_layout_is_that_of_casme2(made):
         assert read_image(clip.frames[0]).shape == (SPEC.height, SPEC.width, 3)
     for subject in ("01", "02"):
         assert sorted(clip.emotion for clip in clips if clip.subject == subject) == sorted(CLASSES)
+
+
+def test_microfaces_1_stays_as_it_is(made):
+    """Numbers of the first release of this benchmark; frames may differ by a grey level between machines."""
+    root, clips = made
+    rows = [tuple(cell or "" for cell in row) for row in load_workbook(root / WORKBOOK).active.values][1:]
+    assert rows[:2] == [
+        ("01", "EP01_01", "", 233, 239, 245, "", "2+5", "surprise"),
+        ("01", "EP01_02", "", 58, 65, 81, "", "4+24", "others"),
+    ]
+    assert rows[-1] == ("02", "EP03_01", "", 252, 263, 271, "", "17", "repression")
+    acted = load_performance(root, "sub01/EP01_01")
+    assert acted.coefficients.shape == (22, 36)
+    expected = [-0.00242, -0.00058, 0.04193, 0.077, -0.00165, 0.00122, 0.06359, 0.08193]
+    np.testing.assert_allclose(acted.at(acted.apex)[:8], expected, atol=1e-5)
+    np.testing.assert_allclose(acted.at(acted.apex)[-4:], [-0.00012, 0.00124, 0.00003, -0.00063], atol=1e-5)
+    means = [read_image(frame).mean((0, 1)) for frame in clips[0].frames]
+    np.testing.assert_allclose(np.mean(means, 0), [123.014, 99.985, 77.34], atol=0.3)
+    grey = read_image(clips[-1].frame(clips[-1].apex))[::34, ::35].mean(-1)
+    expected = [[143, 32, 40, 20], [142, 179, 211, 182], [148, 140, 207, 80], [140, 88, 120, 97], [141, 106, 149, 90]]
+    np.testing.assert_allclose(grey, expected, atol=3)
+    manifest = json.loads((root / "microfaces.json").read_text())
+    settings = ["subjects", "clips_per_class", "width", "height", "fps", "seed"]
+    assert list(manifest) == ["microfaces", *settings, "faces", "photographs"] and manifest["microfaces"] == 1
 
 
 def test_landmarks_of_truth_agree_with_the_face_pipeline(made):

@@ -10,13 +10,20 @@ from gammer_lightning.commands.options import MOST_SIDE, whole, workers
 from gammer_lightning.errors import GammerError
 from gammer_lightning.ranges import MAX_SEED
 
+BENCHMARK_HELP = "version of microfaces; 2 is as hard as real recordings (default: %(default)s)"
+COUNTS_HELP = "balanced, or classes and clips per subject as unequal as CASME II's (benchmark 2; default: %(default)s)"
+STRENGTHS_HELP = "of nuisances, 0 off, 1 as real, e.g. head_turn=0,noise=0.5, or all=0 (benchmark 2; default: all=1)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
     parser.add_argument("--portraits", help="folder of frontal photographs (default: two embedded portraits)")
-    parser.add_argument("--subjects", type=whole(1, 1000), default=12, help="default: %(default)s")
-    parser.add_argument("--clips-per-class", type=whole(1, 1000), default=3, help="per subject (default: %(default)s)")
+    parser.add_argument("--benchmark", type=int, choices=(1, 2), default=1, help=BENCHMARK_HELP)
+    parser.add_argument("--counts", choices=("balanced", "casme2"), default="balanced", help=COUNTS_HELP)
+    parser.add_argument("--strengths", metavar="NAME=STRENGTH,...", help=STRENGTHS_HELP)
+    parser.add_argument("--subjects", type=whole(1, 1000), help="default: 12, or 26 with --counts casme2")
+    parser.add_argument("--clips-per-class", type=whole(1, 1000), help="per subject, where balanced (default: 3)")
     parser.add_argument("--size", default="280x340", help="WIDTHxHEIGHT in px (default: %(default)s)")
     parser.add_argument("--fps", type=whole(20, 2000), default=200, help="frames a second (default: %(default)s)")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, help="default: %(default)s")
@@ -25,27 +32,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Run ``gammer data synthesize``."""
-    from gammer_lightning.data.microfaces.generate import MicrofacesSpec, contact_sheet, synthesize
+    from gammer_lightning.data.microfaces.contact_sheet import CONTACT_SHEET, contact_sheet
+    from gammer_lightning.data.microfaces.generate import synthesize
+    from gammer_lightning.data.microfaces.realism import parse_strengths
+    from gammer_lightning.data.microfaces.spec import MicrofacesSpec
     from gammer_lightning.files import disk_errors
 
     width, height = parse_size(arguments.size)
+    is_balanced = arguments.counts == "balanced"
+    if arguments.clips_per_class is not None and not is_balanced:
+        raise GammerError(
+            f"--clips-per-class {arguments.clips_per_class} with --counts {arguments.counts}",
+            "the clips of a class are as many as in CASME II",
+            "leave one of the two out",
+        )
     spec = MicrofacesSpec(
-        arguments.subjects,
-        arguments.clips_per_class,
+        arguments.subjects or (12 if is_balanced else 26),
+        arguments.clips_per_class or 3,
         width,
         height,
         arguments.fps,
         arguments.seed,
         arguments.portraits and Path(arguments.portraits),
+        arguments.benchmark,
+        arguments.counts,
+        parse_strengths(arguments.strengths or ""),
     )
     out, start = Path(arguments.out), time.perf_counter()
     clips = synthesize(out, spec, arguments.workers)
     seconds = time.perf_counter() - start
     with disk_errors(out):
-        contact_sheet(out, out / "contact_sheet.png")
+        contact_sheet(out, out / CONTACT_SHEET)
     frames = sum(len(clip.frames) for clip in clips)
     print(f"{len(clips)} clips of {spec.subjects} subjects, {frames} frames in {out}")
-    print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out}/contact_sheet.png")
+    print(f"{frames / seconds:.0f} frames/s with {arguments.workers} workers; see {out / CONTACT_SHEET}")
 
 
 def parse_size(text: str) -> tuple[int, int]:

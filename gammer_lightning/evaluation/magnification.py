@@ -13,7 +13,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.microfaces.truth import render_pair
+from gammer_lightning.data.microfaces.truth import render_pair, true_frames
 from gammer_lightning.files import read_image, replacing
 from gammer_lightning.magnifiers import Magnifier
 from gammer_lightning.pixels import to_floats
@@ -53,7 +53,8 @@ def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], de
     """Compare a magnifier with the exact magnified apex of every clip.
 
     Two inputs: the exact onset and apex ("clean"), and the recorded frames with their flicker, noise and JPEG
-    ("recorded"). The floor is what the input's own apex scores. Eyes and folded places do not count.
+    ("recorded"), at the true onset and apex. The floor is what the input's own apex scores. Eyes and folded places do
+    not count.
 
     Returns:
         A row for each input and alpha: ssim, floor, gain, its standard deviation over clips, psnr and floor_psnr in dB.
@@ -61,7 +62,8 @@ def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], de
     rows = []
     for clip in tqdm(clips, desc="true apexes", unit="clip"):
         onset, apex, truth, mask = render_pair(root, clip.key, ALPHAS)
-        recorded = [to_floats(read_image(clip.frame(n))).numpy() for n in (clip.onset, clip.known_apex)]
+        numbers = true_frames(root, clip.key)
+        recorded = [to_floats(read_image(clip.frame(number))).numpy() for number in numbers]
         for kind, pair in (("clean", (onset, apex)), ("recorded", recorded)):
             first, second = (torch.from_numpy(frame)[None].to(device) for frame in pair)
             for alpha, frame, target in zip(

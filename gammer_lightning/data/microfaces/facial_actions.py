@@ -62,13 +62,23 @@ PROTOTYPES = {
     "repression": ((15,), (17,), (15, 17), (14, 17)),
     "others": ((4,), (4, 7), (4, 14), (14,), (4, 24)),
 }
+CLASSES = tuple(PROTOTYPES)
 
 SIDES = ("R", "L")  # the subject's own right is on the left of the image
 UNIT_COLUMNS = [(unit, side) for unit in ACTION_UNITS for side in SIDES]
 EYE_COLUMNS = ("blink", "gaze across", "gaze down")
 HEAD_COLUMNS = ("jaw 0", "jaw 1", "jaw 2", "head across", "head down", "head roll", "head zoom")
 COLUMNS = (*(f"AU{unit}{side}" for unit, side in UNIT_COLUMNS), *EYE_COLUMNS, *HEAD_COLUMNS)
+EXTRA_COLUMNS = ("head yaw", "head pitch", "lips", "swallow", "exposure")
+"""Of microfaces 2 alone: angles in rad, the opening of the lips and the lift of the chin in IOD, the log of a gain."""
+REAL_COLUMNS = (*COLUMNS, *EXTRA_COLUMNS)
 EYES = slice(len(UNIT_COLUMNS), len(UNIT_COLUMNS) + len(EYE_COLUMNS))
+LIPS, SWALLOW, EXPOSURE = (REAL_COLUMNS.index(name) for name in ("lips", "swallow", "exposure"))
+JAW = tuple(REAL_COLUMNS.index(name) for name in HEAD_COLUMNS if name.startswith("jaw"))
+IN_PLANE = tuple(REAL_COLUMNS.index(name) for name in HEAD_COLUMNS if name.startswith("head"))
+OUT_OF_PLANE = tuple(REAL_COLUMNS.index(name) for name in ("head yaw", "head pitch"))
+HEAD = (*IN_PLANE, *OUT_OF_PLANE)
+FACIAL = (*range(EYES.start), *JAW, LIPS, SWALLOW)  # what moves skin against skin
 EYE_LIMITS = np.array([[0, -0.05, -0.05], [1, 0.05, 0.05]])  # of lids and, in IOD, gaze: magnified or not
 
 PEAK = (0.004, 0.02)  # IOD: .4 to 2 px, before it is capped, in CASME II's frames
@@ -110,10 +120,20 @@ class Performance:
         result[EYES] = np.clip(result[EYES], *EYE_LIMITS)
         return result
 
+    def folding(self) -> np.ndarray:
+        """Return which columns are kept from folding the skin, bool ``(K,)``.
+
+        They are all but those of the eyes; in microfaces 2, whose larger turns of the head are left as they are, those
+        of the face alone.
+        """
+        columns = self.coefficients.shape[1]
+        if columns == len(REAL_COLUMNS):
+            return np.isin(np.arange(columns), FACIAL)
+        return ~np.isin(np.arange(columns), np.r_[EYES])
+
     def scaled(self, factor: float) -> "Performance":
-        """Return the same clip with every motion but that of the eyes made smaller or larger."""
-        factors = np.full(len(COLUMNS), factor, np.float32)
-        factors[EYES] = 1
+        """Return the same clip with its `folding` motion made smaller or larger."""
+        factors = np.where(self.folding(), factor, 1).astype(np.float32)
         return replace(self, coefficients=self.coefficients * factors)
 
 
@@ -190,8 +210,8 @@ def perform(emotion: str, fps: int, rng: np.random.Generator) -> Performance:
     frames = np.arange(-lead, length + tail + 1)
     text, strengths = _draw_units(emotion, rng)
     seconds = frames / fps
-    units = _course(frames, rise, length)[:, None] * strengths + TONE * _drift(seconds, len(strengths), rng)
-    head = HEAD_DRIFT * _drift(seconds, len(HEAD_COLUMNS), rng)
+    units = course(frames, rise, length)[:, None] * strengths + TONE * drift(seconds, len(strengths), rng)
+    head = HEAD_DRIFT * drift(seconds, len(HEAD_COLUMNS), rng)
     coefficients = np.concatenate([units, _eyes(seconds, rng), head], 1).astype(np.float32)
     onset = first + lead
     return Performance(emotion, text, first, onset, onset + rise, onset + length, coefficients)
@@ -210,16 +230,18 @@ def _draw_units(emotion: str, rng: np.random.Generator) -> tuple[str, np.ndarray
     return "+".join(text), strengths * np.clip(peak, *PEAK) / peak
 
 
-def _course(frames: np.ndarray, rise: int, length: int) -> np.ndarray:
+def course(frames: np.ndarray, rise: int, length: int) -> np.ndarray:
     """Intensity over time: 0 at the onset (frame 0), 1 at the apex, 0 at the offset, smooth in between."""
     share = np.interp(frames, [0, rise, length], [0, 1, 0])
     return share**2 * (3 - 2 * share)
 
 
-def _drift(seconds: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Slow, smooth random motion ``(T, count)`` of unit variance: four sinusoids of .3 to 3 Hz each."""
-    rates, phases = rng.uniform(0.3, 3, (4, count)), rng.uniform(0, 2 * np.pi, (4, count))
-    return np.sin(2 * np.pi * rates * seconds[:, None, None] + phases).sum(1) / np.sqrt(2)
+def drift(
+    seconds: np.ndarray, count: int, rng: np.random.Generator, rates: tuple[float, float] = (0.3, 3)
+) -> np.ndarray:
+    """Slow, smooth random motion ``(T, count)`` of unit variance: four sinusoids each, of rates in Hz."""
+    frequencies, phases = rng.uniform(*rates, (4, count)), rng.uniform(0, 2 * np.pi, (4, count))
+    return np.sin(2 * np.pi * frequencies * seconds[:, None, None] + phases).sum(1) / np.sqrt(2)
 
 
 def _eyes(seconds: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 
 from gammer_lightning.data.microfaces import warps
-from gammer_lightning.data.microfaces.facial_actions import COLUMNS, Performance, motion_fields
+from gammer_lightning.data.microfaces.appearance import Appearance, Traits
+from gammer_lightning.data.microfaces.facial_actions import COLUMNS, LIPS, REAL_COLUMNS, Performance, motion_fields
+from gammer_lightning.data.microfaces.geometry import real_motion_fields, rigid_parts
 from gammer_lightning.data.microfaces.portraits import SOURCE_SCALE, Framing
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import is_finite_array, read_cached_json, read_image, read_npz
@@ -26,13 +28,15 @@ class Subject:
         framing: Size of the frame.
         source: Neutral face at `portraits.SOURCE_SCALE`, float32 ``(h, w, 3)`` in 0..255.
         landmarks: In frame px, ``(68, 2)``.
-        fields: Of `facial_actions.motion_fields`, ``(K, h, w, 2)``.
+        fields: Of `facial_actions.motion_fields`, or of `geometry.real_motion_fields`, ``(K, h, w, 2)``.
+        appearance: What changes in microfaces 2 when the face moves; None in microfaces 1.
     """
 
     framing: Framing
     source: np.ndarray
     landmarks: np.ndarray
     fields: np.ndarray
+    appearance: Appearance | None = None
 
     def displacement(self, coefficients: np.ndarray) -> np.ndarray:
         """Return how far each pixel's content has moved, ``(height, width, 2)`` in px."""
@@ -40,10 +44,22 @@ class Subject:
         coarse = np.einsum("k,khwc->hwc", coefficients, self.fields)
         return warps.upsample(coarse, self.framing.width, self.framing.height)
 
-    def render(self, coefficients: np.ndarray) -> np.ndarray:
-        """Render a frame ``(height, width, 3)``, float32 in 0..255, by one look-up in the neutral face."""
-        places = self.framing.pixels - self.displacement(coefficients)
-        return warps.sample(self.source, self.framing.to_source(places))
+    def render(self, coefficients: np.ndarray, light: np.ndarray | None = None) -> np.ndarray:
+        """Render a frame by one look-up in the neutral face.
+
+        Args:
+            coefficients: Of the frame, ``(K,)``.
+            light: Brightness of the lamps on the grid of the fields, ``(h, w)``; None is steady light. Only with an
+                `appearance`.
+
+        Returns:
+            ``(height, width, 3)``, float32 in 0..255.
+        """
+        displacement = self.displacement(coefficients)
+        image = warps.sample(self.source, self.framing.to_source(self.framing.pixels - displacement))
+        if self.appearance is None:
+            return image
+        return np.minimum(self.appearance.apply(image, displacement, coefficients, light), 255)
 
     def eyes(self) -> np.ndarray:
         """Return where the eyes are, with their lids: bool ``(height, width)``."""
@@ -52,6 +68,19 @@ class Subject:
         for eye in (self.landmarks[36:42], self.landmarks[42:48]):
             cv2.ellipse(mask, np.rint(eye.mean(0)).astype(int).tolist(), axes, 0, 0, 360, 1, -1)
         return mask > 0
+
+    def uncovered(self, coefficients: np.ndarray) -> np.ndarray:
+        """Return where a frame shows what no other need show: bool ``(height, width)``.
+
+        That is the gap between parted lips, and what lies beyond the edge of the neutral face.
+        """
+        displacement = self.displacement(coefficients)
+        places = self.framing.to_source(self.framing.pixels - displacement)
+        mask = np.any((places < 0) | (places > np.array(self.source.shape[1::-1]) - 1), -1)
+        if self.appearance is not None and self.appearance.lips is not None:
+            box, gap, _ = self.appearance.lips.gap(displacement, float(coefficients[LIPS]))
+            mask[box] |= gap > 0
+        return mask
 
     def stretch(self, coefficients: np.ndarray) -> np.ndarray:
         """Return the Jacobian determinant ``(height, width)`` of the look-up: not positive where it folds."""
@@ -87,7 +116,9 @@ def render_pair(
     """Render onset, apex and true magnified apexes, without noise, flicker and JPEG.
 
     Every pixel's look-up place in the neutral face moves on a line: at its onset place for alpha 0, at its
-    apex place for alpha 1. Head motion and drift are magnified too, as a magnifier must.
+    apex place for alpha 1. Head motion and drift are magnified too, as a magnifier must. Shading and lips of
+    microfaces 2 follow the magnified motion by the formula of its frames. Onset and apex are the true ones, from which
+    those of the workbook may differ: `true_frames` numbers them.
 
     Args:
         root: A microfaces folder.
@@ -97,7 +128,8 @@ def render_pair(
     Returns:
         Onset and apex ``(3, H, W)`` and magnified apexes ``(A, 3, H, W)``, float32 in [0, 1], and a mask
         ``(H, W)``, bool: True where they may be compared, that is outside the eyes (whose lids stop when
-        shut) and where the motion does not fold at any of the alphas.
+        shut) and where at none of the alphas the motion folds or uncovers what the other frames hide (see
+        `Subject.uncovered`).
 
     Raises:
         GammerError: If the folder has no such clip.
@@ -107,8 +139,18 @@ def render_pair(
     subject, acted = _open_clip(root, clip)
     motions = [acted.magnified(alpha) for alpha in (0, 1, *alphas)]
     frames = np.stack([subject.render(motion).transpose(2, 0, 1) / 255 for motion in motions])
-    folded = [subject.stretch(motion) <= 0 for motion in motions]
-    return frames[0], frames[1], frames[2:], ~(subject.eyes() | np.any(folded, 0))
+    hidden = [(subject.stretch(motion) <= 0) | subject.uncovered(motion) for motion in motions]
+    return frames[0], frames[1], frames[2:], ~(subject.eyes() | np.any(hidden, 0))
+
+
+def true_frames(root: Path, clip: str) -> tuple[int, int]:
+    """Return the numbers of a clip's true onset and apex; the workbook of microfaces 2 states what coders say.
+
+    Raises:
+        GammerError: If the folder has no such clip.
+    """
+    _, acted = _open_clip(root, clip)
+    return acted.onset, acted.apex
 
 
 @lru_cache(maxsize=2)
@@ -118,12 +160,20 @@ def load_subject(root: Path, subject: str) -> Subject:
     Raises:
         GammerError: If the folder has no such subject, or its files are damaged.
     """
-    framing, source, landmarks = read_face(root, subject)
-    return Subject(framing, source, landmarks, motion_fields(landmarks, framing))
+    return animated(*read_face(root, subject))
 
 
-def read_face(root: Path, subject: str) -> tuple[Framing, np.ndarray, np.ndarray]:
-    """Read a subject's framing, neutral face and landmarks, as in `Subject`.
+def animated(framing: Framing, source: np.ndarray, landmarks: np.ndarray, traits: Traits | None) -> Subject:
+    """Return a neutral face, as of `read_face`, with the fields that move it."""
+    if traits is None:
+        return Subject(framing, source, landmarks, motion_fields(landmarks, framing))
+    rigid = min(traits.hair, 1) * rigid_parts(source, landmarks, framing)
+    fields = real_motion_fields(landmarks, framing, rigid)
+    return Subject(framing, source, landmarks, fields, Appearance(fields, landmarks, framing, traits))
+
+
+def read_face(root: Path, subject: str) -> tuple[Framing, np.ndarray, np.ndarray, Traits | None]:
+    """Read a subject's framing, neutral face and landmarks, as in `Subject`, and its traits, if of microfaces 2.
 
     Raises:
         GammerError: As in `load_subject`.
@@ -138,11 +188,14 @@ def read_face(root: Path, subject: str) -> tuple[Framing, np.ndarray, np.ndarray
         raise _damaged(path)
     if not all(type(side) is int and side > 0 for side in size):
         raise _damaged(path)
+    traits = Traits.read(record.get("traits"))
+    if traits is None and "traits" in record:
+        raise _damaged(path)
     framing, landmarks = Framing(*size), np.array(landmarks)
     source = read_image(folder / "face.png").astype(np.float32)
     if source.shape != (*(SOURCE_SCALE * (side + 2 * framing.margin) for side in (framing.height, framing.width)), 3):
         raise _damaged(folder / "face.png")
-    return framing, source, landmarks
+    return framing, source, landmarks, traits
 
 
 def _damaged(path: Path) -> GammerError:
@@ -179,7 +232,7 @@ def load_performance(root: Path, place: str) -> Performance:
     if (
         dtypes != dict.fromkeys(("emotion", "action_units"), "U") | dict.fromkeys(NUMBERS, "i") | {"coefficients": "f"}
         or any(value.ndim for name, value in values.items() if name != "coefficients")
-        or coefficients.shape[1:] != (len(COLUMNS),)
+        or coefficients.shape[1:] not in ((len(COLUMNS),), (len(REAL_COLUMNS),))
         or not np.isfinite(coefficients).all()
     ):
         raise _damaged(path)

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from gammer_lightning.data.clips.casme2 import read_casme2
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.microfaces.generate import MicrofacesSpec, synthesize
+from gammer_lightning.data.microfaces.generate import synthesize
+from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.data.motion.image_sources import ImageSources
 from gammer_lightning.data.motion.oh2018 import PublishedPairs, RandomCrops, ShuffledFiles
 from gammer_lightning.data.motion.render import (
