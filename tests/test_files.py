@@ -6,6 +6,7 @@ import sqlite3
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -34,6 +35,31 @@ def test_replacing_writes_the_file_and_leaves_nothing_else(tmp_path):
         assert not target.exists()
     assert target.read_text() == "done"
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_replacing_has_the_content_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    steps = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(handle):
+        steps.append(Path(f"/proc/self/fd/{handle}").resolve())
+        fsync(handle)
+
+    def noted_replace(old, new):
+        steps.append("renamed")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    with replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+    content, renamed, folder = steps
+    assert renamed == "renamed" and content != folder == tmp_path
+    steps.clear()
+    with replacing(tmp_path / "b.txt", sync=False) as temporary:
+        temporary.write_text("checked by a hash")
+    assert steps == ["renamed"]
 
 
 def test_replacing_keeps_the_old_file_when_the_writer_fails(tmp_path):
