@@ -140,7 +140,7 @@ def test_a_service_of_wandb_that_hangs_does_not_hang_the_fit():
     assert ended.returncode == 0, ended.stderr
     said = "W&B's own copy of the run is not whole: its service did not end within 1 s; metrics.csv is\n"
     assert said in ended.stderr and "Traceback" not in ended.stderr, ended.stderr
-    assert open_run("run").facts["finished"] is True
+    assert open_run("run").facts.finished is True
     assert len(Path("run/metrics.csv").read_text().splitlines()) > 4
 
 
