@@ -365,7 +365,7 @@ def test_names_of_artifacts_are_of_signs_that_wandb_takes():
 
 SYNC = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path += [sys.argv[1], f"{sys.argv[1]}/helpers"]
 from test_wandb import *
 rows = [Row(run, state="complete", run=Path(run).resolve()) for run in sys.argv[3:]]
 sync.open_study = lambda name, storage: FakeStudy(rows)
@@ -381,7 +381,7 @@ except GammerError as error:
 def sync_process(runs, url="http://127.0.0.1:1", key="a" * 40):
     """Run the command in a process of its own, as W&B settles mode and key once a process."""
     storage = f"--storage=postgresql://user:{PASSWORD}@host/db"
-    command = [sys.executable, "-c", SYNC, str(Path(__file__).parent / "helpers"), storage, *runs]
+    command = [sys.executable, "-c", SYNC, str(Path(__file__).parent), storage, *runs]
     environment = {**os.environ, "WANDB_BASE_URL": url} | ({"WANDB_API_KEY": key} if key else {})
     environment.pop("WANDB_SERVICE", None)  # that of the tests' own process
     return subprocess.run(command, env=environment, capture_output=True, text=True)
