@@ -45,13 +45,15 @@ def root(tmp_path_factory):
 
 @pytest.fixture
 def run(root, monkeypatch, tmp_path):
-    """Run a notebook in a folder, with nothing kept in the home folder; a failing cell raises."""
+    """Run a notebook in a folder, for two epochs, with nothing kept in the home folder; a failing cell raises."""
     monkeypatch.delenv("GAMMER_SWEEP_STORAGE", raising=False)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "jupyter"))
 
     def execute(path, folder):
         notebook = nbformat.read(path, as_version=4)
+        settings = next(cell for cell in notebook.cells if cell.id == "settings")
+        settings.source = re.sub(r"EPOCHS, SEEDS = \d+", "EPOCHS, SEEDS = 2", settings.source)
         NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
         return notebook
 
