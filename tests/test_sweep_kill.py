@@ -1,4 +1,4 @@
-"""Exactly once: 40 rows in 4 slots, whose processes and supervisors are killed at random moments."""
+"""Exactly once: 24 rows in 4 slots, whose processes and supervisors are killed at random moments."""
 
 import os
 import random
@@ -18,7 +18,7 @@ from gammer_lightning.sweep.queue.study import MAX_ATTEMPTS, join_study, open_st
 from gammer_lightning.sweep.queue.supervisor import FENCE, LOOK, WATCH
 from gammer_lightning.sweep.spec import Sweep
 
-ROWS, SUPERVISORS, SLOTS, KILLS = 40, 2, 2, 24
+ROWS, SUPERVISORS, SLOTS, KILLS = 24, 2, 2, 14
 WORKER = Path(__file__).parent.joinpath("helpers", "sweep_worker.py")
 
 
@@ -67,7 +67,7 @@ def test_every_row_completes_once_whatever_is_killed(tmp_path, monkeypatch):
         supervisor.wait(240)
     subprocess.run([sys.executable, str(WORKER), "resume", "killed", "--workers", "4"], cwd=tmp_path, timeout=240)
 
-    assert min(killed["row"], killed["supervisor"]) > 3
+    assert min(killed["row"], killed["supervisor"]) > 1
     study = open_study("killed")
     trials = study.storage.get_all_trials(study.id)
     complete = Counter(t.user_attrs["row"] for t in trials if t.state == TrialState.COMPLETE)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(
     postgres.binaries() is None, reason="no PostgreSQL server is installed; on Debian: apt install postgresql"
 )
 WORKER = Path(__file__).parent.joinpath("helpers", "sweep_worker.py")
-ROWS = {f"row {n}": {"model.sleep": 0.1} for n in range(12)}
+ROWS = {f"row {n}": {"model.sleep": 0.1} for n in range(8)}
 
 
 @pytest.fixture(scope="module")
