@@ -53,12 +53,13 @@ class Backend:
 
     def magnify(self, onset: Encoded, apex: Encoded, alpha: float) -> Tensor:
         """Return magnified frames ``(B, 3, 256, 256)`` in [0, 1], on the backend's device."""
-        factor = torch.full((len(apex.frame),), float(alpha), device=self.device)
-        return self.graphs["st_memm_decoder"](onset=onset.frame, onset_mix=onset.mix, apex_mix=apex.mix, alpha=factor)
+        alphas = torch.full((len(apex.frame),), float(alpha), device=self.device)
+        return self.graphs["st_memm_decoder"](onset=onset.frame, onset_mix=onset.mix, apex_mix=apex.mix, alpha=alphas)
 
     def classify(self, patches: Tensor) -> Tensor:
         """Return class probabilities ``(B, K)``, float32 on the CPU, of patches ``(B, 68, C, P, P)`` in [-1, 1]."""
-        return self.graphs["gam_mer"](patches=patches.to(self.device)).float().softmax(-1).cpu()
+        logits = self.graphs["gam_mer"](patches=patches.to(self.device))
+        return logits.float().softmax(-1).cpu()
 
 
 def open_backend(
@@ -84,8 +85,8 @@ def open_backend(
         raise GammerError(f"device {device!r}", "it is cpu or cuda", "leave it out to take what is there")
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA device", "torch sees none on this machine", "gammer doctor, or use cpu")
-    opened = {"torch": _torch, "onnx": _onnx, "tensorrt": _tensorrt}
-    return opened[name](bundle, precision, device)
+    open_functions = {"torch": _torch, "onnx": _onnx, "tensorrt": _tensorrt}
+    return open_functions[name](bundle, precision, device)
 
 
 def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:
@@ -100,8 +101,9 @@ def _torch(bundle: Bundle, precision: RunPrecision, device: Device | None) -> Ba
 
 def torch_graphs(bundle: Bundle, precision: RunPrecision, device: Device = "cpu") -> Mapping[str, Run]:
     """Return a bundle's graphs in PyTorch; in bf16 all but GAM-MER, which it makes slower."""
-    stored: Precision = "fp32" if precision == BF16 else precision
-    graphs = make_graphs(*bundle.networks(), bundle.facts.network, stored, device)
+    weights_precision: Precision = "fp32" if precision == BF16 else precision
+    magnifier, recognizer = bundle.networks()
+    graphs = make_graphs(magnifier, recognizer, bundle.facts.network, weights_precision, device)
     if precision != BF16:
         return graphs
     return {name: graph if name == "gam_mer" else _in_bf16(graph, device) for name, graph in graphs.items()}
@@ -149,9 +151,12 @@ def check_model(path: Path, facts: BundleFacts, graph: str, precision: str) -> N
     """
     metadata = describe(path)
     exported = metadata.facts.get("exported")
-    exported = exported if isinstance(exported, dict) else {}
-    if (exported.get("graph"), exported.get("precision")) != (graph, precision):
-        contents = f"{exported.get('graph')} at {exported.get('precision')}" if exported else "not of this project"
+    if not isinstance(exported, dict):
+        exported = {}
+    file_graph = exported.get("graph")
+    file_precision = exported.get("precision")
+    if (file_graph, file_precision) != (graph, precision):
+        contents = f"{file_graph} at {file_precision}" if exported else "not of this project"
         raise _another(path, f"it is {contents}, not {graph} at {precision}")
     if not is_same_model(facts, metadata.facts):
         raise _another(path, "its weights, classes or input are another run's")
@@ -177,14 +182,24 @@ def _tensorrt(bundle: Bundle, precision: RunPrecision, device: Device | None) ->
     plans = {graph: _plan(bundle, graph, precision) for graph in USED}
     package = "tensorrt-rtx" if ".tensorrt-rtx." in plans["gam_mer"].name else "tensorrt"
     graphs = {graph: runner_graph(Runner(path), INTERFACE[graph][1]) for graph, path in plans.items()}
-    return Backend(f"{package} {precision} ({torch.cuda.get_device_name()})", torch.device("cuda"), graphs)
+    name = f"{package} {precision} ({torch.cuda.get_device_name()})"
+    return Backend(name, torch.device("cuda"), graphs)
 
 
 def runner_graph(runner: Callable[[dict[str, Tensor]], dict[str, Tensor]], output: str) -> Run:
     """Return a TensorRT runner as a graph."""
-    return lambda **inputs: runner({name: tensor.cuda() for name, tensor in inputs.items()})[output]
+
+    def run(**inputs: Tensor) -> Tensor:
+        tensors = {name: tensor.cuda() for name, tensor in inputs.items()}
+        return runner(tensors)[output]
+
+    return run
 
 
 def _plan(bundle: Bundle, graph: str, precision: str) -> Path:
-    names = [f"{graph}.{precision}.{package}.plan" for package in ("tensorrt", "tensorrt-rtx")]
-    return bundle.file(next((name for name in names if name in bundle.facts.files), names[0]))
+    """Return the path of a graph's plan: TensorRT's, or TensorRT-RTX's where the bundle has that one only."""
+    plan = f"{graph}.{precision}.tensorrt.plan"
+    rtx_plan = f"{graph}.{precision}.tensorrt-rtx.plan"
+    if plan not in bundle.facts.files and rtx_plan in bundle.facts.files:
+        return bundle.file(rtx_plan)
+    return bundle.file(plan)

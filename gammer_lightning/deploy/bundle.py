@@ -13,17 +13,9 @@ from gammer_lightning import __version__
 from gammer_lightning.deploy.facts import FORMAT, BundleFacts
 from gammer_lightning.deploy.finished_run import open_finished_run
 from gammer_lightning.deploy.rules import BUNDLE_RULES
-from gammer_lightning.deploy.values import (
-    check_values,
-)
+from gammer_lightning.deploy.values import check_values
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import (
-    check_is_file,
-    check_name,
-    content_hash,
-    read_json,
-    sha256_of,
-)
+from gammer_lightning.files import check_is_file, check_name, content_hash, read_json, sha256_of
 from gammer_lightning.magnifiers.trained import load_trained
 from gammer_lightning.models.gam_mer import GamMer
 from gammer_lightning.models.st_memm import STMEMM
@@ -92,7 +84,9 @@ class Bundle:
                 expected = GamMer(**self.facts.network).state_dict()
         except GammerError as error:
             raise GammerError(f"{self.path / BUNDLE} is damaged: {error.what}", error.rule, EXPORT_AGAIN) from error
-        if {key: value.shape for key, value in expected.items()} != {key: value.shape for key, value in state.items()}:
+        expected_shapes = {name: tensor.shape for name, tensor in expected.items()}
+        shapes = {name: tensor.shape for name, tensor in state.items()}
+        if shapes != expected_shapes:
             raise _changed(weights, "names or shapes of its weights are not those of the network in bundle.json")
         recognizer = GamMer(**self.facts.network)
         load_weights(recognizer, state, weights)
@@ -109,18 +103,25 @@ class Bundle:
         """
         path = self.path / check_name(name, f"a file of the bundle {self.path}")
         if name not in self.facts.files or not path.is_file():
+            present = [file for file in self.facts.files if (self.path / file).is_file()]
             raise GammerError(
                 f"the bundle {self.path} has no {name}",
-                f"it has: {', '.join(n for n in self.facts.files if (self.path / n).is_file()) or 'nothing'}",
+                f"it has: {', '.join(present) or 'nothing'}",
                 f"{_export_command(name)}, or copy the whole folder",
             )
         return path
 
 
 def _export_command(name: str) -> str:
+    """Return the command that exports a file of a bundle."""
+    if ".tensorrt-rtx." in name:
+        target = "tensorrt-rtx"
+    elif name.endswith(".plan"):
+        target = "tensorrt"
+    else:
+        target = "onnx"
     precision = " --precision fp16" if ".fp16." in name else ""
-    kind = "tensorrt-rtx" if ".tensorrt-rtx." in name else "tensorrt" if name.endswith(".plan") else "onnx"
-    return f"gammer export RUN --to {kind}{precision}"
+    return f"gammer export RUN --to {target}{precision}"
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -140,7 +141,7 @@ def load_bundle(path: str | Path) -> Bundle:
 
 
 def read_facts(folder: Path) -> BundleFacts:
-    """Read bundle.json, and check by `BUNDLE_RULES` what of it is used.
+    """Read bundle.json, and check the values that are used by `BUNDLE_RULES`.
 
     Raises:
         GammerError: If it is damaged, altered, or of another format.
@@ -160,9 +161,11 @@ def read_facts(folder: Path) -> BundleFacts:
             "export the run again with this version: gammer export RUN",
         )
     check_values(facts, BUNDLE_RULES, path, EXPORT_AGAIN)
-    network, channels = facts["network"], 6 if facts["input"] == "both" else 3
-    sizes = (network["num_classes"], network["patch_size"], network["channels"], facts["channels"])
-    if sizes != (len(facts["classes"]), facts["patch_size"], channels, channels):
+    network = facts["network"]
+    channels = 6 if facts["input"] == "both" else 3
+    network_sizes = (network["num_classes"], network["patch_size"], network["channels"])
+    sizes = (len(facts["classes"]), facts["patch_size"], channels)
+    if network_sizes != sizes or facts["channels"] != channels:
         raise GammerError(
             f"{path} is damaged: its classes, patches and input do not go with its network",
             "num_classes, patch_size and channels of the network are those of classes, patch_size and input",
@@ -217,8 +220,8 @@ def is_same_model(facts: BundleFacts, others: dict[str, Any]) -> bool:
 
 def _identity(facts: dict[str, Any]) -> dict[str, Any]:
     identity = {key: facts.get(key) for key in ("classes", "network", "input", "geometry")}
-    magnifier, run = (facts.get(part) for part in ("magnifier", "run"))  # of a stranger's ONNX file: anything
-    return identity | {
-        "magnifier": magnifier.get("fingerprint") if isinstance(magnifier, dict) else None,
-        "checkpoint": run.get("checkpoint_sha256") if isinstance(run, dict) else None,
-    }
+    magnifier = facts.get("magnifier")  # in an ONNX file of another project it may be no dict
+    identity["magnifier"] = magnifier.get("fingerprint") if isinstance(magnifier, dict) else None
+    run = facts.get("run")
+    identity["checkpoint"] = run.get("checkpoint_sha256") if isinstance(run, dict) else None
+    return identity

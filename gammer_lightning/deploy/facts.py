@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 FORMAT = 1
-"""Of bundle.json."""
+"""The format of bundle.json."""
 
 Record = TypeVar("Record", bound="DataclassInstance")
 
@@ -47,7 +47,7 @@ class MagnifierFacts:
         fingerprint: Hash of its weights and settings.
         preset: Preset of ST-MEMM.
         trained_with: Name of the magnifier whose frames GAM-MER was trained on.
-        replaced: Whether that is another one.
+        replaced: Whether that is another magnifier than the bundle's.
     """
 
     name: str = ""
@@ -80,7 +80,7 @@ class HalfChange:
 
     Attributes:
         clips: Number of clips.
-        changed: Of how many the most probable class differs.
+        changed: Number of clips whose most probable class differs.
         probability: Largest change of a class's probability.
         frame: Largest change of a magnified frame's pixel, of 1.
     """
@@ -193,23 +193,28 @@ class BundleFacts:
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "BundleFacts":
-        """Return what bundle.json says, its values checked by `gammer_lightning.deploy.rules.BUNDLE_RULES`."""
+        """Return the facts of a bundle.json that `gammer_lightning.deploy.rules.BUNDLE_RULES` has passed."""
+        changes = record.get("fp16", {})
+        files = record["files"]
         parts = {
-            "run": _of_record(RunFacts, record["run"]),
-            "magnifier": _of_record(MagnifierFacts, record["magnifier"]),
-            "metrics": _of_record(Metrics, record.get("metrics", {})),
-            "training": _of_record(Training, record.get("training", {})),
-            "fp16": {name: _of_record(HalfChange, change) for name, change in record.get("fp16", {}).items()},
-            "files": {name: _of_record(BundleFile, entry) for name, entry in record["files"].items()},
+            "run": _from_record(RunFacts, record["run"]),
+            "magnifier": _from_record(MagnifierFacts, record["magnifier"]),
+            "metrics": _from_record(Metrics, record.get("metrics", {})),
+            "training": _from_record(Training, record.get("training", {})),
+            "fp16": {name: _from_record(HalfChange, change) for name, change in changes.items()},
+            "files": {name: _from_record(BundleFile, entry) for name, entry in files.items()},
         }
-        return _of_record(cls, {**record, **parts})
+        return _from_record(cls, {**record, **parts})
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plain values that bundle.json has, apart from its digest."""
-        return asdict(self) | {"files": {name: file.as_dict() for name, file in self.files.items()}}
+        record = asdict(self)
+        record["files"] = {name: file.as_dict() for name, file in self.files.items()}
+        return record
 
 
-def _of_record(kind: type[Record], record: Mapping[str, Any]) -> Record:
-    """Return the dataclass of a record; what else the record has is left out."""
+def _from_record(kind: type[Record], record: Mapping[str, Any]) -> Record:
+    """Return the dataclass of a record; keys that are none of its fields are left out."""
     names = {entry.name for entry in fields(kind)}
-    return kind(**{name: value for name, value in record.items() if name in names})
+    values = {name: value for name, value in record.items() if name in names}
+    return kind(**values)

@@ -7,18 +7,12 @@ from typing import Any
 from gammer_lightning import __version__
 from gammer_lightning.deploy.facts import BundleFacts, MagnifierFacts, Metrics, RunFacts
 from gammer_lightning.deploy.rules import CONFIG_RULES, RECOGNITION_RULES, RESULT_RULES
-from gammer_lightning.deploy.values import (
-    check_values,
-)
+from gammer_lightning.deploy.values import check_values
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.run_results import RESULTS, RunResults
 from gammer_lightning.faces.alignment import CROP, EYE_LINE, GEOMETRY, IOD, MAX_OUTSIDE, MODEL_SHA256
 from gammer_lightning.faces.graph import adjacency, nodes_of
-from gammer_lightning.files import (
-    read_json,
-    read_yaml,
-    sha256_of,
-)
+from gammer_lightning.files import read_json, read_yaml, sha256_of
 from gammer_lightning.machine import git_state
 from gammer_lightning.magnifiers import load_magnifier
 from gammer_lightning.magnifiers.trained import STMEMMMagnifier
@@ -50,11 +44,16 @@ class FinishedRun:
     def facts(self) -> BundleFacts:
         """Return what bundle.json says, with no files and nothing measured at fp16 yet."""
         network = self.recognition.network | {"regions": list(self.recognition.network["regions"])}
-        data, results = self.config["data"], self._results()
-        train_alphas, alpha = [float(alpha) for alpha in data["train_alphas"]], float(data["eval_alpha"])
+        data = self.config["data"]
+        results = self._results()
+        train_alphas = [float(alpha) for alpha in data["train_alphas"]]
+        alpha = float(data["eval_alpha"])
+        git = git_state() or {}
+        graph = adjacency(network["regions"], network["graph"])
+        stds = {name: results.std.get(name) for name in results.mean}
         return BundleFacts(
             package=__version__,
-            commit=(git_state() or {}).get("commit"),
+            commit=git.get("commit"),
             run=self._run_facts(),
             classes=list(self.recognition.class_names),
             alpha=alpha,
@@ -75,7 +74,7 @@ class FinishedRun:
             nodes=list(nodes_of(network["regions"])),
             regions=network["regions"],
             graph=network["graph"],
-            adjacency=adjacency(network["regions"], network["graph"]).astype(int).tolist(),
+            adjacency=graph.astype(int).tolist(),
             network=network,
             magnifier=self._magnifier_facts(),
             protocol=results.protocol,
@@ -83,11 +82,7 @@ class FinishedRun:
             clips=results.clips,
             subjects=results.subjects,
             clips_sha256=results.clips_sha256,
-            metrics=Metrics(
-                mean=results.mean,
-                std={name: results.std.get(name) for name in results.mean},
-                seeds=len(results.seeds),
-            ),
+            metrics=Metrics(mean=results.mean, std=stds, seeds=len(results.seeds)),
         )
 
     def _run_facts(self) -> RunFacts:
@@ -153,14 +148,16 @@ def open_finished_run(path: str | Path, magnifier: str | None = None) -> Finishe
         raise _other_network(path, recognition.name)
     next_step = "copy the run folder again, or train again: gammer recognize fit"
     check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, next_step)
-    check_values(config := read_yaml(run.config), CONFIG_RULES, run.config, next_step)
+    config = read_yaml(run.config)
+    check_values(config, CONFIG_RULES, run.config, next_step)
     name = magnifier or config["data"]["magnifier"]
     loaded = load_magnifier(name)
     if not isinstance(loaded, STMEMMMagnifier):
+        rule = "ST-MEMM alone is exported"
+        if magnifier is None:
+            rule += f"; it is what {path} was trained with"
         raise GammerError(
-            f"the magnifier {name!r} is not ST-MEMM",
-            "ST-MEMM alone is exported" + (f"; it is what {path} was trained with" if magnifier is None else ""),
-            f"gammer export {path} --magnifier st-memm-small",
+            f"the magnifier {name!r} is not ST-MEMM", rule, f"gammer export {path} --magnifier st-memm-small"
         )
     return FinishedRun(run, loaded, recognizer, recognition, config)
 
@@ -175,8 +172,9 @@ def _finished_run(path: str | Path) -> RunFolder:
             f"gammer export RECOGNITION_RUN --magnifier {path}",
         )
     if not facts.finished or not run.best.is_file():
+        fault = "has no checkpoint" if facts.finished else "is not finished"
         raise GammerError(
-            f"the run {path} " + ("has no checkpoint" if facts.finished else "is not finished"),
+            f"the run {path} {fault}",
             "a bundle is made of the last checkpoint of a finished run",
             f"gammer recognize fit --resume {path}",
         )

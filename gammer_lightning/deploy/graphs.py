@@ -39,13 +39,19 @@ def shapes_of(preset: str, network: dict[str, Any]) -> dict[str, tuple[int, ...]
         preset: ST-MEMM's.
         network: Settings of GAM-MER.
     """
-    frame, side = (3, CROP, CROP), CROP // PRESETS[preset].stride
-    mix, patch = (PRESETS[preset].dim, side, side), network["patch_size"]
+    frame = (3, CROP, CROP)
+    side = CROP // PRESETS[preset].stride
+    mix = (PRESETS[preset].dim, side, side)
+    patch_size = network["patch_size"]
     return {
-        **dict.fromkeys(("onset", "apex", "frame"), frame),
-        **dict.fromkeys(("mix", "onset_mix", "apex_mix"), mix),
+        "onset": frame,
+        "apex": frame,
+        "frame": frame,
+        "mix": mix,
+        "onset_mix": mix,
+        "apex_mix": mix,
         "alpha": (),
-        "patches": (LANDMARKS, network["channels"], patch, patch),
+        "patches": (LANDMARKS, network["channels"], patch_size, patch_size),
         "logits": (network["num_classes"],),
     }
 
@@ -59,7 +65,8 @@ class Encoder(nn.Module):
 
     def forward(self, frame: Tensor) -> Tensor:
         """Map frames ``(B, 3, 256, 256)`` in [0, 1] to mix ``(B, C, h, w)``."""
-        return self.network.encode(frame.to(_dtype(self.network))).mix.float()
+        features = self.network.encode(frame.to(_dtype(self.network)))
+        return features.mix.float()
 
 
 class Decoder(nn.Module):
@@ -71,8 +78,12 @@ class Decoder(nn.Module):
 
     def forward(self, onset: Tensor, onset_mix: Tensor, apex_mix: Tensor, alpha: Tensor) -> Tensor:
         """Magnify: onset ``(B, 3, 256, 256)``, features ``(B, C, h, w)``, alpha ``(B,)`` to ``(B, 3, 256, 256)``."""
-        first, second = (mix.to(_dtype(self.network)) for mix in (onset_mix, apex_mix))
-        frames, _ = self.network.decode(Features(onset, first, first), Features(onset, second, second), alpha[None])
+        dtype = _dtype(self.network)
+        onset_mix = onset_mix.to(dtype)
+        apex_mix = apex_mix.to(dtype)
+        onset_features = Features(onset, onset_mix, onset_mix)
+        apex_features = Features(onset, apex_mix, apex_mix)
+        frames, _ = self.network.decode(onset_features, apex_features, alpha[None])
         return frames[0].clamp(0, 1)
 
 
@@ -81,11 +92,13 @@ class MagnifierGraph(nn.Module):
 
     def __init__(self, network: STMEMM):
         super().__init__()
-        self.encoder, self.decoder = Encoder(network), Decoder(network)
+        self.encoder = Encoder(network)
+        self.decoder = Decoder(network)
 
     def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:
         """Magnify pairs ``(B, 3, 256, 256)`` in [0, 1] at ``(B,)`` factors."""
-        onset_mix, apex_mix = self.encoder(torch.stack([onset, apex]).flatten(0, 1)).unflatten(0, (2, -1))
+        frames = torch.stack([onset, apex]).flatten(0, 1)
+        onset_mix, apex_mix = self.encoder(frames).unflatten(0, (2, -1))
         return self.decoder(onset, onset_mix, apex_mix, alpha)
 
 
@@ -157,11 +170,19 @@ def make_graphs(
         precision: ``"fp32"``, or ``"fp16"`` for half weights and half arithmetic inside.
         device: Where the copies lie.
     """
-    dtype, shapes = PRECISIONS[precision], shapes_of(magnifier.preset, network)
+    dtype = PRECISIONS[precision]
+    shapes = shapes_of(magnifier.preset, network)
     magnifier = copy.deepcopy(magnifier).eval().to(device, dtype)
     recognizer = copy.deepcopy(recognizer).eval().to(device, dtype)
-    modules = (MagnifierGraph(magnifier), Encoder(magnifier), Decoder(magnifier), Classifier(recognizer))
-    return {
-        name: Graph(name, module.eval(), {key: shapes[key] for key in (*inputs, output)})
-        for (name, (inputs, output)), module in zip(INTERFACE.items(), modules, strict=True)
+    modules = {
+        "st_memm": MagnifierGraph(magnifier),
+        "st_memm_encoder": Encoder(magnifier),
+        "st_memm_decoder": Decoder(magnifier),
+        "gam_mer": Classifier(recognizer),
     }
+    graphs = {}
+    for name, module in modules.items():
+        inputs, output = INTERFACE[name]
+        graph_shapes = {key: shapes[key] for key in (*inputs, output)}
+        graphs[name] = Graph(name, module.eval(), graph_shapes)
+    return graphs

@@ -62,9 +62,12 @@ def export_onnx(graph: Graph, path: Path, batch: int | None, description: dict[s
     Raises:
         GammerError: If onnx or onnxscript is missing.
     """
-    onnx, _ = need("onnx"), need("onnxscript")
+    onnx = need("onnx")
+    need("onnxscript")
+    module = _exportable(graph)
+    example = graph.example(batch or 2)
+    dynamic_shapes = None if batch else tuple({0: "batch"} for _ in example)
     with torch.no_grad(), _quiet_exporter():
-        module, example = _exportable(graph), graph.example(batch or 2)
         module(*example)  # fills the cache of shift masks: traced, each would be computed in the file
         program = torch.onnx.export(
             module,
@@ -73,13 +76,14 @@ def export_onnx(graph: Graph, path: Path, batch: int | None, description: dict[s
             opset_version=OPSET,
             input_names=list(graph.inputs),
             output_names=[graph.output],
-            dynamic_shapes=None if batch else tuple({0: "batch"} for _ in example),
+            dynamic_shapes=dynamic_shapes,
             verbose=False,
         )
     assert program is not None  # only the exporter before dynamo returns none
     model = program.model_proto
     _forget_sources(model)
-    onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in description.items()})
+    properties = {name: json.dumps(value) for name, value in description.items()}
+    onnx.helper.set_model_props(model, properties)
     onnx.checker.check_model(model, full_check=True)
     with replacing(path) as temporary:
         onnx.save(model, temporary)
@@ -138,8 +142,10 @@ def describe(path: Path) -> Description:
     """
     model = read_model(path)
     _check_weights(model, path)
-    nodes = (*model.graph.input, *model.graph.output)
-    shapes = {node.name: tuple(d.dim_value for d in node.type.tensor_type.shape.dim)[1:] for node in nodes}
+    shapes = {}
+    for node in (*model.graph.input, *model.graph.output):
+        sizes = [dimension.dim_value for dimension in node.type.tensor_type.shape.dim]
+        shapes[node.name] = tuple(sizes[1:])  # without the batch
     try:
         facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     except (ValueError, RecursionError):
@@ -177,7 +183,8 @@ def _tensors(message: Any, kind: type) -> Iterator[Any]:
         return
     for field, value in message.ListFields():
         if field.type == field.TYPE_MESSAGE:
-            for part in value if isinstance(value, Sequence) else (value,):
+            parts = value if isinstance(value, Sequence) else (value,)
+            for part in parts:
                 yield from _tensors(part, kind)
 
 
@@ -185,7 +192,8 @@ def _check_weights(model: Any, path: Path) -> None:
     onnx = need("onnx")
     for tensor in _tensors(model, onnx.TensorProto):
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
-            check_finite({tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())}, path)
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            check_finite({tensor.name: torch.from_numpy(values)}, path)
 
 
 class Session:
@@ -207,13 +215,13 @@ class Session:
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         options.add_session_config_entry("session.force_spinning_stop", "1")  # or it keeps the cores from what follows
-        self.path, self.device = path, device
+        self.path = path
+        self.device = device
         if device == "cuda" and PROVIDERS["cuda"] not in ort.get_available_providers():
             raise _no_cuda(ort.get_available_providers())
+        provider = PROVIDERS[device]
         try:
-            self.session = ort.InferenceSession(
-                path, options, providers=[(PROVIDERS[device], NO_TF32[PROVIDERS[device]])]
-            )
+            self.session = ort.InferenceSession(path, options, providers=[(provider, NO_TF32[provider])])
         except Exception as error:  # onnxruntime's classes derive from Exception only
             raise GammerError(
                 f"onnxruntime cannot open {path}: {str(error).splitlines()[0]}",
@@ -221,7 +229,7 @@ class Session:
                 "export again: gammer export RUN --to onnx",
             ) from error
         self.provider = self.session.get_providers()[0]
-        if self.provider != PROVIDERS[device]:  # onnxruntime itself falls back with a line in its log
+        if self.provider != provider:  # onnxruntime itself falls back with a line in its log
             raise _no_cuda(self.session.get_providers())
 
     @property
@@ -246,8 +254,8 @@ class Session:
         output = torch.empty(batch, *map(int, shape[1:]), device=self.device)
         binding = self.session.io_binding()
         tensors = {key: value.to(self.device, torch.float32).contiguous() for key, value in inputs.items()}
-        for key, value in tensors.items():
-            binding.bind_input(key, self.device, 0, np.float32, value.shape, value.data_ptr())
+        for key, tensor in tensors.items():
+            binding.bind_input(key, self.device, 0, np.float32, tensor.shape, tensor.data_ptr())
         binding.bind_output(name, self.device, 0, np.float32, output.shape, output.data_ptr())
         if self.device == "cuda":
             torch.cuda.current_stream().synchronize()  # onnxruntime has a stream of its own

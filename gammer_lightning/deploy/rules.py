@@ -32,35 +32,42 @@ SIZES = ("num_classes", "depth", "heads", "width", "patch_size", "channels")
 
 
 def _is_file_entry(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    batch = value.get("batch")
     rules = (
         is_text(value.get("graph")),
         value.get("precision") in ("fp32", "fp16"),
-        value.get("batch") in (None, "dynamic") or is_count(value["batch"], 1),
+        batch in (None, "dynamic") or is_count(batch, 1),
         is_count(value.get("bytes")),
         is_sha256(value.get("sha256")),
         is_text(value.get("onnx_sha256", "")),
-    ) if isinstance(value, dict) else (False,)  # fmt: skip
+    )
     return all(rules)
 
 
 def _is_change(value: Any) -> bool:
-    counts, numbers = ("clips", "changed"), ("probability", "frame")
-    return (
-        isinstance(value, dict)
-        and all(is_count(value.get(key)) for key in counts)
-        and all(is_number(value.get(key)) for key in numbers)
-    )
+    if not isinstance(value, dict):
+        return False
+    counts = (value.get("clips"), value.get("changed"))
+    numbers = (value.get("probability"), value.get("frame"))
+    return all(map(is_count, counts)) and all(map(is_number, numbers))
 
 
 def _is_network(value: Any) -> bool:
     """Whether a value is settings that GAM-MER takes; whether they go together is seen when it is built."""
+    if not isinstance(value, dict):
+        return False
+    settings = set(inspect.signature(GamMer).parameters)
+    required = {"num_classes", "patch_size", "channels", "regions"}
+    if not required <= set(value) <= settings:
+        return False
+    sizes = [value[key] for key in SIZES if key in value]
     return (
-        isinstance(value, dict)
-        and set(value) <= set(inspect.signature(GamMer).parameters)
-        and all(is_count(value[key], 1, 1024) for key in SIZES if key in value)
-        and {"num_classes", "patch_size", "channels", "regions"} <= set(value)
+        all(is_count(size, 1, 1024) for size in sizes)
         and is_list(value["regions"], is_text, 1)
-        and all(is_text(value.get(key, "")) for key in ("graph", "layer"))
+        and is_text(value.get("graph", ""))
+        and is_text(value.get("layer", ""))
         and is_number(value.get("dropout", 0), 0, 1)
     )
 

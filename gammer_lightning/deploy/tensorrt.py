@@ -80,7 +80,8 @@ def target_name(package: str) -> str:
 def plan_path(onnx_path: str | Path, precision: str, package: str) -> Path:
     """Return where the plan of an ONNX file lies: ``NAME.PRECISION.PACKAGE.plan`` beside it."""
     onnx_path = Path(onnx_path)
-    return onnx_path.with_name(f"{onnx_path.name.split('.')[0]}.{precision}.{target_name(package)}.plan")
+    graph, _, _ = onnx_path.name.partition(".")
+    return onnx_path.with_name(f"{graph}.{precision}.{target_name(package)}.plan")
 
 
 def description_path(plan: Path) -> Path:
@@ -113,7 +114,8 @@ def build_plan(
         GammerError: The package is missing, the parser or the builder refuses the file (with the node), the file is of
             another precision, or there is no GPU where one is needed.
     """
-    onnx_path, started = Path(onnx_path), time.perf_counter()
+    started = time.perf_counter()
+    onnx_path = Path(onnx_path)
     if precision not in PRECISIONS:
         raise GammerError(f"unknown precision {precision!r}", f"one of {', '.join(PRECISIONS)}", "--precision fp32")
     trt = import_tensorrt(package)
@@ -171,14 +173,14 @@ def _own_gpu() -> str:
     Raises:
         GammerError: If it has none.
     """
-    here = gpu_capability()
-    if here is None:
+    capability = gpu_capability()
+    if capability is None:
         raise GammerError(
             "there is no CUDA GPU here",
             "TensorRT builds on the GPU that is to run the plan",
             "run the same command on that machine, or build with --to tensorrt-rtx, which needs no GPU",
         )
-    return here
+    return capability
 
 
 def _target(trt: ModuleType, package: str, capability: str | None) -> str:
@@ -203,7 +205,10 @@ def _target(trt: ModuleType, package: str, capability: str | None) -> str:
 
 def gpu_capability() -> str | None:
     """Return the compute capability of this machine's GPU, e.g. "SM86"; None without one."""
-    return "SM{}{}".format(*torch.cuda.get_device_capability()) if torch.cuda.is_available() else None
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return f"SM{major}{minor}"
 
 
 def _logger(trt: ModuleType) -> Any:
@@ -234,11 +239,12 @@ def _parse(trt: ModuleType, builder: Any, logger: Any, onnx_path: Path) -> tuple
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx_path)):
-        errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        messages = [
-            f"node {e.node()} {e.node_name() or 'unnamed'} ({e.node_operator()}): {' '.join(e.desc().split())}"
-            for e in errors
-        ]
+        messages = []
+        for index in range(parser.num_errors):
+            error = parser.get_error(index)
+            name = error.node_name() or "unnamed"
+            text = " ".join(error.desc().split())
+            messages.append(f"node {error.node()} {name} ({error.node_operator()}): {text}")
         raise GammerError(
             f"TensorRT's parser refuses {onnx_path.name}: {'; '.join(messages) or logger.last()}",
             "it must know every node",
@@ -249,8 +255,12 @@ def _parse(trt: ModuleType, builder: Any, logger: Any, onnx_path: Path) -> tuple
 
 def _network_types(network: Any) -> Counter[str]:
     """Count the types in which the network's multiplications give their results."""
-    layers = (network.get_layer(index) for index in range(network.num_layers))
-    return Counter(layer.get_output(0).dtype.name for layer in layers if layer.type.name in MULTIPLICATIONS)
+    types: Counter[str] = Counter()
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name in MULTIPLICATIONS:
+            types[layer.get_output(0).dtype.name] += 1
+    return types
 
 
 def _refuse_other_precision(types: Mapping[str, int], name: str, precision: str) -> dict[str, int]:
@@ -268,7 +278,10 @@ def _refuse_other_precision(types: Mapping[str, int], name: str, precision: str)
 
 def _config(trt: ModuleType, builder: Any, tf32: bool, capability: str | None) -> Any:
     config = builder.create_builder_config()
-    (config.set_flag if tf32 else config.clear_flag)(trt.BuilderFlag.TF32)  # it is set unless cleared
+    if tf32:
+        config.set_flag(trt.BuilderFlag.TF32)
+    else:
+        config.clear_flag(trt.BuilderFlag.TF32)  # it is set unless cleared
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or no layer could be inspected
     if capability is not None:
         config.num_compute_capabilities = 1
@@ -283,14 +296,18 @@ def _add_profile(builder: Any, config: Any, network: Any, batch: tuple[int, int,
     if any(-1 in tensor.shape for tensor in inputs):
         profile = builder.create_optimization_profile()
         for tensor in inputs:
-            profile.set_shape(tensor.name, *([size, *tuple(tensor.shape)[1:]] for size in batch))
+            sizes = tuple(tensor.shape)[1:]
+            smallest, usual, largest = ([num, *sizes] for num in batch)
+            profile.set_shape(tensor.name, smallest, usual, largest)
         config.add_optimization_profile(profile)
-    shapes = [{tensor.name: list(tensor.shape) for tensor in tensors} for tensors in (inputs, outputs)]
-    return dict(zip(("inputs", "outputs"), shapes, strict=True))
+    return {
+        "inputs": {tensor.name: list(tensor.shape) for tensor in inputs},
+        "outputs": {tensor.name: list(tensor.shape) for tensor in outputs},
+    }
 
 
 def _write(path: Path, plan: bytes, **facts: Any) -> None:
-    """Write the description first: a plan without one is refused, one with another plan's by its hash."""
+    """Write a plan, and before it its description: a plan without one, or with another plan's, is refused."""
     facts = {"format": FORMAT, **facts, "bytes": len(plan), "sha256": _sha256(plan)}
     write_json(description_path(path), facts)
     with replacing(path) as temporary:
@@ -302,38 +319,38 @@ def _sha256(content: bytes) -> str:
 
 
 def read_description(plan: str | Path) -> dict[str, Any]:
-    """Read what lies beside a plan.
+    """Read the description beside a plan.
 
     Raises:
         GammerError: There is no plan or no description, or the two do not belong together.
     """
     plan = Path(plan)
-    beside = description_path(plan)
+    path = description_path(plan)
     next_step = "build it again: gammer export RUN --to tensorrt|tensorrt-rtx"
-    if not plan.is_file() or not beside.is_file():
-        missing = beside if plan.is_file() else plan
+    if not plan.is_file() or not path.is_file():
+        missing = path if plan.is_file() else plan
         raise GammerError(f"no file {missing}", "a plan and its description lie side by side", next_step)
     try:
-        facts = read_json(beside)
+        facts = read_json(path)
     except GammerError as error:
         raise GammerError(error.what, "it is JSON that `gammer export` wrote", next_step) from error
-    if not isinstance(facts, dict) or (facts.get("format"), facts.get("sha256")) != (
-        FORMAT,
-        _sha256(plan.read_bytes()),
-    ):
+    digest = _sha256(plan.read_bytes())
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT or facts.get("sha256") != digest:
         raise GammerError(
-            f"{plan} is not the plan that {beside.name} describes", "its SHA-256 is written there", next_step
+            f"{plan} is not the plan that {path.name} describes", "its SHA-256 is written there", next_step
         )
-    check_values(facts, DESCRIPTION_RULES, beside, next_step)
+    check_values(facts, DESCRIPTION_RULES, path, next_step)
     return facts
 
 
 def rebuild_command(plan: Path, facts: Mapping[str, Any]) -> str:
     """Return the command that builds a plan anew on this machine."""
     run = plan.parent.parent if plan.parent.name == "export" else "RUN"
+    command = f"gammer export {run} --to {target_name(facts['package'])} --precision {facts['precision']}"
     smallest, _, largest = facts["batch"]
-    batch = "" if smallest == largest == 1 else f" --batch {'dynamic' if smallest != largest else largest}"
-    return f"gammer export {run} --to {target_name(facts['package'])} --precision {facts['precision']}{batch}"
+    if smallest != largest:
+        return f"{command} --batch dynamic"
+    return command if largest == 1 else f"{command} --batch {largest}"
 
 
 def refuse_elsewhere(
@@ -363,7 +380,8 @@ def refuse_elsewhere(
         raise GammerError(
             f"{plan} runs on a GPU ({built_for}), and there is none here", "", "use --backend onnx, or torch"
         )
-    if (facts["gpu"] or gpu, facts["capability"]) != (gpu, capability):
+    plan_gpu = facts["gpu"] or gpu
+    if (plan_gpu, facts["capability"]) != (gpu, capability):
         raise GammerError(
             f"{plan} was built for {built_for}, and this GPU is {gpu} ({capability})",
             "a plan holds code for one kind of GPU",
@@ -378,7 +396,7 @@ class Runner:
         plan: The plan's path; its description lies beside it.
 
     Attributes:
-        description: What lies beside the plan.
+        description: The description beside the plan.
         layers: How many tensors between the engine's layers are of each type, e.g. ``{"HALF": 60, "FLOAT": 12}``.
 
     Raises:
@@ -387,7 +405,8 @@ class Runner:
 
     def __init__(self, plan: str | Path) -> None:
         plan = Path(plan)
-        self.description = facts = read_description(plan)
+        self.description = read_description(plan)
+        facts = self.description
         trt = import_tensorrt(facts["package"])
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
         refuse_elsewhere(plan, facts, trt.__version__, gpu, gpu_capability())
@@ -396,7 +415,8 @@ class Runner:
         self._engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if self._engine is None:
             raise GammerError(f"{plan} cannot be loaded: {self._logger.last()}", "", rebuild_command(plan, facts))
-        information = self._engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        inspector = self._engine.create_engine_inspector()
+        information = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         self.layers = refuse_other_engine(plan, facts, engine_types(information))
         self._context = self._engine.create_execution_context()
         self._stream = torch.cuda.Stream()  # TensorRT synchronises once more on the default stream
@@ -407,19 +427,18 @@ class Runner:
         Raises:
             GammerError: An input is missing or of a shape outside the plan's profile, or TensorRT fails.
         """
-        bound = [self._bind(name, inputs) for name in self.description["inputs"]]
-        outputs = {
-            name: torch.empty(tuple(self._context.get_tensor_shape(name)), device="cuda")
-            for name in self.description["outputs"]
-        }
-        for name, tensor in outputs.items():
-            self._context.set_tensor_address(name, tensor.data_ptr())
+        bound_tensors = [self._bind(name, inputs) for name in self.description["inputs"]]
+        outputs = {}
+        for name in self.description["outputs"]:
+            shape = tuple(self._context.get_tensor_shape(name))
+            outputs[name] = torch.empty(shape, device="cuda")
+            self._context.set_tensor_address(name, outputs[name].data_ptr())
         current = torch.cuda.current_stream()
         self._stream.wait_stream(current)
         if not self._context.execute_async_v3(self._stream.cuda_stream):
             raise GammerError(f"TensorRT failed: {self._logger.last()}", "", "see nvidia-smi for free memory")
         current.wait_stream(self._stream)
-        del bound  # not before: what was copied there could be given away while the engine still reads it
+        del bound_tensors  # not before: their memory could be given to others while the engine still reads it
         return outputs
 
     def _bind(self, name: str, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -442,10 +461,14 @@ class Runner:
 
 def fits(shape: tuple[int, ...], dimensions: list[int], batch: list[int]) -> bool:
     """Whether a shape is one of the profile's: a dimension of -1 takes any batch from the smallest to the largest."""
-    return len(shape) == len(dimensions) and all(
-        batch[0] <= size <= batch[2] if want == -1 else size == want
-        for size, want in zip(shape, dimensions, strict=True)
-    )
+    if len(shape) != len(dimensions):
+        return False
+    smallest, _, largest = batch
+    for size, dimension in zip(shape, dimensions, strict=True):
+        fits_dimension = smallest <= size <= largest if dimension == -1 else size == dimension
+        if not fits_dimension:
+            return False
+    return True
 
 
 def engine_types(information: str) -> Counter[str]:
@@ -454,20 +477,27 @@ def engine_types(information: str) -> Counter[str]:
     Args:
         information: What TensorRT's inspector says of an engine built with detailed verbosity, JSON.
     """
-    kinds = {"half": "HALF", "fp16": "HALF", "float": "FLOAT", "fp32": "FLOAT"}
-    layers = [layer for layer in json.loads(information)["Layers"] if isinstance(layer, dict)]
-    formats = [out.get("Format/Datatype", "").lower() for layer in layers for out in layer.get("Outputs", [])]
-    types = (next((kind for word, kind in kinds.items() if word in text), None) for text in formats)
-    return Counter(kind for kind in types if kind)
+    types: Counter[str] = Counter()
+    for layer in json.loads(information)["Layers"]:
+        outputs = layer.get("Outputs", []) if isinstance(layer, dict) else []
+        for output in outputs:
+            text = output.get("Format/Datatype", "").lower()
+            if "half" in text or "fp16" in text:
+                types["HALF"] += 1
+            elif "float" in text or "fp32" in text:
+                types["FLOAT"] += 1
+    return types
 
 
 def refuse_other_engine(plan: Path, facts: Mapping[str, Any], types: Mapping[str, int]) -> dict[str, int]:
     """Return ``types`` if an engine with such layers is of the precision that its description claims.
 
     Raises:
-        GammerError: An fp16 plan without a layer in fp16, an fp32 plan with one, or one of whose layers none is known.
+        GammerError: An fp16 plan without a layer in fp16, an fp32 plan with one, or without layers of a known type.
     """
-    if "HALF" in types if facts["precision"] == "fp16" else set(types) == {"FLOAT"}:
+    if facts["precision"] == "fp16" and "HALF" in types:
+        return dict(types)
+    if facts["precision"] == "fp32" and set(types) == {"FLOAT"}:
         return dict(types)
     raise GammerError(
         f"{plan} says {facts['precision']}, and its layers' results are {dict(types)}",

@@ -13,11 +13,11 @@ MISSING = object()
 
 
 class Rule(NamedTuple):
-    """What a value is.
+    """A rule that a value has to fulfil.
 
     Attributes:
-        holds: Whether a value is it.
-        text: The same in words.
+        holds: Returns whether a value fulfils it.
+        text: The rule in words.
         needed: Whether there has to be a value.
     """
 
@@ -38,8 +38,9 @@ def is_name(value: Any) -> bool:
 
 def is_number(value: Any, least: float = -math.inf, largest: float = math.inf) -> bool:
     """Whether a value is a finite number in a range; a truth value is none."""
-    is_one = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_one and abs(value) <= sys.float_info.max and least <= value <= largest
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return abs(value) <= sys.float_info.max and least <= value <= largest
 
 
 def is_count(value: Any, least: int = 0, largest: int = 2**53) -> bool:
@@ -53,25 +54,25 @@ def is_sha256(value: Any) -> bool:
 
 
 def is_list(value: Any, holds: Callable[[Any], bool], least: int = 0, largest: int = 1000) -> bool:
-    """Whether a value is a list of so many items for each of which ``holds`` is true."""
+    """Whether a value is a list of ``least`` to ``largest`` items, and ``holds`` is true for each."""
     return isinstance(value, list | tuple) and least <= len(value) <= largest and all(map(holds, value))
 
 
 def is_table(value: Any, holds: Callable[[Any], bool], least: int = 0, largest: int = 1000) -> bool:
-    """Whether a value is an object with printable keys and so many items for each of which ``holds`` is true."""
-    is_one = isinstance(value, dict) and least <= len(value) <= largest
-    return is_one and all(map(is_text, value)) and all(map(holds, value.values()))
+    """Whether a value is an object of ``least`` to ``largest`` printable keys, and ``holds`` is true for each value."""
+    if not isinstance(value, dict) or not least <= len(value) <= largest:
+        return False
+    return all(map(is_text, value)) and all(map(holds, value.values()))
 
 
 def one_of(*values: str | None) -> Rule:
     """Return the rule of a value that is one of several."""
-    return Rule(
-        lambda value: isinstance(value, str | None) and value in values, f"one of {', '.join(map(str, values))}"
-    )
+    text = f"one of {', '.join(map(str, values))}"
+    return Rule(lambda value: isinstance(value, str | None) and value in values, text)
 
 
 def check_values(record: Any, rules: Mapping[str, Rule], source: object, next_step: str) -> None:
-    """See that a record holds what is needed of it.
+    """Check a record's values.
 
     Args:
         record: What was read.

@@ -67,7 +67,8 @@ def _check_row(cli: type, sweep: Sweep, settings: Mapping[str, Any]) -> None:
     from gammer_lightning.training import settings as task_settings
 
     task = getattr(task_settings, sweep.task)()
-    logged = cli(task, "fit", sweep.command(settings)[3:]).model.metrics
+    arguments = sweep.command(settings)[3:]  # without `gammer TASK fit`
+    logged = cli(task, "fit", arguments).model.metrics
     for metric in sweep.metrics:
         if metric.startswith("test"):
             raise GammerError(

@@ -29,8 +29,9 @@ class LiveView:
     """
 
     def __init__(self, console: Console):
-        self.console, self.live = console, Live(console=console, auto_refresh=False, transient=True)
-        self._next = 0.0
+        self.console = console
+        self.live = Live(console=console, auto_refresh=False, transient=True)
+        self._next_drawing = 0.0
 
     def __enter__(self) -> "LiveView":
         if self.console.is_terminal:
@@ -48,13 +49,15 @@ class LiveView:
     def show(self, supervisor: Supervisor) -> None:
         """Draw the table, about once a second, where there is a terminal."""
         started = time.monotonic()
-        if not self.console.is_terminal or started < self._next:
+        if not self.console.is_terminal or started < self._next_drawing:
             return
         rows = supervisor.study.rows()
         progress = {claim.row: child.progress() for claim, child in supervisor.children.values()}
         left = time_left(rows, progress, len(supervisor.slots))
-        self.live.update(rows_table(supervisor.study.sweep, rows, progress, left), refresh=True)
-        self._next = started + max(REFRESH, 10 * (time.monotonic() - started))  # a far server is asked less often
+        table = rows_table(supervisor.study.sweep, rows, progress, left)
+        self.live.update(table, refresh=True)
+        seconds = time.monotonic() - started
+        self._next_drawing = started + max(REFRESH, 10 * seconds)  # a far server is asked less often
 
 
 def rows_table(
@@ -71,14 +74,17 @@ def rows_table(
     metrics = sweep.metrics or (["test_uf1"] if sweep.task == "recognize" else ["val_ssim"])
     table = Table()
     for column in ("row", "state", "progress", *metrics, "time", "on"):
-        table.add_column(_text(column), justify="right" if column in (*metrics, "time") else "left")
+        is_number = column in (*metrics, "time")
+        table.add_column(_text(column), justify="right" if is_number else "left")
     for row in rows:
-        if len(rows) <= MOST_ROWS or row.state in ("running", "failed"):
-            values = (f"{row.values[name]:.4f}" if name in row.values else "" for name in metrics)
-            bar = _bar(progress.get(row.name)) if row.state == "running" else ""
-            took = "" if row.seconds is None else duration(row.seconds)
-            table.add_row(_text(row.name), _state(row), bar, *values, took, _text(row.host))
-    return Group(_text(f"{sweep.study}: {summary(sweep, rows, left)}"), table)
+        if len(rows) > MOST_ROWS and row.state not in ("running", "failed"):
+            continue
+        values = [f"{row.values[name]:.4f}" if name in row.values else "" for name in metrics]
+        bar = _bar(progress.get(row.name)) if row.state == "running" else ""
+        seconds = "" if row.seconds is None else duration(row.seconds)
+        table.add_row(_text(row.name), _state(row), bar, *values, seconds, _text(row.host))
+    heading = _text(f"{sweep.study}: {summary(sweep, rows, left)}")
+    return Group(heading, table)
 
 
 def _text(text: str) -> Text:
@@ -89,40 +95,51 @@ def _text(text: str) -> Text:
 def _state(row: Row) -> str:
     colour = {"complete": "green", "running": "cyan", "failed": "red", "pruned": "yellow"}.get(row.state, "dim")
     attempt = f" (attempt {row.attempts})" if row.attempts > 1 else ""
-    return f"[{colour}]{'run folder gone' if row.is_gone else row.state}[/]{attempt}"
+    state = "run folder gone" if row.is_gone else row.state
+    return f"[{colour}]{state}[/]{attempt}"
 
 
 def _bar(progress: tuple[int, int] | None) -> ProgressBar | str:
-    return ProgressBar(progress[1], progress[0], width=20) if progress else "starting"
+    if progress is None:
+        return "starting"
+    epoch, epochs = progress
+    return ProgressBar(epochs, epoch, width=20)
 
 
 def summary(sweep: Sweep, rows: Sequence[Row], left: float | None = None) -> str:
     """Return in one line how far a study is, its best row where one is chosen, and the time left."""
     states = [row.state for row in rows]
-    counts = [f"{states.count(state)} {state}" for state in dict.fromkeys(sorted(states))]
-    best = best_row(sweep, rows) if len(sweep.metrics) == 1 else None
+    counts = [f"{states.count(state)} {state}" for state in sorted(set(states))]
     parts = [", ".join(counts)]
-    parts += [f"best {best.name}, {sweep.metrics[0]} {best.values[sweep.metrics[0]]:.4f}"] if best else []
-    parts += [f"about {duration(left)} left"] if left else []
+    best = best_row(sweep, rows) if len(sweep.metrics) == 1 else None
+    if best:
+        (metric,) = sweep.metrics
+        parts.append(f"best {best.name}, {metric} {best.values[metric]:.4f}")
+    if left:
+        parts.append(f"about {duration(left)} left")
     return "; ".join(parts)
 
 
 def best_row(sweep: Sweep, rows: Sequence[Row]) -> Row | None:
     """Return the complete row that is best by the sweep's first metric; None if there is none."""
-    (metric, mode) = sweep.metrics[0], sweep.modes[0]
-    complete = [row for row in rows if row.state == "complete" and math.isfinite(row.values.get(metric, math.nan))]
-    choose = max if mode == "max" else min
-    return choose(complete, key=lambda row: row.values[metric], default=None)
+    metric = sweep.metrics[0]
+    candidates = []
+    for row in rows:
+        if row.state == "complete" and math.isfinite(row.values.get(metric, math.nan)):
+            candidates.append(row)
+    choose = max if sweep.modes[0] == "max" else min
+    return choose(candidates, key=lambda row: row.values[metric], default=None)
 
 
 def time_left(rows: Sequence[Row], progress: dict[str, tuple[int, int] | None], slots: int) -> float | None:
     """Estimate the time left, s, from the mean time of the rows that are done; None before the first one is."""
-    took = [row.seconds for row in rows if row.state == "complete" and row.seconds]
-    if not took:
+    times = [row.seconds for row in rows if row.state == "complete" and row.seconds]
+    if not times:
         return None
-    shares = [1 - epoch / epochs for epoch, epochs in filter(None, progress.values())]
+    mean_time = sum(times) / len(times)
     waiting = sum(row.state == "waiting" for row in rows)
-    return sum(took) / len(took) * (waiting + sum(shares)) / slots
+    shares_left = [1 - epoch / epochs for epoch, epochs in filter(None, progress.values())]
+    return mean_time * (waiting + sum(shares_left)) / slots
 
 
 def duration(seconds: float) -> str:

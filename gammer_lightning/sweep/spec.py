@@ -85,12 +85,14 @@ class Search:
             (isinstance(self.space, dict) and self.space, "space", "it maps settings to what they are drawn from"),
         ):
             _refuse_unless(holds, f"search.{mistake}", rule)
+        num_values = 0
         for setting, choices in self.space.items():
-            _refuse_unless(
-                _is_setting(setting) and _can_be_drawn(choices), f"search.space.{setting} {_short(choices)}", _DRAWN
-            )
-        values = sum(_size(choices) for choices in self.space.values())
-        _refuse_unless(values <= MAX_ROWS, f"search.space has {values:,} values", f"at most {MAX_ROWS:,}, each checked")
+            is_drawable = _is_setting(setting) and _can_be_drawn(choices)
+            _refuse_unless(is_drawable, f"search.space.{setting} {_short(choices)}", _DRAWN)
+            num_values += _size(choices)
+        _refuse_unless(
+            num_values <= MAX_ROWS, f"search.space has {num_values:,} values", f"at most {MAX_ROWS:,}, each checked"
+        )
 
 
 _DRAWN = "a setting has a list of values, {low: .., high: .., log: true} (up to 2**53; log: above 0), or {subset: [..]}"
@@ -100,17 +102,28 @@ def _can_be_drawn(choices: Any) -> bool:
     if not isinstance(choices, dict):
         return isinstance(choices, list) and bool(choices)
     if "subset" in choices:
-        return set(choices) == {"subset"} and isinstance(choices["subset"], list) and bool(choices["subset"])
+        subset = choices["subset"]
+        return len(choices) == 1 and isinstance(subset, list) and bool(subset)
     if not {"low", "high"} <= set(choices) <= {"low", "high", "log"}:
         return False
-    low, high, log = choices["low"], choices["high"], choices.get("log", False)
-    numbers = all(type(limit) in (int, float) and abs(limit) <= 2**53 for limit in (low, high))
-    return numbers and low <= high and type(log) is bool and (not log or low > 0)
+    low = choices["low"]
+    high = choices["high"]
+    log = choices.get("log", False)
+    for limit in (low, high):
+        if type(limit) not in (int, float) or abs(limit) > 2**53:
+            return False
+    if type(log) is not bool or low > high:
+        return False
+    return low > 0 if log else True
 
 
 def _size(choices: Any) -> int:
     """Return how many values of a setting of a space are checked."""
-    return len(choices) if isinstance(choices, list) else 1 + len(choices.get("subset", "1"))
+    if isinstance(choices, list):
+        return len(choices)
+    if "subset" in choices:
+        return 1 + len(choices["subset"])
+    return 2
 
 
 @dataclass(frozen=True)
@@ -163,8 +176,10 @@ class Sweep:
             if entry.name != "search":
                 _check_plain(getattr(self, entry.name), f"sweep {self.study!r}: {entry.name}")
         if isinstance(self.search, dict):
-            _check_plain(self.search, f"sweep {self.study!r}: search")
-            object.__setattr__(self, "search", _from_keys(Search, self.search, f"sweep {self.study!r}: search"))
+            part = f"sweep {self.study!r}: search"
+            _check_plain(self.search, part)
+            search = _from_keys(Search, self.search, part)
+            object.__setattr__(self, "search", search)
         self._check_kinds()
         if isinstance(self.published, str):
             object.__setattr__(self, "published", paper_figures(self.published, self.rows))
@@ -175,10 +190,10 @@ class Sweep:
         _refuse_unless(holds, f"sweep {self.study!r}: {mistake}", rule)
 
     def _check_kinds(self) -> None:
-        """Refuse values of another kind; what is said of later ones takes earlier ones for granted."""
-        kinds = (self.rows, self.grid, self.search)
+        """Refuse values of another kind. Each rule may rely on those before it."""
+        num_sources = bool(self.rows) + bool(self.grid) + bool(self.search)
         for holds, mistake, rule in (
-            (sum(map(bool, kinds)) == 1, "rows, grid and search", "exactly one of them is given"),
+            (num_sources == 1, "rows, grid and search", "exactly one of them is given"),
             (
                 self.search is None or isinstance(self.search, Search),
                 "search",
@@ -224,14 +239,15 @@ class Sweep:
             (self.search or len(self.metrics) < 2, f"metric {self.metric!r}", "only a search takes two"),
         ):
             self._refuse_unless(holds, mistake, rule)
-        varied = {setting for settings in self.rows.values() for setting in settings} | set(self.grid)
-        varied = set(self.search.space) if self.search else varied if self.metrics else set()
-        for setting in sorted(varied & set(SPLIT)):
-            rule = "rows that one is chosen from are judged on the same clips, and never on those of a test"
-            self._refuse_unless(False, f"{setting} varies", f"{rule}; set it under `common`")
+        if not self.metrics:
+            return
+        varied = set(self.search.space) if self.search else set(self.grid).union(*self.rows.values())
+        rule = "rows that one is chosen from are judged on the same clips, and never on those of a test"
+        for setting in sorted(varied):
+            self._refuse_unless(setting not in SPLIT, f"{setting} varies", f"{rule}; set it under `common`")
 
     def _check_rows(self) -> None:
-        """Refuse too many rows, before they are made, and names that are none of a row."""
+        """Refuse too many rows, before they are made, and a reference or published figures of no row."""
         product = math.prod(len(values) for values in self.grid.values())
         for count, part in ((len(self.rows), "rows"), (product, "grid")):
             self._refuse_unless(count <= MAX_ROWS, f"{part} has {count:,} rows", f"a study has at most {MAX_ROWS:,}")
@@ -239,11 +255,11 @@ class Sweep:
         self._refuse_unless(not self.grid or len(settings) == product, "grid", "no value occurs twice")
         for row in settings.values():
             options = dict(self.common) | row
-            own_seeds, yaml_on_top = options.get("model.seeds", ()), options.get(CONFIG, "x")
-            self._refuse_unless(_are_seeds(own_seeds), f"model.seeds {_short(own_seeds)}", _SEEDS)
-            self._refuse_unless(
-                isinstance(yaml_on_top, str) and yaml_on_top, f"{CONFIG} {_short(yaml_on_top)}", "the path of a YAML"
-            )
+            seeds = options.get("model.seeds", ())
+            self._refuse_unless(_are_seeds(seeds), f"model.seeds {_short(seeds)}", _SEEDS)
+            overlay = options.get(CONFIG, "x")
+            is_path = isinstance(overlay, str) and overlay
+            self._refuse_unless(is_path, f"{CONFIG} {_short(overlay)}", "the path of a YAML")
         if not self.search:
             for name in (self.reference, *self.published):
                 self._refuse_unless(not name or name in settings, f"{name!r}", "it names no row")
@@ -256,7 +272,9 @@ class Sweep:
     @property
     def metrics(self) -> list[str]:
         """The metrics as a list; empty where nothing is chosen."""
-        return [self.metric] * bool(self.metric) if isinstance(self.metric, str) else list(self.metric)
+        if not self.metric:
+            return []
+        return [self.metric] if isinstance(self.metric, str) else list(self.metric)
 
     @property
     def modes(self) -> list[str]:
@@ -266,7 +284,8 @@ class Sweep:
     def on(self, base: str) -> "Sweep":
         """Return the same sweep on another experiment, as a study of its own."""
         stem = Path(base).stem
-        return replace(self, base=base, study=f"{self.study}-{stem.partition('_')[2] or stem}")
+        _, _, name = stem.partition("_")
+        return replace(self, base=base, study=f"{self.study}-{name or stem}")
 
     def without(self, rows: Sequence[str]) -> "Sweep":
         """Return the same sweep without some of its rows.
@@ -274,25 +293,23 @@ class Sweep:
         Raises:
             GammerError: If it has no such row, or would have none left.
         """
+        rule = f"its rows are {listed(self.rows)}" if self.rows else "a grid or a search has no row to leave out"
         for row in rows:
-            self._refuse_unless(
-                row in self.rows,
-                f"--skip {row!r}",
-                f"its rows are {listed(self.rows)}" if self.rows else "a grid or a search has no row to leave out",
-            )
+            self._refuse_unless(row in self.rows, f"--skip {row!r}", rule)
+        remaining = {name: settings for name, settings in self.rows.items() if name not in rows}
+        published = {name: figures for name, figures in self.published.items() if name not in rows}
         if rows:
-            self._refuse_unless(set(self.rows) - set(rows), "--skip leaves no row", "one row at least is run")
-        remaining, figures = (
-            {name: value for name, value in mapping.items() if name not in rows}
-            for mapping in (self.rows, self.published)
-        )
-        return replace(self, rows=remaining, published=figures)
+            self._refuse_unless(remaining, "--skip leaves no row", "one row at least is run")
+        return replace(self, rows=remaining, published=published)
 
     @property
     def files(self) -> list[str]:
         """The YAMLs that its rows are made of: the base, and what rows put on top of it."""
-        tops = [self.common, *self.settings().values()]
-        return list(dict.fromkeys([self.base, *(settings[CONFIG] for settings in tops if CONFIG in settings)]))
+        files = [self.base]
+        for settings in (self.common, *self.settings().values()):
+            if CONFIG in settings:
+                files.append(settings[CONFIG])
+        return list(dict.fromkeys(files))
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Return the settings of each planned row by its name; a row of a grid is named after its values."""
@@ -300,8 +317,12 @@ class Sweep:
             return {f"trial {number}": {} for number in range(self.search.trials)}
         if self.rows:
             return {name: dict(settings) for name, settings in self.rows.items()}
-        cells = (dict(zip(self.grid, values, strict=True)) for values in itertools.product(*self.grid.values()))
-        return {", ".join(f"{_last(name)} {_words(value)}" for name, value in cell.items()): cell for cell in cells}
+        rows = {}
+        for values in itertools.product(*self.grid.values()):
+            settings = dict(zip(self.grid, values, strict=True))
+            name = ", ".join(f"{_last(setting)} {_words(value)}" for setting, value in settings.items())
+            rows[name] = settings
+        return rows
 
     def command(self, settings: Mapping[str, Any]) -> list[str]:
         """Return the command of a row: what reproduces it."""
@@ -314,7 +335,8 @@ class Sweep:
 
     def seeds_of(self, row: str) -> Sequence[int]:
         """Return the seeds that a row trains; empty where the base says them."""
-        return (dict(self.common) | self.settings()[row]).get("model.seeds", self.seeds)
+        settings = dict(self.common) | self.settings()[row]
+        return settings.get("model.seeds", self.seeds)
 
     def commands(self) -> dict[str, list[str]]:
         """Return the command of each row by its name."""
@@ -341,17 +363,22 @@ def _check_plain(value: Any, setting: str, depth: int = 0) -> None:
         _refuse_unless(
             depth < MAX_DEPTH, f"{setting} is nested too deep", f"at most {MAX_DEPTH} lists or mappings deep"
         )
-        keys = list(value) if isinstance(value, Mapping) else []
-        for key in keys:
-            _refuse_unless(isinstance(key, str), f"{setting} has the name {_short(key)}", "a name is text: 'alpha 5'")
-        for item in [*keys, *(value.values() if isinstance(value, Mapping) else value)]:
+        names = list(value) if isinstance(value, Mapping) else []
+        for name in names:
+            is_text = isinstance(name, str)
+            _refuse_unless(is_text, f"{setting} has the name {_short(name)}", "a name is text: 'alpha 5'")
+        items = value.values() if isinstance(value, Mapping) else value
+        for item in (*names, *items):
             _check_plain(item, setting, depth + 1)
         return
-    is_plain = value is None or type(value) in (bool, int)
-    is_plain |= isinstance(value, str) and value.isprintable()
-    is_short = not isinstance(value, str) or len(value) <= MAX_TEXT
-    _refuse_unless(is_short, f"{setting} holds {_short(value)}", f"a text has at most {MAX_TEXT:,} characters")
-    is_plain |= type(value) is float and math.isfinite(value)
+    if isinstance(value, str):
+        is_short = len(value) <= MAX_TEXT
+        _refuse_unless(is_short, f"{setting} holds {_short(value)}", f"a text has at most {MAX_TEXT:,} characters")
+        is_plain = value.isprintable()
+    elif type(value) is float:
+        is_plain = math.isfinite(value)
+    else:
+        is_plain = value is None or type(value) in (bool, int)
     _refuse_unless(is_plain, f"{setting} holds {_short(value)}", rule)
 
 
@@ -364,9 +391,9 @@ def _is_seed(value: object) -> bool:
 
 
 def _are_words(values: Any) -> bool:
-    return isinstance(values, str) or (
-        isinstance(values, list | tuple) and all(isinstance(value, str) and value for value in values)
-    )
+    if isinstance(values, str):
+        return True
+    return isinstance(values, list | tuple) and all(isinstance(value, str) and value for value in values)
 
 
 _SEEDS = f"a list of whole numbers from 0 to {SEED_LIMIT - 1}, none of them twice"
@@ -379,10 +406,14 @@ def _are_seeds(values: object) -> bool:
 
 
 def _are_settings(rows: Any) -> bool:
-    return isinstance(rows, Mapping) and all(
-        isinstance(name, str) and name and isinstance(row, Mapping) and all(map(_is_setting, row))
-        for name, row in rows.items()
-    )
+    if not isinstance(rows, Mapping):
+        return False
+    for name, settings in rows.items():
+        if not isinstance(name, str) or not name or not isinstance(settings, Mapping):
+            return False
+        if not all(map(_is_setting, settings)):
+            return False
+    return True
 
 
 def _is_setting(name: object) -> bool:
@@ -390,19 +421,31 @@ def _is_setting(name: object) -> bool:
 
 
 def _are_lists(grid: Any) -> bool:
-    return isinstance(grid, Mapping) and all(
-        _is_setting(name) and isinstance(values, list) and values for name, values in grid.items()
-    )
+    if not isinstance(grid, Mapping):
+        return False
+    for setting, values in grid.items():
+        if not _is_setting(setting) or not isinstance(values, list) or not values:
+            return False
+    return True
 
 
 def _are_published(published: Any) -> bool:
-    if not isinstance(published, Mapping) or not all(isinstance(by_data, Mapping) for by_data in published.values()):
+    if not isinstance(published, Mapping):
         return False
-    texts = [text for by_data in published.values() for key, text in by_data.items() if key in TEXTS]
-    figures = [pair for by_data in published.values() for key, pair in by_data.items() if key not in TEXTS]
-    return all(isinstance(text, str) for text in texts) and all(
-        isinstance(pair, list) and len(pair) == 2 and all(map(_is_figure, pair)) for pair in figures
-    )
+    return all(_is_published_row(row) for row in published.values())
+
+
+def _is_published_row(row: Any) -> bool:
+    if not isinstance(row, Mapping):
+        return False
+    for key, value in row.items():
+        if key in TEXTS:
+            is_valid = isinstance(value, str)
+        else:
+            is_valid = isinstance(value, list) and len(value) == 2 and all(map(_is_figure, value))
+        if not is_valid:
+            return False
+    return True
 
 
 def _is_figure(value: object) -> bool:
@@ -417,7 +460,10 @@ def _short(value: Any) -> str:
 def listed(names: Iterable[str], most: int = 50) -> str:
     """Return names for a message: all, or the first ones and how many there are."""
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} others" if len(names) > most else "")
+    text = ", ".join(names[:most])
+    if len(names) > most:
+        text += f" and {len(names) - most} others"
+    return text
 
 
 def _last(setting: str) -> str:
@@ -429,7 +475,11 @@ def _words(value: Any) -> str:
 
 
 def _flags(settings: Mapping[str, Any]) -> list[str]:
-    return [f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in settings.items()]
+    flags = []
+    for name, value in settings.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        flags.append(f"--{name}={text}")
+    return flags
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -439,7 +489,8 @@ class _UniqueKeys(yaml.SafeLoader):
         mapping = super().construct_mapping(node, deep)  # which refuses names that are lists or mappings
         if len(mapping) < len(node.value):
             names = Counter(self.construct_object(name, deep=True) for name, _ in node.value)
-            raise yaml.YAMLError(f"{names.most_common(1)[0][0]!r} occurs twice")
+            most_frequent, _ = names.most_common(1)[0]
+            raise yaml.YAMLError(f"{most_frequent!r} occurs twice")
         return mapping
 
 
@@ -459,8 +510,9 @@ def sweep_of_plan(plan: Any, study: str) -> Sweep:
     Raises:
         GammerError: If it is none, or another study's.
     """
-    is_plan = isinstance(plan, dict) and isinstance(plan.get("base_text"), str)
-    sweep = _from_keys(Sweep, plan.get("sweep"), f"the plan of the study {study}") if is_plan else None
+    sweep = None
+    if isinstance(plan, dict) and isinstance(plan.get("base_text"), str):
+        sweep = _from_keys(Sweep, plan.get("sweep"), f"the plan of the study {study}")
     if sweep is None or sweep.study != study:
         raise GammerError(
             f"the plan of the study {study} in the storage is damaged",
@@ -471,13 +523,15 @@ def sweep_of_plan(plan: Any, study: str) -> Sweep:
 
 
 def _from_keys(kind: type, content: Any, part: str) -> Any:
-    keys = {entry.name: entry.default is entry.default_factory for entry in fields(kind)}
-    needed = {name for name, has_no_default in keys.items() if has_no_default}
-    given_keys = set(content) if isinstance(content, dict) else set()
-    if given_keys - set(keys) or not needed <= given_keys:
+    valid_keys = {entry.name for entry in fields(kind)}
+    # without a default, both attributes are dataclasses.MISSING
+    required_keys = {entry.name for entry in fields(kind) if entry.default is entry.default_factory}
+    keys = set(content) if isinstance(content, dict) else set()
+    if not required_keys <= keys <= valid_keys:
+        texts = sorted(map(str, keys))
         raise GammerError(
-            f"{part} has the keys {listed(sorted(map(str, given_keys))) or 'none'}",
-            f"keys are {', '.join(sorted(keys))}; {' and '.join(sorted(needed))} must be there",
+            f"{part} has the keys {listed(texts) or 'none'}",
+            f"keys are {', '.join(sorted(valid_keys))}; {' and '.join(sorted(required_keys))} must be there",
             "correct it; sweeps/ has examples",
         )
     return kind(**content)

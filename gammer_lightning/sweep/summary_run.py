@@ -36,10 +36,11 @@ def wandb_environment(sweep: Sweep, row: str, seeds: Sequence[int]) -> dict[str,
         seeds: Seeds that the run trains; empty where the base says them.
     """
     text = _seeds_text(seeds)[:NAME_LENGTH]
+    name = row[: NAME_LENGTH - len(text)] + text
     return {
         "WANDB_RUN_GROUP": sweep.study,
         "WANDB_JOB_TYPE": "search" if sweep.search else "row",
-        "WANDB_NAME": row[: NAME_LENGTH - len(text)] + text,
+        "WANDB_NAME": name,
         "WANDB_TAGS": ",".join(tags(sweep)),
     }
 
@@ -47,10 +48,14 @@ def wandb_environment(sweep: Sweep, row: str, seeds: Sequence[int]) -> dict[str,
 def _seeds_text(seeds: Sequence[int]) -> str:
     if not seeds:
         return ""
+    if len(seeds) == 1:
+        return f", seed {seeds[0]}"
     ordered = sorted(seeds)
-    is_range = len(ordered) > 2 and ordered == list(range(ordered[0], ordered[-1] + 1))
-    text = f"{ordered[0]}-{ordered[-1]}" if is_range else ", ".join(map(str, ordered))
-    return f", {'seed' if len(ordered) == 1 else 'seeds'} {text}"
+    first = ordered[0]
+    last = ordered[-1]
+    if len(ordered) > 2 and ordered == list(range(first, last + 1)):
+        return f", seeds {first}-{last}"
+    return f", seeds {', '.join(map(str, ordered))}"
 
 
 def tags(sweep: Sweep) -> list[str]:
@@ -79,13 +84,14 @@ def log_summary(sweep: Sweep, rows: Sequence[Row], table: Path, mode: str) -> No
     import wandb
 
     states = [row.state for row in rows]
+    counts = {state: states.count(state) for state in sorted(set(states))}
     with FileLock(table.parent / "wandb.lock"), _staged(table.parent):  # supervisors of one folder end together
         if mode == "offline":
             shutil.rmtree(table.parent / "wandb", ignore_errors=True)  # an older summary, which this one replaces
         try:
             with wandb.init(**_summary_run(sweep, table.parent, mode)) as run:
                 run.log(_contents(table))
-                run.summary.update({"rows": len(rows)} | {state: states.count(state) for state in sorted(set(states))})
+                run.summary.update({"rows": len(rows), **counts})
         except (wandb.errors.Error, OSError) as error:
             raise GammerError(
                 f"the summary of {sweep.study} did not reach W&B: {error}",
@@ -119,12 +125,12 @@ def summary_id(study: str) -> str:
 @contextmanager
 def _staged(folder: Path) -> Iterator[None]:
     """Stage the summary in its folder, and give back the variables that the sweep's children would inherit."""
-    before = {name: os.environ.get(name) for name in ("WANDB_DATA_DIR", SERVICE_VARIABLE)}
+    old_values = {name: os.environ.get(name) for name in ("WANDB_DATA_DIR", SERVICE_VARIABLE)}
     stage_in(folder.resolve())
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in old_values.items():
             os.environ.pop(name, None)
             if value is not None:
                 os.environ[name] = value
@@ -133,8 +139,13 @@ def _staged(folder: Path) -> Iterator[None]:
 def _contents(table: Path) -> dict[str, Any]:
     from wandb import Html, Image
 
-    figures = {path.stem: Image(str(path)) for path in sorted((table / "figures").glob("*.png"))}
-    return {"table": _read_table(table / "table.csv"), "page": Html(table / "index.html", inject=False)} | figures
+    contents: dict[str, Any] = {
+        "table": _read_table(table / "table.csv"),
+        "page": Html(table / "index.html", inject=False),
+    }
+    for path in sorted((table / "figures").glob("*.png")):
+        contents[path.stem] = Image(str(path))
+    return contents
 
 
 def _read_table(path: Path) -> "Table":

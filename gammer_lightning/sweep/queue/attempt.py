@@ -24,9 +24,9 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     "error": (str, OPTIONAL),
     "retry_of": (int, OPTIONAL),
 }
-"""What the attributes of a trial are, by name."""
+"""Types of the attributes of a trial, by name."""
 STAMP = ("host", "pid", "born")
-"""What a stored stamp has."""
+"""Keys of a stored stamp."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,15 @@ def _stamp(stored: dict[str, Any] | None) -> Stamp | None:
 def damaged_attributes(trial: FrozenTrial) -> list[str]:
     """Return the names of the attributes that no sweep has written."""
     stored = trial.user_attrs
-    wrong = [name for name, kinds in ATTRIBUTES.items() if not isinstance(stored.get(name), kinds)]
-    wrong += [name for name in ("stamp", "child") if not set(STAMP) <= set(stored.get(name) or STAMP)]
-    if not all(type(value) in (int, float) for value in (stored.get("values") or {}).values()):
-        wrong.append("values")
-    return wrong
+    damaged = [name for name, types in ATTRIBUTES.items() if not isinstance(stored.get(name), types)]
+    for name in ("stamp", "child"):
+        stamp = stored.get(name)
+        if stamp and not set(STAMP) <= set(stamp):
+            damaged.append(name)
+    values = stored.get("values") or {}
+    if not all(type(value) in (int, float) for value in values.values()):
+        damaged.append("values")
+    return damaged
 
 
 @dataclass(frozen=True)
@@ -192,7 +196,9 @@ def is_alive(stamp: Stamp) -> bool:
 
 def _born(pid: int) -> str:
     """Return when a process started, on Linux in ticks since the boot, which no change of the clock can shift."""
-    if not Path("/proc/sys/kernel/random/boot_id").exists():
+    boot_id = Path("/proc/sys/kernel/random/boot_id")
+    if not boot_id.exists():
         return str(psutil.Process(pid).create_time())
-    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {ticks}"
+    _, _, fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")  # the name before may have spaces
+    ticks = fields.split()[19]
+    return f"{boot_id.read_text().strip()} {ticks}"

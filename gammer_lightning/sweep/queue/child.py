@@ -44,7 +44,8 @@ class Child:
     """
 
     def __init__(self, task: str, command: Sequence[str], run: Path, environment: Mapping[str, str]):
-        self.run, self.started = RunFolder(run.absolute()), time.monotonic()
+        self.run = RunFolder(run.absolute())
+        self.started = time.monotonic()
         argv = self._arguments(task, [*command[1:], "--out", str(run), "--trainer.enable_progress_bar=false"])
         self.run.path.mkdir(parents=True, exist_ok=True)
         self.process: subprocess.Popen[bytes] | None = None
@@ -52,12 +53,13 @@ class Child:
             self._start(argv, {**python_environment(), **environment})
 
     def _arguments(self, task: str, new: list[str]) -> list[str]:
-        """Return what starts the run, goes on with it, or, for one that had ended, nothing."""
-        started = self.run.path / "command.txt"
-        run = next(iter(read_text(started).splitlines()), "") if started.is_file() else ""
-        if run and run != shlex.join(["gammer", *new]):
+        """Return the arguments that start the run or go on with it; none if it is finished."""
+        path = self.run.path / "command.txt"
+        lines = read_text(path).splitlines() if path.is_file() else []
+        command = lines[0] if lines else ""
+        if command and command != shlex.join(["gammer", *new]):
             raise GammerError(
-                f"{self.run.path} holds a run of another command: {run}",
+                f"{self.run.path} holds a run of another command: {command}",
                 "a row goes on in its own run folder only",
                 f"move that folder away, or change `study` in the sweep; this row is: gammer {shlex.join(new)}",
             )
@@ -70,16 +72,17 @@ class Child:
         return new
 
     def _is_finished(self) -> bool:
-        """Return whether env.json says so; a power cut can leave a damaged one, whose run is not."""
+        """Return whether env.json says that the run is finished; one that a power cut damaged does not."""
         facts = _record(self.run.path / "env.json")
         return isinstance(facts, dict) and facts.get("finished") is True
 
     def _start(self, argv: list[str], environment: dict[str, str]) -> None:
         log = self.run.path / LOG
         log.parent.mkdir(parents=True, exist_ok=True)
+        command = shlex.join(["gammer", *argv])
         with log.open("ab") as lines:
             self._log_start = lines.tell()
-            lines.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {shlex.join(['gammer', *argv])}\n".encode())
+            lines.write(f"== {time.strftime('%Y-%m-%d %H:%M:%S')} {command}\n".encode())
             lines.flush()
             self.process = subprocess.Popen(
                 [*ENTRY, *argv],
@@ -109,8 +112,13 @@ class Child:
     def progress(self) -> tuple[int, int] | None:
         """Return how many epochs are done, and of how many; None where its file does not say it, or is damaged."""
         progress = _record(self.run.path / PROGRESS)
-        epoch, epochs = (progress.get("epoch"), progress.get("of")) if isinstance(progress, dict) else (None, None)
-        return (epoch, epochs) if type(epoch) is type(epochs) is int and 0 <= epoch <= epochs and epochs > 0 else None
+        if not isinstance(progress, dict):
+            return None
+        epoch = progress.get("epoch")
+        epochs = progress.get("of")
+        if type(epoch) is not int or type(epochs) is not int:
+            return None
+        return (epoch, epochs) if 0 <= epoch <= epochs and epochs > 0 else None
 
     def values(self) -> dict[str, float]:
         """Return the last value of every metric that the run logged.
@@ -149,20 +157,24 @@ class Child:
             return f"killed by {_signal_name(-code)}"
         if not (self.run.path / LOG).is_file():
             return f"exit code {code}: its run folder is gone"
-        lines = self._said() or ["its log is empty"]
+        lines = self._log_lines() or ["its log is empty"]
         last_line = next((line for line in reversed(lines) if line.startswith("error: ")), lines[-1])
-        return f"exit code {code}: {printable(without_passwords(last_line.removeprefix('error: ')))[:300]}"
+        message = printable(without_passwords(last_line.removeprefix("error: ")))
+        return f"exit code {code}: {message[:300]}"
 
     def smaller_chunk(self) -> int | None:
-        """Return the members at once that a run which was short of memory advises; None where fewer are none."""
-        chunks = re.findall(CHUNK_ADVICE.format(r"(\d+)"), "\n".join(self._said()))
+        """Return how many members at once a run that was short of memory advises; None where it advises nothing."""
+        log = "\n".join(self._log_lines())
+        chunks = re.findall(CHUNK_ADVICE.format(r"(\d+)"), log)
         return int(chunks[-1]) if chunks else None
 
-    def _said(self) -> list[str]:
-        """Return the lines of its log that are its own."""
+    def _log_lines(self) -> list[str]:
+        """Return the lines that this process wrote to the log, without empty ones."""
         with (self.run.path / LOG).open("rb") as log:
-            log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - MAX_LOG_BYTES))
-            return [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, size - MAX_LOG_BYTES))
+            text = log.read().decode(errors="replace")
+        return [line.strip() for line in text.splitlines() if line.strip()]
 
     def signal(self, number: int) -> None:
         """Send a signal to it and all processes that it started."""
@@ -178,7 +190,7 @@ class Child:
 
 
 def _record(path: Path) -> Any:
-    """Return what a JSON file of a run says; None where it is missing or damaged."""
+    """Return the content of a JSON file of a run; None where it is missing or damaged."""
     try:
         return read_json(path)
     except GammerError:

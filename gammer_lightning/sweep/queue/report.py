@@ -55,28 +55,34 @@ class StudyReporter(pl.Callback):
     """
 
     def __init__(self, study: str, trial_id: int, prunes: bool):
-        self.study_name, self.trial_id, self.prunes = study, trial_id, prunes
+        self.study_name = study
+        self.trial_id = trial_id
+        self.prunes = prunes
         self.study: Study | None = None
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write how far the run is."""
         if trainer.is_global_zero:
+            progress = {"epoch": trainer.current_epoch + 1, "of": trainer.max_epochs}
             with replacing(Path(trainer.default_root_dir) / PROGRESS) as temporary:
-                temporary.write_text(json.dumps({"epoch": trainer.current_epoch + 1, "of": trainer.max_epochs}))
+                temporary.write_text(json.dumps(progress))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """StudyReporter the metric to the study and stop the run where its pruner says so.
+        """Report the metric to the study and stop the run where its pruner says so.
 
         Raises:
             KeyboardInterrupt: In every process of the run, which Lightning takes as a request to stop.
         """
-        if self.prunes and not trainer.sanity_checking:
-            stop = trainer.is_global_zero and self._should_stop(trainer.current_epoch, trainer.callback_metrics)
-            if trainer.strategy.broadcast(stop):
-                raise KeyboardInterrupt
+        if not self.prunes or trainer.sanity_checking:
+            return
+        should_stop = False
+        if trainer.is_global_zero:
+            should_stop = self._should_stop(trainer.current_epoch, trainer.callback_metrics)
+        if trainer.strategy.broadcast(should_stop):
+            raise KeyboardInterrupt
 
     def _should_stop(self, epoch: int, metrics: dict) -> bool:
-        """StudyReporter and ask the pruner; a storage that is out of reach prunes nothing."""
+        """Report and ask the pruner; a storage that is out of reach prunes nothing."""
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import SQLAlchemyError
 
@@ -92,12 +98,14 @@ class StudyReporter(pl.Callback):
 
         if self.study is None:
             self.study = open_study(self.study_name)
-        study, search = self.study, self.study.sweep.search
+        study = self.study
+        search = study.sweep.search
         (metric,) = study.sweep.metrics
         if search is None or metric not in metrics:
             return False
         study.storage.set_trial_intermediate_value(self.trial_id, epoch, float(metrics[metric]))
-        stop = pruner(search).prune(study.optuna(), study.storage.get_trial(self.trial_id))
-        if stop:
+        trial = study.storage.get_trial(self.trial_id)
+        should_stop = pruner(search).prune(study.optuna(), trial)
+        if should_stop:
             study.note(self.trial_id, pruned_at=epoch)
-        return stop
+        return should_stop

@@ -1,7 +1,6 @@
 """How a search draws the settings of its next row, and how an unpromising one is recognized."""
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
@@ -16,7 +15,8 @@ SCALARS = (bool, int, float, str)
 
 def draw(study: Study, search: Search, claim: Claim) -> dict[str, Any]:
     """Draw the settings of a claimed row of a search; those of a row that is tried again are the same."""
-    trial = Trial(study.optuna(_sampler(search, claim.number)), claim.trial_id)
+    sampler = _sampler(search, claim.number)
+    trial = Trial(study.optuna(sampler), claim.trial_id)
     return {setting: _draw_one(trial, setting, choices) for setting, choices in search.space.items()}
 
 
@@ -35,14 +35,15 @@ def _draw_one(trial: Trial, setting: str, choices: Any) -> Any:
         return json.loads(str(value))
     if "subset" in choices:
         members = choices["subset"]
-        subset = [m for m in members if trial.suggest_categorical(f"{setting}/{m}", [True, False])]
+        subset = []
+        for member in members:
+            if trial.suggest_categorical(f"{setting}/{member}", [True, False]):
+                subset.append(member)
         return subset or list(members)
-    return _draw_number(trial, setting, choices)
-
-
-def _draw_number(trial: Trial, setting: str, limits: Mapping[str, Any]) -> float:
-    low, high, log = limits["low"], limits["high"], limits.get("log", False)
-    if type(low) is type(high) is int:
+    low = choices["low"]
+    high = choices["high"]
+    log = choices.get("log", False)
+    if type(low) is int and type(high) is int:
         return trial.suggest_int(setting, low, high, log=log)
     return trial.suggest_float(setting, low, high, log=log)
 
@@ -59,8 +60,10 @@ def corners(search: Search) -> dict[str, dict[str, Any]]:
         if isinstance(choices, list):
             values = choices
         elif "subset" in choices:
-            values = [choices["subset"], *([member] for member in choices["subset"])]
+            members = choices["subset"]
+            values = [members, *([member] for member in members)]
         else:
             values = [choices["low"], choices["high"]]
-        rows |= {f"{setting} {value}": {setting: value} for value in values}
+        for value in values:
+            rows[f"{setting} {value}"] = {setting: value}
     return rows

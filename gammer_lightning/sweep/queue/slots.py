@@ -1,7 +1,6 @@
 """Where rows run: groups of GPUs, or worker processes that share the cores."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -30,7 +29,10 @@ def visible_devices() -> list[str]:
 
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    return [device.strip() for device in variable.split(",")][:count] if variable else [str(n) for n in range(count)]
+    if not variable:
+        return [str(number) for number in range(count)]
+    names = [device.strip() for device in variable.split(",")]
+    return names[:count]
 
 
 def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int) -> list[Slot]:
@@ -49,9 +51,13 @@ def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int
         return _workers(workers)
     visible = visible_devices()
     if devices is None and not visible:
-        return _workers(min(rows, cores(), max(1, psutil.virtual_memory().available // ROW_BYTES)))
-    devices_used = [device.strip() for device in devices.split(",")] if devices is not None else visible
-    if unknown := [device for device in devices_used if device not in visible]:
+        rows_in_memory = max(1, psutil.virtual_memory().available // ROW_BYTES)
+        return _workers(min(rows, cores(), rows_in_memory))
+    devices_used = visible
+    if devices is not None:
+        devices_used = [device.strip() for device in devices.split(",")]
+    unknown = [device for device in devices_used if device not in visible]
+    if unknown:
         raise GammerError(
             f"device {', '.join(unknown)}",
             f"the devices here are {', '.join(visible) or 'none'}",
@@ -63,7 +69,11 @@ def make_slots(devices: str | None, workers: int | None, per_row: int, rows: int
             f"each once, in groups of {per_row} (devices_per_trial)",
             "correct --devices",
         )
-    return [_group(devices_used[start : start + per_row]) for start in range(0, len(devices_used), per_row)]
+    slots = []
+    for start in range(0, len(devices_used), per_row):
+        group = ",".join(devices_used[start : start + per_row])
+        slots.append(Slot(f"GPU {group}", {"CUDA_VISIBLE_DEVICES": group}))
+    return slots
 
 
 def _workers(count: int) -> list[Slot]:
@@ -77,7 +87,3 @@ def _workers(count: int) -> list[Slot]:
     threads = str(max(1, cores() // count))
     environment = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     return [Slot(f"worker {number}", environment) for number in range(1, count + 1)]
-
-
-def _group(devices: Sequence[str]) -> Slot:
-    return Slot(f"GPU {','.join(devices)}", {"CUDA_VISIBLE_DEVICES": ",".join(devices)})

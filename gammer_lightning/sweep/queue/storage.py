@@ -34,7 +34,7 @@ TIMEOUT = 10
 
 @runtime_checkable
 class ServerStorage(Protocol):
-    """A storage on a server, which keeps when a supervisor last said that it lives; a journal keeps no such thing."""
+    """A storage on a server. Other than a journal, it keeps when each supervisor last sent a heartbeat."""
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Keep that the supervisor of a trial lives."""
@@ -86,7 +86,8 @@ def storage_name(url: str | None, study: str) -> str:
     name = url or os.environ.get(STORAGE_VARIABLE)
     if not name:
         return str(study_folder(study) / "journal.log")
-    if "://" in name or (re.match(r"(?i)[a-z][\w+.-]*:|.*(@|%40|%3a%2f%2f)", name) and not os.path.exists(name)):
+    looks_like_address = re.match(r"(?i)[a-z][\w+.-]*:|.*(@|%40|%3a%2f%2f)", name) and not os.path.exists(name)
+    if "://" in name or looks_like_address:
         _parse(name)
     return name
 
@@ -170,11 +171,12 @@ def _journal_class() -> "Callable[[Path], JournalStorage]":
 
 
 def _damaged(journal: str, line: int, error: Exception) -> GammerError:
+    path = shlex.quote(journal)
     return GammerError(
         f"the journal {journal} cannot be read, near its line {line}: {type(error).__name__} {str(error)[:200]}",
         "it holds one operation of a study a line, as JSON, which only sweeps write",
         "restore it; or take the study up without it, whose finished rows are not run again: "
-        f"mv {shlex.quote(journal)} {shlex.quote(journal)}.damaged, then gammer sweep run SPEC",
+        f"mv {path} {path}.damaged, then gammer sweep run SPEC",
     )
 
 
@@ -182,7 +184,8 @@ class _JournalLock:
     """A lock that the kernel frees when its holder is killed, where Optuna's own makes all others wait 30 s."""
 
     def __init__(self, journal: Path):
-        self._journal, self._lock = journal, FileLock(f"{journal}.lock")
+        self._journal = journal
+        self._lock = FileLock(f"{journal}.lock")
 
     def acquire(self) -> bool:
         self._lock.acquire()
@@ -201,7 +204,8 @@ def _cut_half_line(journal: Path) -> None:
         lines.seek(-1, os.SEEK_END)
         if lines.read(1) != b"\n":
             lines.seek(0)
-            lines.truncate(lines.read().rfind(b"\n") + 1)
+            end_of_last_whole_line = lines.read().rfind(b"\n") + 1
+            lines.truncate(end_of_last_whole_line)
 
 
 def _open_database(url: str) -> "BaseStorage":
@@ -219,7 +223,8 @@ def _parse(url: str) -> "URL":
         address = sqlalchemy.make_url(url)
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise _no_url() from None
-    if url.partition("?")[0].count("@") > 1 or "@" in (address.database or "") or "password" in address.query:
+    without_query, _, _ = url.partition("?")
+    if without_query.count("@") > 1 or "@" in (address.database or "") or "password" in address.query:
         raise _no_url()
     if address.get_backend_name() == "sqlite":
         raise GammerError(
@@ -237,7 +242,7 @@ def _parse(url: str) -> "URL":
 
 
 def _no_url() -> GammerError:
-    """Say so without a part of it, since any could be the password."""
+    """Return an error without any part of the address, since each could be the password."""
     return GammerError(
         "the storage is no URL and no path",
         "it is postgresql://user:password@host:port/database, where a password's special characters are escaped (%40 "
@@ -280,7 +285,7 @@ def _connect(address: "URL", printable_address: str) -> "BaseStorage":
 
 
 def _limits(address: "URL") -> dict[str, Any]:
-    """Return what bounds a query whose server or network is gone, and what a process that hangs can block.
+    """Return connection settings that end a query whose server or network is gone, and the locks of a hung process.
 
     Heartbeats are stored without a time zone, so all sessions have one zone without summer time.
     """
@@ -289,17 +294,20 @@ def _limits(address: "URL") -> dict[str, Any]:
         "idle_in_transaction_session_timeout": f"{GRACE}s",  # the locks of a supervisor that is stopped or cut off
         "timezone": "UTC",
     }
-    options = address.normalized_query.get("options", ())
+    options = list(address.normalized_query.get("options", ()))
+    options += [f"-c {name}={value}" for name, value in settings.items()]
     return {
         "connect_timeout": TIMEOUT,
         "tcp_user_timeout": 1000 * TIMEOUT,
         "keepalives_idle": TIMEOUT // 2,
         "keepalives_interval": 1,
         "keepalives_count": TIMEOUT // 2,
-        "options": " ".join([*options, *(f"-c {name}={value}" for name, value in settings.items())]),
+        "options": " ".join(options),
     }
 
 
 def _reason(error: Exception, address: "URL") -> str:
-    text = " ".join(str(getattr(error, "orig", error)).split())
-    return text.replace(str(address.password), "***") if address.password else text
+    """Return an error's message in one line, without the password."""
+    message = str(getattr(error, "orig", error))
+    line = " ".join(message.split())
+    return line.replace(str(address.password), "***") if address.password else line

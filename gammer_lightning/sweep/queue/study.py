@@ -105,7 +105,9 @@ class Study:
     """The rows of one sweep in a storage; made by `join_study`, found again by `open_study`."""
 
     def __init__(self, storage: BaseStorage, study_id: int, sweep: Sweep):
-        self.storage, self.id, self.sweep = storage, study_id, sweep
+        self.storage = storage
+        self.id = study_id
+        self.sweep = sweep
         self.planned = sweep.settings()
         self._suspected: dict[int, float] = {}
 
@@ -123,9 +125,11 @@ class Study:
         """
         letters = "".join(letter if letter.isalnum() or letter in "+-." else "_" for letter in row)
         letters = letters.encode()[:80].decode(errors="ignore")
-        letters += "".join(f"-{name.rpartition('.')[2]}_{value}" for name, value in (extra or {}).items())
+        for setting, value in (extra or {}).items():
+            letters += f"-{setting.rpartition('.')[2]}_{value}"
         number = list(self.planned).index(row) + 1
-        return study_folder(self.name) / f"{number:0{len(str(len(self.planned)))}d}-{letters}"
+        digits = len(str(len(self.planned)))
+        return study_folder(self.name) / f"{number:0{digits}d}-{letters}"
 
     def refuse_other_files(self) -> None:
         """See that the YAMLs that rows are made of are what they were when the study began.
@@ -144,13 +148,16 @@ class Study:
         return Attempt.of_trial(self.storage.get_trial(trial_id))
 
     def attempts(self, *states: TrialState) -> list[Attempt]:
-        """Return the attempts of some states, or all, by number, but those of runs that were asked for again."""
-        again = self._again()
+        """Return the attempts of some states, or of all, by number, without those from before `run_again`."""
+        last_before = self._last_before_again()
         trials = self.storage.get_all_trials(self.id, deepcopy=False, states=states or None)
-        for trial in trials:
+        attempts = []
+        for trial in sorted(trials, key=lambda trial: trial.number):
             self._check(trial)
-        attempts = sorted(map(Attempt.of_trial, trials), key=lambda attempt: attempt.number)
-        return [one for one in attempts if one.number > again.get(one.row, -1) and not one.dropped]
+            attempt = Attempt.of_trial(trial)
+            if attempt.number > last_before.get(attempt.row, -1) and not attempt.dropped:
+                attempts.append(attempt)
+        return attempts
 
     def _check(self, trial: FrozenTrial) -> None:
         """Refuse a trial that no sweep has written.
@@ -158,19 +165,21 @@ class Study:
         Raises:
             GammerError: If it names no row, or what it says of the row is of another kind.
         """
-        attributes, wrong = trial.user_attrs, damaged_attributes(trial)
-        if not wrong and attributes["row"] not in self.planned:
-            wrong = [f"row {attributes['row']!r}"]
-        if not wrong and trial.state == TrialState.COMPLETE and "run" not in attributes:
-            wrong = ["run"]
-        if wrong:
+        attributes = trial.user_attrs
+        damaged = damaged_attributes(trial)
+        if not damaged and attributes["row"] not in self.planned:
+            damaged = [f"row {attributes['row']!r}"]
+        if not damaged and trial.state == TrialState.COMPLETE and "run" not in attributes:
+            damaged = ["run"]
+        if damaged:
             raise GammerError(
-                f"trial {trial.number} of the study {self.name} is damaged: {', '.join(wrong)}",
+                f"trial {trial.number} of the study {self.name} is damaged: {', '.join(damaged)}",
                 "sweeps alone write the trials of a study",
                 "restore the storage, or start a new study: change `study` in the sweep's YAML",
             )
 
-    def _again(self) -> dict[str, int]:
+    def _last_before_again(self) -> dict[str, int]:
+        """Return, for each row that `run_again` planned anew, the number of its last attempt before that."""
         return self.storage.get_study_user_attrs(self.id).get("again", {})
 
     def by_row(self) -> dict[str, list[Attempt]]:
@@ -181,16 +190,18 @@ class Study:
         return attempts
 
     def rows(self) -> list[Row]:
-        """Return what is known of every planned row, in planned order."""
+        """Return every planned row with its state, in planned order."""
         return [self._row(name, attempts) for name, attempts in self.by_row().items()]
 
     def _row(self, name: str, attempts: list[Attempt]) -> Row:
         if not attempts:
             return Row(name, self.planned[name])
-        attempt = _that_counts(attempts)
-        num_started, seconds = sum(one.stamp is not None for one in attempts), None
+        attempt = _current(attempts)
+        num_started = sum(attempt.stamp is not None for attempt in attempts)
+        seconds = None
         if num_started and attempt.started:
-            seconds = ((attempt.ended or datetime.now()) - attempt.started).total_seconds()
+            end = attempt.ended or datetime.now()
+            seconds = (end - attempt.started).total_seconds()
         return Row(
             name,
             settings=self.planned[name] if attempt.settings is None else attempt.settings,
@@ -220,10 +231,11 @@ class Study:
         for row, attempts in self.by_row().items():
             if not _all_failed(attempts):
                 continue
-            following = _following(attempts, failed_too)
-            failed += following is None
-            if following is not None:
-                self._enqueue(row, following)
+            next_attempt = _next_attempt(attempts, failed_too)
+            if next_attempt is None:
+                failed += 1
+            else:
+                self._enqueue(row, next_attempt)
         return failed
 
     def _enqueue(self, row: str, attempt: NextAttempt) -> None:
@@ -236,11 +248,13 @@ class Study:
 
     def is_over(self) -> bool:
         """Return whether every row is done or has no attempt left."""
-        return all(
-            any(attempt.state in (TrialState.COMPLETE, TrialState.PRUNED) for attempt in attempts)
-            or (_all_failed(attempts) and bool(attempts) and _following(attempts, False) is None)
-            for attempts in self.by_row().values()
-        )
+        for attempts in self.by_row().values():
+            is_done = any(attempt.state in (TrialState.COMPLETE, TrialState.PRUNED) for attempt in attempts)
+            if not is_done and not _all_failed(attempts):
+                return False
+            if not is_done and _next_attempt(attempts, failed_too=False) is not None:
+                return False
+        return True
 
     def run_again(self, row: str) -> None:
         """Plan a row anew, as it was drawn; what came out of it moves aside.
@@ -253,8 +267,9 @@ class Study:
         attempts = self.by_row()[row]
         if not attempts or any(attempt.state in (TrialState.RUNNING, TrialState.WAITING) for attempt in attempts):
             raise GammerError(f"the row {row!r} runs or waits", "only one that ended can run again", "wait, or stop it")
-        old, newest = _that_counts(attempts), attempts[-1].number
-        self.storage.set_study_user_attr(self.id, "again", self._again() | {row: newest})
+        old = _current(attempts)
+        newest = attempts[-1].number
+        self.storage.set_study_user_attr(self.id, "again", self._last_before_again() | {row: newest})
         run = self.folder(row, old.extra)
         if run.is_dir():  # whichever host ran it: the disk may be shared
             run.rename(run.with_name(f"{run.name}.before-{newest + 1}"))
@@ -263,9 +278,12 @@ class Study:
     def claim(self) -> Claim | None:
         """Take the next waiting row for this process, or None if none waits."""
         rows = self.by_row()
-        waiting = [one for attempts in rows.values() for one in attempts if one.state == TrialState.WAITING]
+        waiting = []
+        for attempts in rows.values():
+            waiting += [attempt for attempt in attempts if attempt.state == TrialState.WAITING]
         for attempt in sorted(waiting, key=lambda attempt: attempt.number):
-            row, trial_id = attempt.row, attempt.trial_id
+            row = attempt.row
+            trial_id = attempt.trial_id
             try:
                 if not self.storage.set_trial_state_values(trial_id, TrialState.RUNNING):
                     continue
@@ -318,37 +336,51 @@ class Study:
         Args:
             mine: Trials of those that this process runs, which it does not ask about.
         """
-        now, stale = time.monotonic(), set()
+        now = time.monotonic()
+        stale = set()
         if isinstance(self.storage, ServerStorage):
             stale = set(self.storage._get_stale_trial_ids(self.id))
-        running = {one.trial_id: one for one in self.attempts(TrialState.RUNNING) if one.trial_id not in mine}
-        suspects = [trial_id for trial_id, one in running.items() if trial_id in stale or one.stamp is None]
-        self._suspected = {trial_id: self._suspected.get(trial_id, now) for trial_id in suspects}
-        due = {trial_id for trial_id, since in self._suspected.items() if now - since > SUSPECT_SECONDS}
-        return [one for trial_id, one in running.items() if trial_id in due or _is_dead(one)]
+        suspected = {}
+        abandoned = []
+        for attempt in self.attempts(TrialState.RUNNING):
+            trial_id = attempt.trial_id
+            if trial_id in mine:
+                continue
+            if trial_id in stale or attempt.stamp is None:
+                suspected[trial_id] = self._suspected.get(trial_id, now)
+            is_overdue = now - suspected.get(trial_id, now) > SUSPECT_SECONDS
+            if is_overdue or _is_dead(attempt):
+                abandoned.append(attempt)
+        self._suspected = suspected
+        return abandoned
 
 
 def _is_dead(attempt: Attempt) -> bool:
     """Return whether a process of this machine claimed it, and died or lost it."""
     stamp = attempt.stamp
-    return stamp is not None and stamp.host == host() and (stamp.pid == os.getpid() or not is_alive(stamp))
+    if stamp is None or stamp.host != host():
+        return False
+    return stamp.pid == os.getpid() or not is_alive(stamp)
 
 
 def _is_superfluous(attempt: Attempt, attempts: list[Attempt]) -> bool:
     """Return whether another attempt stands for the row, or this one follows one that is not its last."""
-    earlier = [other for other in attempts if other.number < attempt.number]
-    return bool(earlier) and (not _all_failed(earlier) or attempt.retry_of != earlier[-1].number)
+    earlier = [candidate for candidate in attempts if candidate.number < attempt.number]
+    if not earlier:
+        return False
+    return not _all_failed(earlier) or attempt.retry_of != earlier[-1].number
 
 
 def _all_failed(attempts: list[Attempt]) -> bool:
     return all(attempt.failed for attempt in attempts)
 
 
-def _that_counts(attempts: list[Attempt]) -> Attempt:
+def _current(attempts: list[Attempt]) -> Attempt:
+    """Return the attempt that stands for a row: the first that has not failed, or the last one."""
     return next((attempt for attempt in attempts if not attempt.failed), attempts[-1])
 
 
-def _following(attempts: list[Attempt], failed_too: bool) -> NextAttempt | None:
+def _next_attempt(attempts: list[Attempt], failed_too: bool) -> NextAttempt | None:
     """Return a row's next attempt after failed ones; None if it has none left."""
     if not attempts:
         return NextAttempt(1)
@@ -367,9 +399,12 @@ def _following(attempts: list[Attempt], failed_too: bool) -> NextAttempt | None:
 
 
 def text_of_files(sweep: Sweep) -> str:
-    """Return the YAMLs that a sweep's rows are made of as one text; of one that is gone, nothing."""
-    paths = (look_up_yaml(file, "experiments") for file in sweep.files)
-    return "\n".join(read_text(path, MAX_YAML_BYTES) if path else "" for path in paths)
+    """Return the YAMLs that a sweep's rows are made of as one text; one that is gone is empty."""
+    texts = []
+    for file in sweep.files:
+        path = look_up_yaml(file, "experiments")
+        texts.append(read_text(path, MAX_YAML_BYTES) if path else "")
+    return "\n".join(texts)
 
 
 def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
@@ -389,10 +424,12 @@ def join_study(storage: BaseStorage, sweep: Sweep, base_text: str) -> Study:
         study_id = storage.create_new_study(directions, sweep.study)
     except DuplicatedStudyError:
         study_id = storage.get_study_id_from_name(sweep.study)
-        if old := _plan(storage, study_id):
-            sweep_of_plan(old, sweep.study)
-            _refuse_another(old, plan, sweep.study)
-            plan["sweep"] |= {key: old["sweep"][key] for key in ("rows", "grid")}  # their order names rows and folders
+        old_plan = _plan(storage, study_id)
+        if old_plan:
+            sweep_of_plan(old_plan, sweep.study)
+            _refuse_another(old_plan, plan, sweep.study)
+            for key in ("rows", "grid"):  # their order names rows and folders
+                plan["sweep"][key] = old_plan["sweep"][key]
             sweep = sweep_of_plan(plan, sweep.study)
     storage.set_study_user_attr(study_id, "plan", plan)
     return Study(storage, study_id, sweep)
@@ -414,9 +451,10 @@ def open_study(name: str, url: str | None = None) -> Study:
     except KeyError:
         studies = ", ".join(study.study_name for study in storage.get_all_studies()) or "none"
         raise _no_study(name, f"its studies: {studies}") from None
-    if plan := _plan(storage, study_id):
-        return Study(storage, study_id, sweep_of_plan(plan, name))
-    raise _no_study(name, "its maker died before it wrote the plan")
+    plan = _plan(storage, study_id)
+    if not plan:
+        raise _no_study(name, "its maker died before it wrote the plan")
+    return Study(storage, study_id, sweep_of_plan(plan, name))
 
 
 def _no_study(name: str, studies: str) -> GammerError:
@@ -428,21 +466,24 @@ def _no_study(name: str, studies: str) -> GammerError:
 
 
 def _plan(storage: BaseStorage, study_id: int) -> Any:
-    for _ in range(50):  # who made the study writes its plan right after
-        if plan := storage.get_study_user_attrs(study_id).get("plan"):
+    """Return the plan of a study; None where its maker does not write it within 5 s of making the study."""
+    for _ in range(50):
+        plan = storage.get_study_user_attrs(study_id).get("plan")
+        if plan:
             return plan
         time.sleep(0.1)
     return None
 
 
 def _refuse_another(old: dict[str, Any], new: dict[str, Any], name: str) -> None:
-    differences = [
-        f"{key} was {_short(old['sweep'].get(key))}, is {_short(new['sweep'][key])}"
-        for key in new["sweep"]
-        if old["sweep"].get(key) != new["sweep"][key] and key not in ("published", "reference", "rows", "grid")
-    ]
+    """Refuse to join a study with a sweep, or with YAMLs, that are not those it was made with."""
+    old_sweep = old["sweep"]
+    differences = []
+    for key, value in new["sweep"].items():
+        if key not in ("published", "reference", "rows", "grid") and old_sweep.get(key) != value:
+            differences.append(f"{key} was {_short(old_sweep.get(key))}, is {_short(value)}")
     for key in ("rows", "grid"):
-        differences += _entries_that_differ(old["sweep"][key], new["sweep"][key], key)
+        differences += _entry_differences(old_sweep[key], new["sweep"][key], key)
     if differences:
         raise GammerError(
             f"the study {name} is there with another sweep: {'; '.join(differences)}",
@@ -454,17 +495,19 @@ def _refuse_another(old: dict[str, Any], new: dict[str, Any], name: str) -> None
 
 def _refuse_other_files(old: dict[str, Any], text: str, name: str) -> None:
     if old["base_text"] != text:
+        files = Sweep(**old["sweep"]).files
         raise GammerError(
-            f"{' or '.join(Sweep(**old['sweep']).files)} was changed since the study {name} began",
+            f"{' or '.join(files)} was changed since the study {name} began",
             "all rows of a study are of one sweep, and its YAMLs are part of it",
             "restore it, or start a new study: change `study` in the sweep's YAML, then gammer sweep run",
         )
 
 
-def _entries_that_differ(old: dict[str, Any], new: dict[str, Any], key: str) -> Iterator[str]:
+def _entry_differences(old: dict[str, Any], new: dict[str, Any], key: str) -> Iterator[str]:
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) != new.get(name):
-            before, after = (_short(entries[name]) if name in entries else "absent" for entries in (old, new))
+            before = _short(old[name]) if name in old else "absent"
+            after = _short(new[name]) if name in new else "absent"
             yield f"{key} {name!r} was {before}, is {after}"
 
 

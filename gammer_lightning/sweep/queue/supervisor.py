@@ -57,14 +57,19 @@ class Supervisor:
     """
 
     def __init__(self, study: Study, slots: Sequence[Slot], storage: str | None, say: Callable[[str], None]):
-        self.study, self.slots, self.storage, self.say = study, list(slots), storage, say
+        self.study = study
+        self.slots = list(slots)
+        self.storage = storage
+        self.say = say
         self.children: dict[str, tuple[Claim, Child]] = {}
         self.stops = 0
         self.is_terminated = False
         self.problem: str | None = None
-        self._is_over = self._ending = False
-        self._looked = self._beat = 0.0
-        self._said: set[str] = set()
+        self._is_over = False
+        self._is_stopping = False
+        self._last_look = 0.0
+        self._last_heartbeat = 0.0
+        self._printed_lines: set[str] = set()
 
     def run(self, show: Callable[["Supervisor"], None] = lambda supervisor: None) -> bool:
         """Run rows until all are done, or the user stops them (once: running rows end; twice: at once).
@@ -80,8 +85,8 @@ class Supervisor:
         """
         with disk_errors(study_folder(self.study.name)):
             study_folder(self.study.name).mkdir(parents=True, exist_ok=True)
-        self._beat = time.monotonic()
-        self._looked = self._beat - LOOK
+        self._last_heartbeat = time.monotonic()
+        self._last_look = self._last_heartbeat - LOOK
         with self._signals():
             try:
                 with self._fence():
@@ -95,12 +100,13 @@ class Supervisor:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        handlers = dict.fromkeys(SIGNALS, self._on_signal) | {signal.SIGTSTP: self._on_suspend}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        handlers = dict.fromkeys(SIGNALS, self._on_signal)
+        handlers[signal.SIGTSTP] = self._on_suspend
+        old_handlers = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in old_handlers.items():
                 signal.signal(number, handler)
 
     def _on_signal(self, number: int, frame: object) -> None:
@@ -138,7 +144,7 @@ class Supervisor:
             had_lapsed = has_lapsed
 
     def _has_lapsed(self) -> bool:
-        return time.monotonic() - self._beat > FENCE
+        return time.monotonic() - self._last_heartbeat > FENCE
 
     def _signal_children(self, number: int) -> None:
         for _, child in list(self.children.values()):
@@ -157,7 +163,7 @@ class Supervisor:
         return goes_on
 
     def _wait_for_storage(self) -> bool:
-        if time.monotonic() - self._looked > STORAGE_PATIENCE:
+        if time.monotonic() - self._last_look > STORAGE_PATIENCE:
             self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
             return False
         time.sleep(1)
@@ -172,7 +178,7 @@ class Supervisor:
             del self.children[name]
         if self.stops >= 2:
             return False
-        if ended or time.monotonic() - self._looked > LOOK:
+        if ended or time.monotonic() - self._last_look > LOOK:
             self._look_around()
             self._fill_slots()
             self._is_over = self.study.is_over()
@@ -187,12 +193,12 @@ class Supervisor:
         for attempt in self.study.abandoned(mine):
             self._take_up(attempt)
         self.study.enqueue_missing()
-        self._looked = time.monotonic()
+        self._last_look = time.monotonic()
 
     def _keep_rows(self) -> None:
         """Say that this supervisor lives, drop rows that others took up, let the others go on if they paused."""
         now = time.monotonic()
-        is_due = now - self._beat > HEARTBEAT
+        is_due = now - self._last_heartbeat > HEARTBEAT
         for claim, child in self.children.values():
             if is_due:
                 self.study.heartbeat(claim.trial_id)
@@ -200,12 +206,13 @@ class Supervisor:
                 self.say(f"{claim.row}: taken up by another supervisor; stopped here")
                 child.kill()
         if is_due:
-            self._beat = now
+            self._last_heartbeat = now
         if is_due and not self._has_lapsed():
             self._signal_children(signal.SIGCONT)
 
     def _take_up(self, attempt: Attempt) -> None:
-        study, child = self.study, attempt.child
+        study = self.study
+        child = attempt.child
         if child and child.host == host() and is_alive(child):
             kill_group(child.pid)
         if attempt.pruned_at is not None:
@@ -244,17 +251,19 @@ class Supervisor:
             )
 
     def _say_once(self, line: str) -> None:
-        if line not in self._said:
-            self._said.add(line)
+        if line not in self._printed_lines:
+            self._printed_lines.add(line)
             self.say(line)
 
     def _start(self, slot: Slot, claim: Claim) -> None:
-        study, sweep = self.study, self.study.sweep
+        study = self.study
+        sweep = study.sweep
         try:
             settings = draw(study, sweep.search, claim) if sweep.search else study.planned[claim.row]
             study.note(claim.trial_id, settings=settings)
             command = sweep.command(settings | claim.extra)
-            child = Child(sweep.task, command, study.folder(claim.row, claim.extra), self._environment(slot, claim))
+            folder = study.folder(claim.row, claim.extra)
+            child = Child(sweep.task, command, folder, self._environment(slot, claim))
         except UpdateFinishedTrialError:
             return  # others took us for dead
         except (GammerError, ValueError) as error:
@@ -263,22 +272,24 @@ class Supervisor:
             return
         self.children[slot.name] = claim, child
         if child.process and study.owns(claim.trial_id):
-            study.note(claim.trial_id, run=str(child.run.path), child=process_stamp(child.process.pid).as_dict())
+            stamp = process_stamp(child.process.pid)
+            study.note(claim.trial_id, run=str(child.run.path), child=stamp.as_dict())
 
     def _environment(self, slot: Slot, claim: Claim) -> dict[str, str]:
         sweep = self.study.sweep
         prunes = bool(sweep.search and sweep.search.prune and len(sweep.metrics) == 1)
         trial = {"study": sweep.study, "trial_id": claim.trial_id, "prunes": prunes}
-        storage = {STORAGE_VARIABLE: self.storage} if self.storage else {}
-        return (
-            {**slot.environment, TRIAL_VARIABLE: json.dumps(trial)}
-            | storage
-            | wandb_environment(sweep, claim.row, sweep.seeds_of(claim.row))
-        )
+        environment = dict(slot.environment)
+        environment[TRIAL_VARIABLE] = json.dumps(trial)
+        if self.storage:
+            environment[STORAGE_VARIABLE] = self.storage
+        seeds = sweep.seeds_of(claim.row)
+        return environment | wandb_environment(sweep, claim.row, seeds)
 
     def _settle(self, claim: Claim, child: Child) -> None:
         """Tell the study how a process ended, and end what it started."""
-        study, row = self.study, claim.row
+        study = self.study
+        row = claim.row
         child.kill()
         try:
             self._tell(claim, child)
@@ -288,7 +299,8 @@ class Supervisor:
             self.say(f"{row}: {error.what}; to run it anew: {command}")
 
     def _tell(self, claim: Claim, child: Child) -> None:
-        study, row = self.study, claim.row
+        study = self.study
+        row = claim.row
         if child.exit_code == 0:
             self._complete(claim, child)
         elif study.attempt(claim.trial_id).pruned_at is not None:
@@ -297,21 +309,25 @@ class Supervisor:
         else:
             error = child.error()
             study.fail(claim.trial_id, error, **self._consequence(claim, child))
-            outcome = "stopped" if self._ending else f"attempt {claim.attempt} failed, {error}"
+            outcome = "stopped" if self._is_stopping else f"attempt {claim.attempt} failed, {error}"
             self.say(f"{row}: {outcome} (log: {child.run.path}/log.txt)")
 
     def _consequence(self, claim: Claim, child: Child) -> dict:
-        """Return what follows from a failure: another attempt, one with smaller chunks, or none."""
-        if self._ending:
+        """Return attributes that say what follows a failure: another attempt, one with smaller chunks, or none."""
+        if self._is_stopping:
             return {"counts": False}
         if not child.is_short_of_memory:
             return {"final": True} if child.is_a_mistake else {}
-        chunk = None if claim.extra else child.smaller_chunk()
-        return {"retry_with": {"model.member_chunk": chunk}} if chunk else {"final": True}  # once
+        chunk = None if claim.extra else child.smaller_chunk()  # chunks are made smaller once
+        if not chunk:
+            return {"final": True}
+        return {"retry_with": {"model.member_chunk": chunk}}
 
     def _complete(self, claim: Claim, child: Child) -> None:
-        values, metrics = child.values(), self.study.sweep.metrics
-        if missing := [metric for metric in metrics if not math.isfinite(values.get(metric, math.nan))]:
+        values = child.values()
+        metrics = self.study.sweep.metrics
+        missing = [metric for metric in metrics if not math.isfinite(values.get(metric, math.nan))]
+        if missing:
             error = f"the run did not log a finite {', '.join(missing)}; it logged {', '.join(sorted(values))}"
             self.study.fail(claim.trial_id, error, final=True)
             self.say(f"{claim.row}: {error}")
@@ -319,14 +335,16 @@ class Supervisor:
         seconds = time.monotonic() - child.started
         objective = [values[metric] for metric in metrics] or [seconds]  # where nothing is chosen, Optuna needs a value
         is_ours = self.study.complete(claim.trial_id, objective, values=values, results=child.results())
+        outcome = "done" if is_ours else "done here, but taken up by others"
         scores = [f"{name} {values[name]:.4g}" for name in metrics or ("test_uf1",) if name in values]
-        message = ["done" if is_ours else "done here, but taken up by others", *scores, f"{seconds:.0f} s"]
-        self.say(f"{claim.row}: {', '.join(message)}")
+        message = ", ".join([outcome, *scores, f"{seconds:.0f} s"])
+        self.say(f"{claim.row}: {message}")
 
     def _stop_children(self) -> None:
-        self._ending = True
+        self._is_stopping = True
         if self.children:
-            self.say(f"stopping {', '.join(claim.row for claim, _ in self.children.values())}")
+            rows = ", ".join(claim.row for claim, _ in self.children.values())
+            self.say(f"stopping {rows}")
         if self._has_lapsed():  # others may run them by now
             self._signal_children(signal.SIGKILL)
         self._signal_children(signal.SIGCONT)

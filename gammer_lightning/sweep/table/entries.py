@@ -1,5 +1,6 @@
 """What a table says of each row of a study: figures, difference to the reference, published figures, notes."""
 
+import itertools
 import math
 import shlex
 import textwrap
@@ -77,8 +78,11 @@ class Entry:
     @property
     def run(self) -> str:
         """The row's run folder, as seen from the current one where it lies below it: a table may be passed on."""
-        run, folder = self.row.run, Path.cwd()
-        return str(run.relative_to(folder) if run.is_relative_to(folder) else run) if run else ""
+        run = self.row.run
+        folder = Path.cwd()
+        if run is None:
+            return ""
+        return str(run.relative_to(folder)) if run.is_relative_to(folder) else str(run)
 
     @property
     def parameters(self) -> float | None:
@@ -88,8 +92,11 @@ class Entry:
     @property
     def milliseconds(self) -> float | None:
         """Time that a clip takes, ms: to make the network's input of it, and the network; None where not logged."""
-        input_ms, latency_ms = self.row.values.get("input_ms"), self.row.values.get("latency_ms")
-        return None if input_ms is None or latency_ms is None else input_ms + latency_ms
+        input_ms = self.row.values.get("input_ms")
+        latency_ms = self.row.values.get("latency_ms")
+        if input_ms is None or latency_ms is None:
+            return None
+        return input_ms + latency_ms
 
     @property
     def cost(self) -> Cost | None:
@@ -119,16 +126,16 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
     """Return an entry for each row, in their order."""
     if not has_results(sweep):
         return _with_metrics(sweep, rows)
-    counts = {row.name: _judged(row) for row in rows}
+    judged = {row.name: _judged(row) for row in rows}
     reference = sweep.reference or next((row.name for row in rows), "")
-    compared = _differences(rows, counts, reference)
-    corrected = holm({name: difference.p for name, difference in compared.items()})
-    published = _published_columns(sweep, rows)
+    row_differences = _differences(rows, judged, reference)
+    p_holm = holm({name: difference.p for name, difference in row_differences.items()})
+    columns = _published_columns(sweep, rows)
     entries = []
     for row in rows:
-        figures = sweep.published.get(row.name, {})
+        published = sweep.published.get(row.name, {})
         notes = (
-            counts[row.name].note,
+            judged[row.name].note,
             _other_clips(row, rows, reference),
             _other_evaluation(row, rows, reference),
         )
@@ -136,11 +143,11 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
             sweep,
             row,
             is_reference=row.name == reference,
-            difference=compared.get(row.name),
-            p_holm=corrected.get(row.name),
-            published={key: figures.get(key, ()) for key in published},
-            published_metrics=figures.get(METRICS, ""),
-            published_remark=figures.get(REMARK, ""),
+            difference=row_differences.get(row.name),
+            p_holm=p_holm.get(row.name),
+            published={key: published.get(key, ()) for key in columns},
+            published_metrics=published.get(METRICS, ""),
+            published_remark=published.get(REMARK, ""),
             notes=[note for note in notes if note],
         )
         entries.append(entry)
@@ -148,21 +155,30 @@ def study_entries(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
 
 
 def _with_metrics(sweep: Sweep, rows: Sequence[Row]) -> list[Entry]:
-    complete = {row.name: values for row in rows if np.isfinite(values := objectives(sweep, row)).all()}
+    names = []
+    values = []
+    for row in rows:
+        row_values = objectives(sweep, row)
+        if np.isfinite(row_values).all():
+            names.append(row.name)
+            values.append(row_values)
     optimal: set[str] = set()
-    if len(sweep.metrics) == 2 and complete:
-        front = pareto(np.stack(list(complete.values())), sweep.modes)
-        optimal = {name for name, is_best in zip(complete, front, strict=True) if is_best}
-    return [
-        Entry(sweep, row, is_optimal=row.name in optimal, notes=[note] if (note := _state_note(row)) else [])
-        for row in rows
-    ]
+    if len(sweep.metrics) == 2 and values:
+        is_optimal = pareto(np.stack(values), sweep.modes)
+        optimal = set(itertools.compress(names, is_optimal))
+    entries = []
+    for row in rows:
+        note = _state_note(row)
+        entry = Entry(sweep, row, is_optimal=row.name in optimal, notes=[note] if note else [])
+        entries.append(entry)
+    return entries
 
 
 def objectives(sweep: Sweep, row: Row) -> np.ndarray:
     """Return the value of each of the sweep's metrics; NaN where the row has none, or did not complete."""
-    complete = row.state == "complete"
-    return np.array([row.values.get(metric, math.nan) if complete else math.nan for metric in sweep.metrics])
+    if row.state != "complete":
+        return np.full(len(sweep.metrics), math.nan)
+    return np.array([row.values.get(metric, math.nan) for metric in sweep.metrics])
 
 
 def ranked(entries: Sequence[Entry]) -> list[Entry]:
@@ -171,8 +187,12 @@ def ranked(entries: Sequence[Entry]) -> list[Entry]:
     if sweep.search is None:
         return list(entries)
     sign = -1 if sweep.modes[0] == "max" else 1
-    keys = {entry.row.name: sign * objectives(sweep, entry.row)[0] for entry in entries}
-    return sorted(entries, key=lambda entry: (math.isnan(keys[entry.row.name]), keys[entry.row.name]))
+
+    def sort_key(entry: Entry) -> tuple[bool, float]:
+        value = objectives(sweep, entry.row)[0]
+        return math.isnan(value), sign * value
+
+    return sorted(entries, key=sort_key)
 
 
 def _state_note(row: Row) -> str:
@@ -181,8 +201,9 @@ def _state_note(row: Row) -> str:
         return f"failed: {textwrap.shorten(row.error, 300)}" if row.error else "failed"
     if row.state != "complete" or (row.run and row.run.is_dir()):
         return ""
-    elsewhere = row.host and row.host != host()
-    return "run folder gone" + (f", or only on {row.host}" if elsewhere else "")
+    if row.host and row.host != host():
+        return f"run folder gone, or only on {row.host}"
+    return "run folder gone"
 
 
 def _judged(row: Row) -> Judged:
@@ -205,36 +226,42 @@ def _judged(row: Row) -> Judged:
 
 def _differences(rows: Sequence[Row], judged: Mapping[str, Judged], reference: str) -> dict[str, Difference]:
     results = {row.name: row.results for row in rows if row.results}
+    if reference not in results:
+        return {}
     counts = {}
-    for name, (counted, _) in judged.items():
-        if counted is not None and reference in results and _alike(results[name], results[reference]):
-            counts[name] = counted
+    for name, (row_counts, _) in judged.items():
+        if row_counts is not None and _alike(results[name], results[reference]):
+            counts[name] = row_counts
     return differences(counts, reference) if reference in counts else {}
 
 
 def _alike(results: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """Whether two rows judged the same clips by networks that were trained on as many of them."""
     keys = ("clips_sha256", "protocol", "folds")
-    return all(results.get(fact) == reference.get(fact) for fact in keys)
+    return all(results.get(key) == reference.get(key) for key in keys)
 
 
 def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:
-    compared = next((compared_row.results for compared_row in rows if compared_row.name == reference), None)
-    if not row.results or not compared or row.results["clips_sha256"] == compared["clips_sha256"]:
+    """Return a note where a row judged other clips than the reference; empty where it did not, or has no results."""
+    reference_row = next((row for row in rows if row.name == reference), None)
+    if not row.results or reference_row is None or not reference_row.results:
+        return ""
+    if row.results["clips_sha256"] == reference_row.results["clips_sha256"]:
         return ""
     return f"other clips than those of {reference!r}"
 
 
 def _other_evaluation(row: Row, rows: Sequence[Row], reference: str) -> str:
-    """Return what of a row's evaluation is not that of most rows, which a study's note tells."""
+    """Return those of a row's clips, protocol and seeds, in words, that differ from those in the study's note."""
     usual = _usual(rows, reference)
     if not row.results or not usual:
         return ""
-    return "; ".join(ours for ours, theirs in zip(_evaluated(row.results), usual, strict=True) if ours != theirs)
+    texts = _evaluated(row.results)
+    return "; ".join(text for text, usual_text in zip(texts, usual, strict=True) if text != usual_text)
 
 
 def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
-    """Return what was evaluated in the reference, or where it has no results in the first row that has."""
+    """Return clips, protocol and seeds of the reference, or of the first row with results where it has none."""
     by_row = {row.name: row.results for row in rows if row.results}
     results = by_row.get(reference) or next(iter(by_row.values()), None)
     return _evaluated(results) if results else None
@@ -243,7 +270,8 @@ def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
 def data_key(results: Mapping[str, Any]) -> str:
     """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them."""
     datasets = results["datasets"]
-    return f"{datasets[0] if len(datasets) == 1 else SEVERAL}_{len(results['classes'])}"
+    dataset = datasets[0] if len(datasets) == 1 else SEVERAL
+    return f"{dataset}_{len(results['classes'])}"
 
 
 def data_name(key: str) -> str:
@@ -255,26 +283,32 @@ def data_name(key: str) -> str:
 def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     """Return which published figures may stand beside a study: of its data and classes; for microfaces of all data."""
     results = next((row.results for row in rows if row.results), None)
-    columns = dict.fromkeys(key for figures in sweep.published.values() for key in figures if key not in TEXTS)
     if results is None:
         return []
-    dataset_key, classes = data_key(results), set(results["classes"])
-    dataset, _, number = dataset_key.rpartition("_")
-    if classes not in (set(THREE), set(FIVE.get(dataset, ()))):
+    study_key = data_key(results)
+    dataset, _, num_classes = study_key.rpartition("_")
+    if set(results["classes"]) not in (set(THREE), set(FIVE.get(dataset, ()))):
         return []
-    return [key for key in columns if key == dataset_key or (dataset == "microfaces" and key.endswith(f"_{number}"))]
+    columns = []
+    for figures in sweep.published.values():
+        for key in figures:
+            is_comparable = key == study_key or (dataset == "microfaces" and key.endswith(f"_{num_classes}"))
+            if key not in TEXTS and is_comparable and key not in columns:
+                columns.append(key)
+    return columns
 
 
 def study_notes(entries: Sequence[Entry]) -> list[str]:
-    """Return what was evaluated in a study: clips, protocol and seeds of its rows but those with a footnote on them."""
+    """Return notes on a study: clips, protocol and seeds of its rows, and that its reference has no predictions."""
     reference = next((entry.row.name for entry in entries if entry.is_reference), "")
     rows = [entry.row for entry in entries]
     usual = _usual(rows, reference)
     if usual is None:
         return _without_reference(entries)
-    has_other_clips = any(_other_evaluation(row, rows, reference) for row in rows)
-    but = " (but where a row's footnote says otherwise)" if has_other_clips else ""
-    return [f"{entries[0].sweep.study}{but}: {'; '.join(usual)}.", *_without_reference(entries)]
+    study = entries[0].sweep.study
+    if any(_other_evaluation(row, rows, reference) for row in rows):
+        study += " (but where a row's footnote says otherwise)"
+    return [f"{study}: {'; '.join(usual)}.", *_without_reference(entries)]
 
 
 def _evaluated(results: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -282,9 +316,10 @@ def _evaluated(results: Mapping[str, Any]) -> tuple[str, str, str]:
     data = ", ".join(NAMES.get(name, name) for name in results["datasets"])
     counts = f"{results['clips']} clips of {results['subjects']} subjects ({data}), {len(results['classes'])} classes"
     folds = f"over {results['folds']} folds" if "folds" in results else "over folds"  # older runs did not count them
-    seeds = list(map(str, results["seeds"]))
     protocol = results["protocol"].replace("over folds", folds)
-    return counts, protocol, f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)}"
+    noun = "seed" if len(results["seeds"]) == 1 else "seeds"
+    seeds = ", ".join(map(str, results["seeds"]))
+    return counts, protocol, f"{noun} {seeds}"
 
 
 def _without_reference(entries: Sequence[Entry]) -> list[str]:
@@ -292,5 +327,6 @@ def _without_reference(entries: Sequence[Entry]) -> list[str]:
     has_rivals = any(entry.results and not entry.is_reference for entry in entries)
     if reference is None or not has_rivals or (reference.results and not reference.notes):
         return []
-    row, why = reference.row, "; ".join(reference.notes) or f"it is {reference.row.state}"
-    return [f"{reference.sweep.study}: no differences, since the reference {row.name!r} has no predictions: {why}."]
+    row = reference.row
+    reason = "; ".join(reference.notes) or f"it is {row.state}"
+    return [f"{reference.sweep.study}: no differences, since the reference {row.name!r} has no predictions: {reason}."]

@@ -52,19 +52,28 @@ def draw_figures(studies: Sequence[Sequence[Entry]]) -> list[Picture]:
     with matplotlib.rc_context(
         {"font.size": 9, "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False}
     ):
-        return [*_of_all(studies), *(picture for entries in studies for picture in _of_study(entries))]
+        pictures = list(_draw_all(studies))
+        for entries in studies:
+            pictures += _draw_study(entries)
+    return pictures
 
 
-def _of_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
-    compared = [[entry for entry in entries if entry.results] for entries in studies if has_results(entries[0].sweep)]
-    scored = [entries for entries in compared if entries]
-    if scored and max(map(len, scored)) <= MAX_ROWS:
-        yield _picture("scores", "Accuracy and UF1 of each row, with the standard deviation over seeds", bars(scored))
-        yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(scored))
+def _draw_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
+    """Draw the figures that have a panel for each study."""
+    studies_with_results = []
+    for entries in studies:
+        entries_with_results = [entry for entry in entries if entry.results]
+        if entries_with_results and has_results(entries[0].sweep):
+            studies_with_results.append(entries_with_results)
+    if studies_with_results and max(map(len, studies_with_results)) <= MAX_ROWS:
+        alt = "Accuracy and UF1 of each row, with the standard deviation over seeds"
+        yield _picture("scores", alt, bars(studies_with_results))
+        yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(studies_with_results))
 
 
-def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
-    sweep, study = entries[0].sweep, entries[0].sweep.study
+def _draw_study(entries: Sequence[Entry]) -> Iterator[Picture]:
+    sweep = entries[0].sweep
+    study = sweep.study
     scored = [entry for entry in entries if not math.isnan(_score(entry))]
     if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
@@ -77,7 +86,8 @@ def _of_study(entries: Sequence[Entry]) -> Iterator[Picture]:
         yield _picture(f"heat-{study}", f"{study}: {_score_name(entries[0])} over the grid", heat_map(entries))
     if scored and sweep.search:
         alt = f"{study}: {' and '.join(sweep.metrics)} of each trial"
-        yield _picture(f"trials-{study}", alt, trials(entries) if len(sweep.metrics) == 1 else front(entries))
+        figure = trials(entries) if len(sweep.metrics) == 1 else front(entries)
+        yield _picture(f"trials-{study}", alt, figure)
     yield from _strip(entries)
 
 
@@ -90,19 +100,24 @@ def _picture(name: str, alt: str, figure: Figure) -> Picture:
 def _strip(entries: Sequence[Entry]) -> Iterator[Picture]:
     """Take the paper's Fig. 9 from the first run that has it."""
     for entry in entries:
-        path = entry.row.run and entry.row.run / "figures/alphas.png"
-        png = path.read_bytes() if entry.row.state == "complete" and path and path.is_file() else b""
+        if entry.row.state != "complete" or not entry.row.run:
+            continue
+        path = entry.row.run / "figures/alphas.png"
+        png = path.read_bytes() if path.is_file() else b""
         if png.startswith(PNG_START):
             alt = f"{entry.sweep.study}: one apex at rising alpha"
-            faces = "" if entry.results.get("datasets") == ["microfaces"] else f"; {LICENCE}"
-            yield Picture(f"alphas-{entry.sweep.study}", alt + faces, png)
+            if entry.results.get("datasets") != ["microfaces"]:
+                alt += f"; {LICENCE}"
+            yield Picture(f"alphas-{entry.sweep.study}", alt, png)
             return
 
 
 def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Return a figure of ``count`` panels, each of a size in inches."""
-    columns, rows = min(columns, count), math.ceil(count / columns)
-    figure = Figure(figsize=(columns * width, rows * height), layout=ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1))
+    rows = math.ceil(count / columns)
+    columns = min(columns, count)
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
+    figure = Figure(figsize=(columns * width, rows * height), layout=layout)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in axes[count:]:
         unused.set_axis_off()
@@ -115,8 +130,9 @@ def bars(studies: Sequence[Sequence[Entry]]) -> Figure:
     Args:
         studies: Entries with results. A diamond is the published figure of the same data.
     """
+    width = 6.5 if len(studies) == 1 else 5
     height = 1.2 + 0.45 * max(map(len, studies))
-    figure, panels = _panels(len(studies), 2, 6.5 if len(studies) == 1 else 5, height)
+    figure, panels = _panels(len(studies), 2, width, height)
     for axes, entries in zip(panels, studies, strict=True):
         for index, score in enumerate(SCORES):
             _bars_of_score(axes, entries, index, score)
@@ -133,11 +149,14 @@ def _bars_of_score(axes: Axes, entries: Sequence[Entry], index: int, score: str)
     stds = [entry.results["std"][score] or 0 for entry in entries]
     places = np.arange(len(entries)) + 0.4 * index - 0.2
     axes.barh(places, means, 0.38, xerr=stds, color=COLOURS[score], ecolor="0.35", capsize=2, label=SCORES[score])
-    published = [_published(entry)[index] for entry in entries]
-    marks = [(figure, place) for figure, place in zip(published, places, strict=True) if figure is not None]
-    if marks:
+    x, y = [], []
+    for entry, place in zip(entries, places, strict=True):
+        published = _published(entry)[index]
+        if published is not None:
+            x.append(published)
+            y.append(place)
+    if x:
         label = "published, another split" if index else None
-        x, y = np.transpose(marks)
         axes.scatter(x, y, 22, "white", marker="D", edgecolors="black", zorder=3, label=label)
 
 
@@ -154,16 +173,19 @@ def class_bars(studies: Sequence[Sequence[Entry]]) -> Figure:
         studies: Entries with results.
     """
     names = list(dict.fromkeys(entry.row.name for entries in studies for entry in entries))
-    figure, panels = _panels(len(studies), 1, 11, max(3.2, 0.7 + 0.19 * len(names)))
+    height = max(3.2, 0.7 + 0.19 * len(names))
+    figure, panels = _panels(len(studies), 1, 11, height)
     colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.95, len(names)))
+    width = 0.85 / len(names)
+    middle = (len(names) - 1) / 2
     for axes, entries in zip(panels, studies, strict=True):
         classes = list(entries[0].results["classes"])
-        width = 0.85 / len(names)
         for entry in entries:
-            at = names.index(entry.row.name)
-            f1 = [entry.results["classes"].get(name, {}).get("f1", math.nan) for name in classes]
-            places = np.arange(len(classes)) + (at - (len(names) - 1) / 2) * width
-            axes.bar(places, f1, width, color=colours[at], label=_cut(entry.row.name))
+            index = names.index(entry.row.name)
+            scores = entry.results["classes"]
+            f1 = [scores.get(name, {}).get("f1", math.nan) for name in classes]
+            places = np.arange(len(classes)) + (index - middle) * width
+            axes.bar(places, f1, width, color=colours[index], label=_cut(entry.row.name))
         axes.set_xticks(range(len(classes)), classes)
         axes.set(ylim=(0, 1), ylabel="F1", title=_title(entries[0]))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
@@ -184,7 +206,9 @@ def confusions(entries: Sequence[Entry]) -> Figure:
         draw_shares(axes, shares, shares, ".2f", list(entry.results["classes"]))
         axes.set_title(textwrap.fill(_cut(entry.row.name), 32))
         axes.spines[:].set_visible(False)
-        axes.tick_params(labelleft=index % columns == 0, labelbottom=index + columns >= len(entries), length=0)
+        is_first_column = index % columns == 0
+        is_last_row = index + columns >= len(entries)
+        axes.tick_params(labelleft=is_first_column, labelbottom=is_last_row, length=0)
     figure.supxlabel("predicted", fontsize=9)
     figure.supylabel("true", fontsize=9)
     return figure
@@ -200,11 +224,13 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     """
     figure, (axes,) = _panels(1, 1, 8, 5.5)
     costs = [entry.cost for entry in entries if entry.cost]
-    times, parameters = [cost.milliseconds for cost in costs], [cost.parameters for cost in costs]
-    means, stds = ([entry.results[kind]["accuracy"] for entry in entries] for kind in ("mean", "std"))
+    times = [cost.milliseconds for cost in costs]
+    parameters = [cost.parameters for cost in costs]
+    means = [entry.results["mean"]["accuracy"] for entry in entries]
+    stds = [entry.results["std"]["accuracy"] or 0 for entry in entries]
     areas = [_area(count) for count in parameters]
     colours = [COLOURS["uf1" if entry.is_reference else "accuracy"] for entry in entries]
-    axes.errorbar(times, means, [std or 0 for std in stds], fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
+    axes.errorbar(times, means, stds, fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
     axes.scatter(times, means, areas, colours, alpha=0.8, edgecolors="0.3", linewidths=0.6, zorder=2)
     axes.set(xscale="log", xlabel="time per clip, ms", ylabel="accuracy", title=_title(entries[0]))
     axes.margins(0.12)
@@ -214,8 +240,10 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     _legend_of_areas(axes, parameters)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # so that nothing moves once the names have their places
+    points = np.column_stack([times, means])
+    radii = np.sqrt(np.array(areas) / np.pi)
     names = [_cut(entry.row.name) for entry in entries]
-    _write_beside(axes, np.column_stack([times, means]), np.sqrt(np.array(areas) / np.pi), names)
+    _write_beside(axes, points, radii, names)
     return figure
 
 
@@ -242,36 +270,37 @@ def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequ
     """Write each point's name where it covers no bubble and no other name, joined by a line where that is far.
 
     Args:
-        axes: Where, its layout settled.
+        axes: What the names are written on; its layout is settled.
         points: ``(n, 2)`` in the axes' own units.
         radii: Radius of each point's bubble in points of 1/72 inch, ``(n,)``.
         names: The names.
     """
     per_pixel = 72 / axes.figure.dpi
-    centres, room = axes.transData.transform(points) * per_pixel, axes.get_window_extent()
-    room = Bbox(room.get_points() * per_pixel)
+    centres = axes.transData.transform(points) * per_pixel
+    room = Bbox(axes.get_window_extent().get_points() * per_pixel)
     boxes = [_box(x, y, radius, radius) for (x, y), radius in zip(centres, radii, strict=True)]
-    for index in np.argsort(radii):  # the names of what is small, which they could cover, first
+    for index in np.argsort(radii):  # the names of small bubbles, which other names could cover, first
         name = axes.annotate(names[index], points[index], (0, 0), textcoords="offset points", fontsize=8,
                              ha="center", va="center")  # fmt: skip
         extent = name.get_window_extent()
         half = np.array([extent.width, extent.height]) * per_pixel / 2 + 1
-        places = [(far, centres[index] + offset) for far, offset in _places(radii[index], half)]
-        free = [place for place in places if _is_free(_box(*place[1], *half), boxes, room)]
-        far, place = (free or places)[0]
+        places = [(is_far, centres[index] + offset) for is_far, offset in _offsets(radii[index], half)]
+        free_places = [(is_far, place) for is_far, place in places if _is_free(_box(*place, *half), boxes, room)]
+        is_far, place = free_places[0] if free_places else places[0]
         name.set_position(place - centres[index])
         boxes.append(_box(*place, *half))
-        if far:
+        if is_far:
             line = {"arrowstyle": "-", "color": "0.6", "linewidth": 0.6, "shrinkA": 6, "shrinkB": radii[index]}
             axes.annotate("", points[index], place - centres[index], textcoords="offset points", arrowprops=line)
 
 
-def _places(radius: float, half: np.ndarray) -> Iterator[tuple[bool, np.ndarray]]:
-    """Return offsets of a name's middle from a bubble's, from near to far, and whether it needs a line to it."""
+def _offsets(radius: float, half: np.ndarray) -> Iterator[tuple[bool, np.ndarray]]:
+    """Yield offsets of a name from the middle of its bubble, from near to far, and whether it needs a line to it."""
     directions = np.array([(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)])
     for distance in (1, 6, 14, 24, 36, 50):
         for direction in directions:
-            yield distance > 6, direction * (half + radius / np.linalg.norm(direction) + distance)
+            offset = direction * (half + radius / np.linalg.norm(direction) + distance)
+            yield distance > 6, offset
 
 
 def _box(x: float, y: float, half_width: float, half_height: float) -> Bbox:
@@ -290,21 +319,29 @@ def heat_map(entries: Sequence[Entry]) -> Figure:
         entries: Entries of a grid that varies two settings or more.
     """
     grid = entries[0].sweep.grid
-    (down, across), further = _varied(entries)[:2], _varied(entries)[2:]
-    combinations = list(itertools.product(*(grid[name] for name in further)))
-    values = {_key(entry.row.settings, grid): _score(entry) for entry in entries}
-    figure, panels = _panels(len(combinations), 2, 1.6 + 0.75 * len(grid[across]), 1.3 + 0.55 * len(grid[down]))
-    scores = [value for value in values.values() if not math.isnan(value)]
+    y_setting, x_setting, *panel_settings = _varied(entries)
+    x_values = grid[x_setting]
+    y_values = grid[y_setting]
+    combinations = list(itertools.product(*(grid[name] for name in panel_settings)))
+    scores = {_key(entry.row.settings, grid): _score(entry) for entry in entries}
+    numbers = [score for score in scores.values() if not math.isnan(score)]
+    width = 1.6 + 0.75 * len(x_values)
+    height = 1.3 + 0.55 * len(y_values)
+    figure, panels = _panels(len(combinations), 2, width, height)
     for axes, combination in zip(panels, combinations, strict=True):
-        fixed = {name: grid[name][0] for name in grid} | dict(zip(further, combination, strict=True))
-        cells = [
-            [values.get(_key(fixed | {down: y, across: x}, grid), math.nan) for x in grid[across]] for y in grid[down]
-        ]
-        _heat(axes, np.array(cells), min(scores), max(scores))
-        axes.set_xticks(range(len(grid[across])), [_cut(_text(value)) for value in grid[across]])
-        axes.set_yticks(range(len(grid[down])), [_cut(_text(value)) for value in grid[down]])
-        title = _cut(", ".join(f"{_short(name)} {_text(fixed[name])}" for name in further))
-        axes.set(xlabel=_cut(_short(across)), ylabel=_cut(_short(down)), title=title or _score_name(entries[0]))
+        panel = dict(zip(panel_settings, combination, strict=True))
+        settings = {name: values[0] for name, values in grid.items()} | panel
+        cells = np.full((len(y_values), len(x_values)), math.nan)
+        for row, y in enumerate(y_values):
+            for column, x in enumerate(x_values):
+                key = _key(settings | {y_setting: y, x_setting: x}, grid)
+                cells[row, column] = scores.get(key, math.nan)
+        _heat(axes, cells, min(numbers), max(numbers))
+        axes.set_xticks(range(len(x_values)), [_cut(_text(value)) for value in x_values])
+        axes.set_yticks(range(len(y_values)), [_cut(_text(value)) for value in y_values])
+        title = _cut(", ".join(f"{_short(name)} {_text(value)}" for name, value in panel.items()))
+        axes.set(xlabel=_cut(_short(x_setting)), ylabel=_cut(_short(y_setting)))
+        axes.set_title(title or _score_name(entries[0]))
     return figure
 
 
@@ -326,7 +363,8 @@ def trials(entries: Sequence[Entry]) -> Figure:
     """
     sweep = entries[0].sweep
     values = np.array([_score(entry) for entry in entries])
-    best = (np.fmax if sweep.modes[0] == "max" else np.fmin).accumulate(values)
+    better = np.fmax if sweep.modes[0] == "max" else np.fmin
+    best = better.accumulate(values)
     figure, (axes,) = _panels(1, 1, 7, 3.5)
     axes.step(range(len(values)), best, where="post", color=COLOURS["accuracy"], label="best so far")
     axes.scatter(range(len(values)), values, 22, COLOURS["uf1"], zorder=2, label="trial")
@@ -346,9 +384,11 @@ def front(entries: Sequence[Entry]) -> Figure:
     figure, (axes,) = _panels(1, 1, 6, 4.5)
     points = np.array([objectives(sweep, entry.row) for entry in entries])
     optimal = np.array([entry.is_optimal for entry in entries])
-    joined = points[optimal][np.argsort(points[optimal, 0], kind="stable")]
-    axes.scatter(points[~optimal, 0], points[~optimal, 1], 22, COLOURS["accuracy"], label="trial")
-    axes.plot(*joined.T, "o-", color=COLOURS["uf1"], label="Pareto front")
+    optimal_points = points[optimal]
+    order = np.argsort(optimal_points[:, 0], kind="stable")
+    other_points = points[~optimal]
+    axes.scatter(other_points[:, 0], other_points[:, 1], 22, COLOURS["accuracy"], label="trial")
+    axes.plot(*optimal_points[order].T, "o-", color=COLOURS["uf1"], label="Pareto front")
     for entry, point in zip(entries, points, strict=True):
         if entry.is_optimal:
             axes.annotate(_cut(entry.row.name), point, xytext=(5, 5), textcoords="offset points", fontsize=8)
@@ -390,5 +430,8 @@ def _short(setting: str) -> str:
 
 def _cut(name: str) -> str:
     """Return a name that fits a figure: no $ that would be read as mathematics, no _ first, which legends leave out."""
-    name = name if len(name) <= 60 else f"{name[:59]}…"
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
+    if len(name) > 60:
+        name = f"{name[:59]}…"
+    if name.startswith("_"):
+        name = f" {name}"
+    return name.replace("$", r"\$")

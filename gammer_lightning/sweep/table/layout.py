@@ -1,11 +1,11 @@
 """The table of studies, whatever it is written as: columns, cells, footnotes and notes."""
 
+import itertools
 import json
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from gammer_lightning.evaluation.comparison import RESAMPLES
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
@@ -89,80 +89,102 @@ def make_table(studies: Sequence[Sequence[Entry]]) -> Table:
     """
     studies = [ranked(entries) for entries in studies]
     columns = [_columns(entries) for entries in studies]
-    by_name = [{entry.row.name: entry for entry in entries} for entries in studies]
-    lines = [
-        _line(name, [entries.get(name) for entries in by_name], columns)
-        for name in dict.fromkeys(name for entries in by_name for name in entries)
-    ]
-    footnotes = list(dict.fromkeys(note for line in lines for cell in line.cells for note in cell.notes))
+    entries_by_name = [{entry.row.name: entry for entry in entries} for entries in studies]
+    names = list(dict.fromkeys(itertools.chain(*entries_by_name)))
+    footnotes: list[str] = []
+    lines = []
+    for name in names:
+        row_entries = [by_name.get(name) for by_name in entries_by_name]
+        cells: list[Cell] = []
+        for entry, group in zip(row_entries, columns, strict=True):
+            cells += [_marked(cell, footnotes) for cell in _cells(entry, group)]
+        line = Line(name, cells, [entry for entry in row_entries if entry])
+        lines.append(line)
+    groups = [(heading, len(group)) for heading, group in zip(_groups(studies), columns, strict=True)]
+    numbered_footnotes = [f"[{number}] {text}" for number, text in enumerate(footnotes, 1)]
     return Table(
-        ", ".join(entries[0].sweep.study for entries in studies),
-        [(heading, len(group)) for heading, group in zip(_groups(studies), columns, strict=True)],
-        [heading for group in columns for heading, _ in group],
-        [replace(line, cells=[_marked(cell, footnotes) for cell in line.cells]) for line in lines],
-        [f"[{number}] {text}" for number, text in enumerate(footnotes, 1)] + _notes(studies),
+        title=", ".join(entries[0].sweep.study for entries in studies),
+        groups=groups,
+        headings=[heading for group in columns for heading, _ in group],
+        lines=lines,
+        notes=numbered_footnotes + _notes(studies),
     )
 
 
-def _marked(cell: Cell, footnotes: Sequence[str]) -> Cell:
-    return replace(cell, text=cell.text + "".join(f" [{footnotes.index(note) + 1}]" for note in cell.notes))
-
-
-def _line(name: str, entries: Sequence[Entry | None], columns: Sequence[Sequence[Column]]) -> Line:
-    groups = zip(entries, columns, strict=True)
-    cells = [cell for entry, group in groups for cell in _cells(entry, group)]
-    return Line(name, cells, [entry for entry in entries if entry])
+def _marked(cell: Cell, footnotes: list[str]) -> Cell:
+    """Return a cell with the numbers of its footnotes behind its text; new footnotes are added to the list."""
+    text = cell.text
+    for note in cell.notes:
+        if note not in footnotes:
+            footnotes.append(note)
+        text += f" [{footnotes.index(note) + 1}]"
+    return replace(cell, text=text)
 
 
 def _cells(entry: Entry | None, columns: Sequence[Column]) -> list[Cell]:
-    """Return the cells of a row in one study; its state, where it has no figures, and its footnotes in one of them."""
+    """Return the cells of a row in one study.
+
+    The first one, of a search the last one, has the footnotes, and the row's state where it would be empty.
+    """
     if entry is None:
         return [Cell() for _ in columns]
-    cells = [cell(entry) for _, cell in columns]
-    at = -1 if entry.sweep.search else 0
-    text = cells[at].text or ("-" if entry.row.state == "complete" else entry.row.state)
-    cells[at] = replace(cells[at], text=text, notes=entry.notes)
+    cells = [make_cell(entry) for _, make_cell in columns]
+    index = -1 if entry.sweep.search else 0
+    state = "-" if entry.row.state == "complete" else entry.row.state
+    cells[index] = replace(cells[index], text=cells[index].text or state, notes=entry.notes)
     return cells
 
 
 def _groups(studies: Sequence[Sequence[Entry]]) -> list[str]:
     """Return the heading of each study: its data, and its name where the data alone do not tell it from another."""
     names = [entries[0].sweep.study for entries in studies]
-    data = [data_name(key) if (key := _own_key(entries)) else "" for entries in studies]
+    data = []
+    for entries in studies:
+        key = _study_key(entries)
+        data.append(data_name(key) if key else "")
     if all(data) and len(set(data)) == len(data):
         return data
     return [f"{name}: {text}" if text else name for name, text in zip(names, data, strict=True)]
 
 
-def _own_key(entries: Sequence[Entry]) -> str:
+def _study_key(entries: Sequence[Entry]) -> str:
+    """Return the data key of a study's first row with results; empty where none has any."""
     return next((data_key(entry.results) for entry in entries if entry.results), "")
 
 
 def _columns(entries: Sequence[Entry]) -> list[Column]:
     sweep = entries[0].sweep
     if has_results(sweep):
-        published = list(entries[0].published)
-        return [
-            *(_score(*column) for column in (("accuracy", "accuracy"), ("UF1", "uf1"), ("UAR", "uar"))),
+        columns = [
+            _score("accuracy", "accuracy"),
+            _score("UF1", "uf1"),
+            _score("UAR", "uar"),
             ("ΔUF1 [95 %]", _difference),
             ("p (Holm)", _p),
-            *([("parameters", _parameters), ("ms per clip", _milliseconds)] if differ_in_cost(entries) else []),
-            *(_published(key, _own_key(entries)) for key in published),
         ]
+        if differ_in_cost(entries):
+            columns += [("parameters", _parameters), ("ms per clip", _milliseconds)]
+        study_key = _study_key(entries)
+        columns += [_published(key, study_key) for key in entries[0].published]
+        return columns
     metrics = sweep.metrics or list(dict.fromkeys(name for entry in entries for name in entry.row.values))
     columns = [_value(name) for name in metrics]
     if not sweep.search:
         return columns or [("state", _state)]
     settings = dict.fromkeys(setting for entry in entries for setting in entry.row.settings)
-    pareto = [("Pareto", _pareto)] * (len(metrics) == 2)
-    return [*map(_setting, settings), *columns, *pareto, ("state", _state)]
+    columns = [_setting(name) for name in settings] + columns
+    if len(metrics) == 2:
+        columns.append(("Pareto", _pareto))
+    columns.append(("state", _state))
+    return columns
 
 
 def _score(heading: str, metric: str) -> Column:
     def cell(entry: Entry) -> Cell:
         if not entry.results:
             return Cell()
-        mean, std = entry.results["mean"][metric], entry.results["std"][metric]
+        mean = entry.results["mean"][metric]
+        std = entry.results["std"][metric]
         return Cell(mean_and_std(mean, std), mean)
 
     return heading, cell
@@ -171,7 +193,8 @@ def _score(heading: str, metric: str) -> Column:
 def _difference(entry: Entry) -> Cell:
     if entry.is_reference:
         return Cell("reference", 0.0)
-    if (difference := entry.difference) is None:
+    difference = entry.difference
+    if difference is None:
         return Cell("-" if entry.results else "")
     return Cell(f"{difference.uf1:+.3f} [{difference.low:.3f}, {difference.high:.3f}]", difference.uf1)
 
@@ -188,15 +211,19 @@ def _probability(p: float) -> str:
 
 
 def _parameters(entry: Entry) -> Cell:
-    if (count := entry.parameters) is None:
+    count = entry.parameters
+    if count is None:
         return Cell()
-    return Cell(f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:.1f} M", count)
+    text = f"{count:,.0f}" if count < 1e6 else f"{count / 1e6:.1f} M"
+    return Cell(text, count)
 
 
 def _milliseconds(entry: Entry) -> Cell:
-    if (time := entry.milliseconds) is None:
+    time = entry.milliseconds
+    if time is None:
         return Cell()
-    return Cell(f"{time:.0f}" if time >= 100 else f"{time:.1f}", time)
+    text = f"{time:.0f}" if time >= 100 else f"{time:.1f}"
+    return Cell(text, time)
 
 
 def _published(key: str, measured_key: str) -> Column:
@@ -204,9 +231,12 @@ def _published(key: str, measured_key: str) -> Column:
         figures = entry.published[key]
         if not any(figures):
             return Cell("N/A" if figures else "")
-        metrics, remark = entry.published_metrics, entry.published_remark
-        notes = [f"published figures that are {metrics}, whatever the paper's heading says"] if metrics else []
-        notes += [remark] if remark else []
+        notes = []
+        if entry.published_metrics:
+            metrics = entry.published_metrics
+            notes.append(f"published figures that are {metrics}, whatever the paper's heading says")
+        if entry.published_remark:
+            notes.append(entry.published_remark)
         text = " / ".join("N/A" if figure is None else f"{figure:.4f}" for figure in figures)
         return Cell(text, figures[0], notes)
 
@@ -216,23 +246,24 @@ def _published(key: str, measured_key: str) -> Column:
 def _value(metric: str) -> Column:
     def cell(entry: Entry) -> Cell:
         value = entry.row.values.get(metric)
-        return Cell() if value is None else Cell(f"{value:.4g}", value if math.isfinite(value) else None)
+        if value is None:
+            return Cell()
+        return Cell(f"{value:.4g}", value if math.isfinite(value) else None)
 
     return metric, cell
 
 
 def _setting(name: str) -> Column:
     def cell(entry: Entry) -> Cell:
-        return _plain(entry.row.settings[name]) if name in entry.row.settings else Cell()
+        if name not in entry.row.settings:
+            return Cell()
+        value = entry.row.settings[name]
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return Cell(f"{value:.4g}", value)
+        text = value if isinstance(value, str) else json.dumps(value)
+        return Cell(text, text)
 
     return name, cell
-
-
-def _plain(value: Any) -> Cell:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return Cell(f"{value:.4g}", value)
-    text = value if isinstance(value, str) else json.dumps(value)
-    return Cell(text, text)
 
 
 def _pareto(entry: Entry) -> Cell:
@@ -244,19 +275,24 @@ def _state(entry: Entry) -> Cell:
 
 
 def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
-    sweep, entries = studies[0][0].sweep, [entry for entries in studies for entry in entries]
-    data = {name for entry in entries for name in entry.results.get("datasets", ())}
-    published = any(entry.published for entry in entries)
-    compared = any(entry.results and has_results(entry.sweep) for entry in entries)
-    notes = {
-        f"Sorted by {sweep.metrics[0]} ({sweep.modes[0]})." if sweep.search else "": True,
-        PARETO: len(sweep.metrics) == 2,
-        SPREAD: compared,
-        DIFFERENCE: compared,
-        MICROFACES_NOTE: "microfaces" in data,
-        COST: any(map(differ_in_cost, studies)) and compared,
-        PUBLISHED: published,
-        ORIENTATION: published and "microfaces" in data,
-    }
-    of_studies = [note for entries in studies for note in study_notes(entries)]
-    return of_studies + [note for note, applies in notes.items() if note and applies]
+    sweep = studies[0][0].sweep
+    entries = list(itertools.chain(*studies))
+    has_microfaces = any("microfaces" in entry.results.get("datasets", ()) for entry in entries)
+    has_published = any(entry.published for entry in entries)
+    has_scores = any(entry.results and has_results(entry.sweep) for entry in entries)
+    notes = [note for study in studies for note in study_notes(study)]
+    if sweep.search:
+        notes.append(f"Sorted by {sweep.metrics[0]} ({sweep.modes[0]}).")
+    if len(sweep.metrics) == 2:
+        notes.append(PARETO)
+    if has_scores:
+        notes += [SPREAD, DIFFERENCE]
+    if has_microfaces:
+        notes.append(MICROFACES_NOTE)
+    if has_scores and any(map(differ_in_cost, studies)):
+        notes.append(COST)
+    if has_published:
+        notes.append(PUBLISHED)
+    if has_published and has_microfaces:
+        notes.append(ORIENTATION)
+    return notes

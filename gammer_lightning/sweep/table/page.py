@@ -1,6 +1,7 @@
 """The page of a sweep's table: one HTML file that asks nothing of any server."""
 
 import base64
+import itertools
 from collections.abc import Sequence
 from html import escape
 from string import Template
@@ -135,27 +136,29 @@ def page(table: Table, pictures: Sequence[Picture]) -> str:
         table: The table.
         pictures: The figures.
     """
+    rows = "\n".join(_row(line, table) for line in table.lines)
+    notes = "\n".join(f"<li>{escape(note)}</li>" for note in table.notes)
     figures = "\n".join(map(_figure, pictures))
-    return PAGE.substitute(
-        title=escape(table.title),
-        head=_head(table),
-        rows="\n".join(_row(line, table) for line in table.lines),
-        notes="\n".join(f"<li>{escape(note)}</li>" for note in table.notes),
-        figures=f"<h2>Figures</h2>\n{figures}" if pictures else "",
-    )
+    if pictures:
+        figures = f"<h2>Figures</h2>\n{figures}"
+    return PAGE.substitute(title=escape(table.title), head=_head(table), rows=rows, notes=notes, figures=figures)
 
 
 def _figure(picture: Picture) -> str:
-    source, alt = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}", escape(picture.alt)
-    width = round(int.from_bytes(picture.png[16:20]) * 96 / DPI)  # a PNG's header has its width in pixels there
+    source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
+    alt = escape(picture.alt)
+    pixels = int.from_bytes(picture.png[16:20])  # the width in the PNG's header
+    width = round(pixels * 96 / DPI)
     return f'<figure><img src="{source}" alt="{alt}" width="{width}"><figcaption>{alt}</figcaption></figure>'
 
 
 def _head(table: Table) -> str:
     groups = "".join(f'<th class="group" colspan="{width}">{escape(name)}</th>' for name, width in table.groups)
+    headings = ["row", *table.headings]
     rows = [[line.name, *(cell.value for cell in line.cells)] for line in table.lines]
-    columns = "".join(map(_heading, ["row", *table.headings], zip(*rows, strict=True)))
-    return f"<tr><td></td>{groups}</tr>\n<tr>{columns}</tr>"
+    columns = zip(*rows, strict=True)
+    cells = "".join(map(_heading, headings, columns))
+    return f"<tr><td></td>{groups}</tr>\n<tr>{cells}</tr>"
 
 
 def _heading(text: str, values: Sequence[float | str | None]) -> str:
@@ -165,7 +168,8 @@ def _heading(text: str, values: Sequence[float | str | None]) -> str:
 
 def _row(line: Line, table: Table) -> str:
     """Return a row and, hidden below it, what reproduces it; one tbody, so that both move together."""
-    starts = {sum(width for _, width in table.groups[:index]) for index in range(len(table.groups))}
+    widths = [width for _, width in table.groups]
+    starts = set(itertools.accumulate(widths, initial=0))  # the first column of each group
     cells = "".join(_cell(cell, index in starts) for index, cell in enumerate(line.cells))
     name = escape(line.name)
     button = f'<button class="name" aria-expanded="false" title="command and run folder">{name}</button>'
@@ -177,17 +181,21 @@ def _row(line: Line, table: Table) -> str:
 
 
 def _cell(cell: Cell, is_first: bool) -> str:
-    state = cell.text.partition(" ")[0]
-    names = " ".join(["first"] * is_first + (["state", state] if state in STATES else []))
+    names = ["first"] if is_first else []
+    state, _, _ = cell.text.partition(" ")
+    if state in STATES:
+        names += ["state", state]
     value = "" if cell.value is None else f' data-value="{escape(str(cell.value))}"'
-    return f'<td class="{names}"{value}>{NEGATIVE.sub("−", escape(cell.text))}</td>'
+    text = NEGATIVE.sub("−", escape(cell.text))
+    return f'<td class="{" ".join(names)}"{value}>{text}</td>'
 
 
 def _details(entry: Entry) -> str:
     row = entry.row
+    state = f"{row.state}, after {row.attempts} attempts" if row.attempts > 1 else row.state
     details = {
         "study": entry.sweep.study,
-        "state": f"{row.state}, after {row.attempts} attempts" if row.attempts > 1 else row.state,
+        "state": state,
         "run": entry.run or "-",
         "host": row.host,
         "error": row.error,

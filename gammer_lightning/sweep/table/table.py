@@ -47,7 +47,8 @@ def write_table(studies: Sequence[tuple[Sweep, Sequence[Row]]], out: Path) -> st
     """
     _refuse(studies)
     entries = [study_entries(sweep, rows) for sweep, rows in studies]
-    table, pictures = make_table(entries), draw_figures(entries)
+    table = make_table(entries)
+    pictures = draw_figures(entries)
     text = markdown(table)
     texts = {
         "table.md": f"# {markdown_cell(table.title)}\n\n{text}\n",
@@ -83,40 +84,43 @@ def _refuse(studies: Sequence[tuple[Sweep, Sequence[Row]]]) -> None:
 
 def markdown(table: Table) -> str:
     """Return the table and its notes as Markdown; of several studies, each heading begins with its study's."""
-    names = [name for name, width in table.groups for _ in range(width)]
-    several = len(table.groups) > 1
-    headings = [f"{name}: {text}" if several else text for name, text in zip(names, table.headings, strict=True)]
+    headings = list(table.headings)
+    if len(table.groups) > 1:
+        names = [name for name, width in table.groups for _ in range(width)]
+        headings = [f"{name}: {heading}" for name, heading in zip(names, table.headings, strict=True)]
     rows = [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
-    return "\n".join(
-        [*markdown_table(["row", *headings], rows), "", *(f"- {markdown_cell(note)}" for note in table.notes)]
-    )
+    notes = [f"- {markdown_cell(note)}" for note in table.notes]
+    lines = [*markdown_table(["row", *headings], rows), "", *notes]
+    return "\n".join(lines)
 
 
 def latex(table: Table) -> str:
     """Return the table as a booktabs tabular, with the notes in small print below it."""
-    groups, rules, start = [], [], 2
+    groups = []
+    rules = []
+    start = 2
     for name, width in table.groups:
         groups.append(rf"\multicolumn{{{width}}}{{c}}{{{_escaped(name)}}}")
         rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width
-    rows = [[line.name, *(cell.text for cell in line.cells)] for line in table.lines]
+    alignment = "l" + "r" * len(table.headings)
+    rows = [_latex_row([line.name, *(cell.text for cell in line.cells)]) for line in table.lines]
     notes = [rf"{{\footnotesize {_escaped(note)}\par}}" for note in table.notes]
-    return "\n".join(
-        [
-            r"% \usepackage{booktabs}",
-            rf"\begin{{tabular}}{{l{'r' * len(table.headings)}}}",
-            r"\toprule",
-            " & ".join(["", *groups]) + r" \\",
-            *rules,
-            _latex_row(["row", *table.headings]),
-            r"\midrule",
-            *map(_latex_row, rows),
-            r"\bottomrule",
-            r"\end{tabular}\par\smallskip",
-            *notes,
-            "",
-        ]
-    )
+    lines = [
+        r"% \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        " & ".join(["", *groups]) + r" \\",
+        *rules,
+        _latex_row(["row", *table.headings]),
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}\par\smallskip",
+        *notes,
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def _latex_row(texts: Sequence[str]) -> str:
@@ -146,26 +150,25 @@ def _numbers(entry: Entry) -> dict[str, Any]:
 
 
 def _scores(entry: Entry) -> dict[str, Any]:
-    scores = {
-        f"{score}_{kind}": entry.results.get(kind, {}).get(score)
-        for score in ("accuracy", "uf1", "uar")
-        for kind in ("mean", "std")
-    }
-    compared = {
-        "uf1_difference": getattr(entry.difference, "uf1", None),
-        "difference_low": getattr(entry.difference, "low", None),
-        "difference_high": getattr(entry.difference, "high", None),
-        "p": getattr(entry.difference, "p", None),
-        "p_holm": entry.p_holm,
-    }
-    costs = {name: entry.row.values.get(name) for name in ("parameters", "input_ms", "latency_ms")}
-    published = {
-        f"published_{key}_{name}": figure
-        for key, figures in entry.published.items()
-        for name, figure in zip(("accuracy", "f1"), figures or (None, None), strict=True)
-    }
-    metrics = {"published_metrics": entry.published_metrics} if published else {}
-    return scores | compared | costs | published | metrics
+    columns = {}
+    for score in ("accuracy", "uf1", "uar"):
+        for statistic in ("mean", "std"):
+            columns[f"{score}_{statistic}"] = entry.results.get(statistic, {}).get(score)
+    difference = entry.difference
+    columns["uf1_difference"] = difference.uf1 if difference else None
+    columns["difference_low"] = difference.low if difference else None
+    columns["difference_high"] = difference.high if difference else None
+    columns["p"] = difference.p if difference else None
+    columns["p_holm"] = entry.p_holm
+    for name in ("parameters", "input_ms", "latency_ms"):
+        columns[name] = entry.row.values.get(name)
+    for key, figures in entry.published.items():
+        accuracy, f1 = figures or (None, None)
+        columns[f"published_{key}_accuracy"] = accuracy
+        columns[f"published_{key}_f1"] = f1
+    if entry.published:
+        columns["published_metrics"] = entry.published_metrics
+    return columns
 
 
 def _values(entry: Entry) -> dict[str, Any]:
