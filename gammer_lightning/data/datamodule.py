@@ -170,7 +170,10 @@ class MagnifiedClips(pl.LightningDataModule):
         clips, _, _ = self._read_clips()
         h = self.hparams
         report = premagnify(clips, self.alphas, h.magnifier, h.cache, workers=h.num_workers)
-        print("\n".join([*self._class_notes, *(note for clip in clips for note in clip.notes), str(report)]))
+        lines = list(self._class_notes)
+        for clip in clips:
+            lines += clip.notes
+        print("\n".join([*lines, str(report)]))
         if not self.shows_patches:
             compute_inputs(self._face_clips(self._entries(clips)), h.input, h.size)
 
@@ -179,8 +182,12 @@ class MagnifiedClips(pl.LightningDataModule):
         return [CacheEntry(clip, fingerprint, self.hparams.cache) for clip in clips]
 
     def _face_clips(self, entries: Sequence[CacheEntry]) -> list[FaceClip]:
-        estimator = self.hparams.flow_estimator
-        return [FaceClip(entry, alpha, estimator) for entry in entries for alpha in self._used_alphas()]
+        """Return each clip at each used alpha, all alphas of a clip in a row."""
+        clips = []
+        for entry in entries:
+            for alpha in self._used_alphas():
+                clips.append(FaceClip(entry, alpha, self.hparams.flow_estimator))
+        return clips
 
     def refuse_without_action_units(self, network: str) -> None:
         """Refuse data sets whose clips are not annotated with action units, and clips whose units cannot be read.
@@ -192,16 +199,19 @@ class MagnifiedClips(pl.LightningDataModule):
             GammerError: Naming the data sets, or the clips.
         """
         clips, _, _ = self._labelled
-        if datasets := sorted({clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units}):
+        with_units = {clip.dataset for clip in clips if clip.action_units}
+        without_units = {clip.dataset for clip in clips} - with_units
+        if without_units:
             raise GammerError(
-                f"{', '.join(datasets)} has no action units",
+                f"{', '.join(sorted(without_units))} has no action units",
                 f"{network} learns them with the classes",
                 "leave the data set out of data.roots, or choose another model.network",
             )
-        if faults := unit_faults(clips):
-            examples = "; ".join(f"{key}: {fault}" for key, fault in list(faults.items())[:5])
+        faults = unit_faults(clips)
+        if faults:
+            examples = [f"{key}: {fault}" for key, fault in faults.items()][:5]
             raise GammerError(
-                f"the action units of {len(faults)} clips cannot be read: {examples}",
+                f"the action units of {len(faults)} clips cannot be read: {'; '.join(examples)}",
                 f"{network} learns the action units of every clip with the classes",
                 "correct these cells of the coding workbook, or choose another model.network",
             )
@@ -219,7 +229,8 @@ class MagnifiedClips(pl.LightningDataModule):
 
     @cached_property
     def _labelled(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
-        h, clips = self.hparams, read_datasets(self.hparams.roots)
+        h = self.hparams
+        clips = read_datasets(h.roots)
         self._class_notes = class_set_notes(clips, h.class_set)
         return class_labels(clips, h.class_set, h.clip_list)
 
@@ -247,7 +258,8 @@ class MagnifiedClips(pl.LightningDataModule):
 
     def _cut(self, entry: CacheEntry) -> np.ndarray:
         """Return uint8 patches ``(1 + A, 68, P, P, 3)`` of the onset and of the apex at each used alpha."""
-        images, landmarks = entry.images(self._used_alphas()), entry.landmarks()
+        images = entry.images(self._used_alphas())
+        landmarks = entry.landmarks()
         return np.stack([cut_patches(image, landmarks, self.hparams.patch_size) for image in images])
 
     @cached_property
@@ -265,17 +277,21 @@ class MagnifiedClips(pl.LightningDataModule):
             device: Where the magnifier runs.
             clips: How many clips.
         """
-        h, times = self.hparams, []
+        h = self.hparams
+        times = []
         magnifier = load_magnifier(h.magnifier).to(device)
         for entry in self.entries[:clips]:
             clip = FaceClip(entry, self.eval_alpha, h.flow_estimator)
-            pair, landmarks = clip.pair, clip.landmarks
-            onset, apex = torch.from_numpy(entry.images([RAW])).permute(0, 3, 1, 2)[:, None] / 255
+            pair = clip.pair
+            landmarks = clip.landmarks
+            images = torch.from_numpy(entry.images([RAW])).permute(0, 3, 1, 2)
+            onset, apex = images[:, None] / 255
             started = time.perf_counter()
             if self.eval_alpha != RAW:
                 magnifier(onset.to(device), apex.to(device), [self.eval_alpha]).cpu()
             if self.shows_patches:
-                [cut_patches(image, landmarks, h.patch_size) for image in pair]
+                for image in pair:
+                    cut_patches(image, landmarks, h.patch_size)
             else:
                 INPUTS[h.input].compute(clip, h.size)
             times.append(1000 * (time.perf_counter() - started))
@@ -338,7 +354,10 @@ class _EpochSampler(Sampler):
     """
 
     def __init__(self, clips: int, alphas: int, seed: int):
-        self.clips, self.alphas, self.seed, self.epoch = clips, alphas, seed, 0
+        self.clips = clips
+        self.alphas = alphas
+        self.seed = seed
+        self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -350,20 +369,24 @@ class _EpochSampler(Sampler):
         rng = np.random.default_rng((self.seed, self.epoch))
         alphas = rng.integers(self.alphas, size=self.clips)
         seeds = rng.integers(2**31, size=self.clips)
-        yield from zip(rng.permutation(self.clips).tolist(), alphas.tolist(), seeds.tolist(), strict=True)
+        clips = rng.permutation(self.clips)
+        yield from zip(clips.tolist(), alphas.tolist(), seeds.tolist(), strict=True)
 
 
 class _Clips(Dataset):
     """Whole batches by (clip, position of alpha, seed of augmentation)."""
 
     def __init__(self, data: MagnifiedClips, augmentation: PhotometricAugmentation | None):
-        self.kind, self.augmentation = data.hparams.input, augmentation
+        self.kind = data.hparams.input
+        self.augmentation = augmentation
         self.frames = data.patches if data.shows_patches else data.inputs
-        self.labels, self.alphas = torch.tensor(data.labels), torch.tensor(data._used_alphas())
+        self.labels = torch.tensor(data.labels)
+        self.alphas = torch.tensor(data._used_alphas())
 
     def __getitems__(self, draws: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
         clips, positions, _ = torch.tensor(draws).T
-        inputs = torch.from_numpy(np.stack([self._shown(*draw) for draw in draws]))
+        frames = np.stack([self._draw(clip, position, seed) for clip, position, seed in draws])
+        inputs = torch.from_numpy(frames)
         return {
             "input": to_input(inputs, self.kind) if self.kind in CHANNELS else _to_float(inputs),
             "label": self.labels[clips],
@@ -371,20 +394,25 @@ class _Clips(Dataset):
             "alpha": self.alphas[positions],
         }
 
-    def _shown(self, clip: int, position: int, seed: int) -> np.ndarray:
-        """Return a clip at an alpha: of patches those of the apex, after those of the onset where needed."""
-        frames = self.frames[clip]
-        if self.kind in CHANNELS:
-            frames = frames[[1 + position] if self.kind == "apex" else [0, 1 + position]]
+    def _draw(self, clip: int, position: int, seed: int) -> np.ndarray:
+        """Return a clip at an alpha, augmented: of patches those of the apex, after those of the onset where needed."""
+        if self.kind not in CHANNELS:
+            frames = self.frames[clip][position]
+        elif self.kind == "apex":
+            frames = self.frames[clip][[1 + position]]
         else:
-            frames = frames[position]
+            frames = self.frames[clip][[0, 1 + position]]
         is_picture = frames.dtype == np.uint8
-        return self.augmentation(frames, seed) if self.augmentation and is_picture else frames
+        if self.augmentation and is_picture:
+            return self.augmentation(frames, seed)
+        return frames
 
 
 def _to_float(values: torch.Tensor) -> torch.Tensor:
     """Return faces ``(B, K, S, S, 3)`` uint8 as ``(B, K, 3, S, S)`` in [-1, 1]; other inputs as they are."""
-    return values.movedim(-1, 2).contiguous() / 127.5 - 1 if values.dtype == torch.uint8 else values
+    if values.dtype != torch.uint8:
+        return values
+    return values.movedim(-1, 2).contiguous() / 127.5 - 1
 
 
 def _as_batch(batch: Batch) -> Batch:
@@ -398,5 +426,6 @@ def to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
     if kind != "difference":
         channels.append(frames[:, -1] * 2 - 1)
     if kind != "apex":
-        channels.append(((frames[:, 1] - frames[:, 0]) * DIFFERENCE_SCALE).clamp(-1, 1))
+        difference = frames[:, 1] - frames[:, 0]
+        channels.append((difference * DIFFERENCE_SCALE).clamp(-1, 1))
     return torch.cat(channels, 2)

@@ -41,7 +41,8 @@ def claimed(path: Path, manifest: dict, contents: Collection[str]) -> Iterator[b
     """
     _is_ours(path, manifest, contents)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock, holder = FileLock(path.parent / LOCK), path.parent / HOLDER
+    lock = FileLock(path.parent / LOCK)
+    holder = path.parent / HOLDER
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -54,7 +55,10 @@ def claimed(path: Path, manifest: dict, contents: Collection[str]) -> Iterator[b
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         is_ours = _is_ours(path, manifest, contents)
         for scrap in list(path.parent.rglob(".*.tmp*")):
-            shutil.rmtree(scrap) if scrap.is_dir() else scrap.unlink()
+            if scrap.is_dir():
+                shutil.rmtree(scrap)
+            else:
+                scrap.unlink()
         if not is_ours:
             write_text(path, json.dumps(manifest, indent=2) + "\n")
         yield is_ours
@@ -65,6 +69,7 @@ def claimed(path: Path, manifest: dict, contents: Collection[str]) -> Iterator[b
 
 
 def _line(holder: Path) -> str:
+    """Return which process holds the lock, as it wrote it into its file."""
     try:
         return read_text(holder, 1000).strip()
     except GammerError:
@@ -73,19 +78,22 @@ def _line(holder: Path) -> str:
 
 def _is_ours(path: Path, manifest: dict, contents: Collection[str]) -> bool:
     """Return whether a folder was made with these settings; refuse one that holds something else."""
-    out, there = path.parent, read_cached_json(path)
-    if there:
-        is_foreign = there != json.loads(json.dumps(manifest))
-    else:  # new, or the manifest is damaged
+    out = path.parent
+    recorded = read_cached_json(path)
+    if recorded:
+        is_foreign = recorded != json.loads(json.dumps(manifest))
+    elif out.is_dir():  # the manifest is damaged, or there is none
         allowed = {path.name, *contents} if path.exists() else set()
-        is_foreign = out.exists() and (not out.is_dir() or any(file.name not in allowed for file in out.glob("[!.]*")))
+        is_foreign = any(file.name not in allowed for file in out.glob("[!.]*"))
+    else:
+        is_foreign = out.exists()
     if is_foreign:
         raise GammerError(
             f"{out} is not empty and was not made with these settings",
             f"{path.stem} is written to a new or empty folder, or taken up where the same command stopped",
             f"give another folder, e.g. --out {out}-2, or remove this one: rm -r {out}",
         )
-    return bool(there)
+    return bool(recorded)
 
 
 @contextmanager

@@ -54,7 +54,9 @@ class Recorder:
     """
 
     def __init__(self, out: str | Path, source: VideoSource, result: Prediction):
-        self.out, self.source, self.result = Path(out), source, result
+        self.out = Path(out)
+        self.source = source
+        self.result = result
         self.examples: list[Example] = []
         self.writer: VideoWriter | None = None
         self.start = 0.0
@@ -85,9 +87,11 @@ class Recorder:
         """Add a frame to the video, uint8 ``(256, 256, 3)`` as it is and magnified."""
         with disk_errors(self.out):
             if self.writer is None:
-                self.start, self.writer = shot.time, self._open()
-            picture = np.concatenate([original, magnified], 1)
-            self.writer.write(np.concatenate([self._caption(shot, window), picture]), shot.time - self.start)
+                self.start = shot.time
+                self.writer = self._open()
+            pictures = np.concatenate([original, magnified], 1)
+            image = np.concatenate([self._caption(shot, window), pictures])
+            self.writer.write(image, shot.time - self.start)
 
     def _open(self) -> VideoWriter:
         path = self.stack.enter_context(replacing(self.out / NAMES["video"]))
@@ -99,7 +103,8 @@ class Recorder:
         bar = np.full((CAPTION, 2 * CROP, 3), 20, np.uint8)
         _write(bar, 8, f"{shot.time:.2f} s", (200, 205, 210))
         if not isinstance(window, PredictedWindow):
-            _write(bar, CROP + 8, window.note if window else f"alpha {self.result.alpha:g}", (160, 165, 170))
+            text = window.note if window else f"alpha {self.result.alpha:g}"
+            _write(bar, CROP + 8, text, (160, 165, 170))
             return bar
         share = float(window.probabilities.max())
         text = f"alpha {self.result.alpha:g}   {self.result.name(window)} {share:.0%}"
@@ -110,18 +115,20 @@ class Recorder:
         """Close the video and write the numbers, the timeline and the page."""
         with disk_errors(self.out):
             self.stack.close()
-            result, paths = self.result, {name: self.out / NAMES[name] for name in ("json", "csv", "timeline", "page")}
+            result = self.result
+            paths = {name: self.out / NAMES[name] for name in ("json", "csv", "timeline", "page")}
             result.paths |= paths
             write_json(paths["json"], as_json(result, bundle))
-            timeline = _png(draw_timeline(result, [example.window for example in self._best()]))
-            for path, content in (
-                (paths["timeline"], timeline),
-                (paths["page"], page(result, self._best(), timeline).encode()),
-            ):
-                with replacing(path) as temporary:
-                    temporary.write_bytes(content)
+            examples = self._best()
+            timeline = _png(draw_timeline(result, [example.window for example in examples]))
+            with replacing(paths["timeline"]) as temporary:
+                temporary.write_bytes(timeline)
+            with replacing(paths["page"]) as temporary:
+                temporary.write_bytes(page(result, examples, timeline).encode())
             with replacing(paths["csv"]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows(map(spreadsheet_cell, row) for row in as_rows(result))
+                writer = csv.writer(file)
+                for row in as_rows(result):
+                    writer.writerow(map(spreadsheet_cell, row))
 
     def _best(self) -> list[Example]:
         return sorted(self.examples, reverse=True)
@@ -132,7 +139,9 @@ def _write(bar: np.ndarray, x: int, text: str, colour: tuple[int, int, int]) -> 
 
 
 def _jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+    bgr = image[..., ::-1]
+    _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return encoded.tobytes()
 
 
 def as_json(result: Prediction, bundle: "Bundle") -> dict:
@@ -174,17 +183,22 @@ def _window_json(window: Window, names: Sequence[str]) -> dict:
 def as_rows(result: Prediction) -> Iterator[list]:
     """Yield the table's head and one row for each window."""
     facts = ("onset_frame", "onset_s", "apex_frame", "apex_s", "strength", "head_motion", "class")
-    points = [f"{axis}{index}" for index in range(68) for axis in "xy"]
+    points = []
+    for index in range(68):
+        points += [f"x{index}", f"y{index}"]
     yield ["window", "start_s", "end_s", "note", *facts, *(f"p_{name}" for name in result.class_names), *points]
     for window in result.windows:
         row = [window.number, round(window.start, 6), round(window.end, 6), window.note]
         if not isinstance(window, PredictedWindow):
-            yield row + [""] * (len(facts) + len(result.class_names) + len(points))
+            empty = len(facts) + len(result.class_names) + len(points)
+            yield row + [""] * empty
             continue
         moved = "" if window.head_motion is None else round(window.head_motion, 3)
         row += [window.onset, round(window.onset_time, 6), window.apex, round(window.apex_time, 6)]
         row += [round(window.strength, 4), moved, result.name(window)]
-        yield row + np.round(window.probabilities, 6).tolist() + window.landmarks.round(2).ravel().tolist()
+        row += window.probabilities.round(6).tolist()
+        row += window.landmarks.round(2).ravel().tolist()
+        yield row
 
 
 def draw_timeline(result: Prediction, marked: Sequence[PredictedWindow]) -> Figure:
@@ -208,30 +222,33 @@ def draw_timeline(result: Prediction, marked: Sequence[PredictedWindow]) -> Figu
 
 def _edges(windows: Sequence[Window]) -> np.ndarray:
     """Return where the windows' middles are parted, ``(n + 1,)`` in s."""
-    middles = np.array([(window.start + window.end) / 2 for window in windows]) if windows else np.zeros(1)
+    if not windows:
+        return np.array([0.0, 1.0])
+    middles = np.array([(window.start + window.end) / 2 for window in windows])
     between = (middles[1:] + middles[:-1]) / 2
-    start = windows[0].start if windows else 0.0
-    end = max(windows[-1].end, start + 1e-3) if windows else 1.0
+    start = windows[0].start
+    end = max(windows[-1].end, start + 1e-3)
     return np.array([start, *between, end])
 
 
 def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, marked: Sequence[PredictedWindow]) -> None:
-    widths, lefts = np.diff(edges), edges[:-1]
+    def draw_bars(places: list[int], heights: list[float], colour: str, label: str) -> None:
+        if places:
+            axes.bar(edges[places], heights, widths[places], align="edge", color=colour, label=label)
+
+    widths = np.diff(edges)
     predicted = {place: window for place, window in enumerate(windows) if isinstance(window, PredictedWindow)}
-    kinds = {"head still": BLUE, "head moves": PALE}
-    for (label, colour), moves in zip(kinds.items(), (False, True), strict=True):
-        windows_of_kind = [place for place, window in predicted.items() if window.head_moves == moves]
-        heights = [predicted[place].strength for place in windows_of_kind]
-        if windows_of_kind:
-            axes.bar(lefts[windows_of_kind], heights, widths[windows_of_kind], align="edge", color=colour, label=label)
+    still = [place for place, window in predicted.items() if not window.head_moves]
+    moving = [place for place, window in predicted.items() if window.head_moves]
+    empty = [place for place in range(len(windows)) if place not in predicted]
     top = max((window.strength for window in predicted.values()), default=1.0) or 1.0
-    lost = [place for place in range(len(windows)) if place not in predicted]
-    if lost:
-        axes.bar(lefts[lost], [top] * len(lost), widths[lost], align="edge", color="#eceef0", label="no prediction")
+    draw_bars(still, [predicted[place].strength for place in still], BLUE, "head still")
+    draw_bars(moving, [predicted[place].strength for place in moving], PALE, "head moves")
+    draw_bars(empty, [top] * len(empty), "#eceef0", "no prediction")
     for rank, window in enumerate(marked, 1):
-        x, times = lefts[window.number] + widths[window.number] / 2, (window.onset_time, window.apex_time)
-        axes.plot(times, (0, window.strength), color=ORANGE, linewidth=1.2)
-        axes.plot(times[1], window.strength, "o", color=ORANGE, markersize=3)
+        x = edges[window.number] + widths[window.number] / 2
+        axes.plot((window.onset_time, window.apex_time), (0, window.strength), color=ORANGE, linewidth=1.2)
+        axes.plot(window.apex_time, window.strength, "o", color=ORANGE, markersize=3)
         axes.annotate(str(rank), (x, window.strength), (0, 2), textcoords="offset points", ha="center", fontsize=8)
     axes.set_ylim(0, 1.15 * top)
     axes.set_ylabel("motion\n(grey levels)", fontsize=8, color=SOFT)
@@ -243,10 +260,10 @@ def _draw_strength(axes: Axes, windows: Sequence[Window], edges: np.ndarray, mar
 def _draw_shares(
     figure: Figure, axes: Axes, windows: Sequence[Window], edges: np.ndarray, names: Sequence[str]
 ) -> None:
-    unknown = np.full(len(names), np.nan)
-    shares = np.array(
-        [window.probabilities if isinstance(window, PredictedWindow) else unknown for window in windows] or [unknown]
-    )
+    shares = np.full((len(edges) - 1, len(names)), np.nan)
+    for place, window in enumerate(windows):
+        if isinstance(window, PredictedWindow):
+            shares[place] = window.probabilities
     mesh = axes.pcolormesh(edges, np.arange(len(names) + 1), shares.T, cmap="Blues", vmin=0, vmax=1)
     axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=8, parse_math=False)
     axes.invert_yaxis()

@@ -176,36 +176,46 @@ def page(result: Prediction, examples: Sequence["Example"], timeline: bytes) -> 
 
 def _facts(result: Prediction) -> str:
     height, width = result.size
+    windows = "1 window" if len(result.windows) == 1 else f"{len(result.windows)} windows"
     without = sum(bool(window.note) for window in result.windows)
-    parts = [
+    if without:
+        windows += f", {without} without a prediction"
+    facts = [
         f"{result.frames} frames of {width}x{height} px in {result.seconds:.1f} s",
-        f"{len(result.windows)} window{'s' * (len(result.windows) != 1)}"
-        + (f", {without} without a prediction" if without else ""),
+        windows,
         result.backend,
         f"{result.speed:.1f} frames/s",
     ]
-    return " · ".join(parts)
+    return " · ".join(facts)
 
 
 def _viewer(result: Prediction, examples: Sequence["Example"], windows: Sequence[dict]) -> str:
-    chips = "\n".join(
-        f'<button aria-pressed="false"><img src="{data["pictures"][2]}" alt="">'
-        f"<b>{rank} {escape(result.name(example.window))}</b>"
-        f"<span>{example.window.apex_time:.2f} s, {example.window.probabilities.max():.0%}</span></button>"
-        for rank, (example, data) in enumerate(zip(examples, windows, strict=True), 1)
-    )
+    chips = []
+    for rank, (example, data) in enumerate(zip(examples, windows, strict=True), 1):
+        _, _, thumbnail = data["pictures"]
+        window = example.window
+        chips.append(
+            f'<button aria-pressed="false"><img src="{thumbnail}" alt="">'
+            f"<b>{rank} {escape(result.name(window))}</b>"
+            f"<span>{window.apex_time:.2f} s, {window.probabilities.max():.0%}</span></button>"
+        )
     _, apex, magnified = windows[0]["pictures"]
-    return VIEWER.substitute(apex=apex, magnified=magnified, alpha=f"{result.alpha:g}", chips=chips)
+    return VIEWER.substitute(apex=apex, magnified=magnified, alpha=f"{result.alpha:g}", chips="\n".join(chips))
 
 
 def _data(example: "Example", result: Prediction) -> dict:
     window = example.window
-    moved = "" if window.head_motion is None else f", the head moved {window.head_motion:.1f} px of the crop"
+    detail = (
+        f"onset {window.onset_time:.2f} s (frame {window.onset}), apex {window.apex_time:.2f} s "
+        f"(frame {window.apex}); motion {window.strength:.2f} grey levels"
+    )
+    if window.head_motion is not None:
+        detail += f", the head moved {window.head_motion:.1f} px of the crop"
+    probabilities = np.round(window.probabilities, 4).tolist()
     return {
         "said": f"{result.name(window)}, {window.probabilities.max():.0%}",
-        "detail": f"onset {window.onset_time:.2f} s (frame {window.onset}), apex {window.apex_time:.2f} s "
-        f"(frame {window.apex}); motion {window.strength:.2f} grey levels{moved}",
-        "shares": list(zip(result.class_names, np.round(window.probabilities, 4).tolist(), strict=True)),
+        "detail": detail,
+        "shares": list(zip(result.class_names, probabilities, strict=True)),
         "pictures": [_uri(picture, "jpeg") for picture in example.pictures],
     }
 

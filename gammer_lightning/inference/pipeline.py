@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -224,9 +223,9 @@ def check_settings(
         (face is None or all(map(math.isfinite, face)), f"a face at {face}", "a point in px of the frame",
          "--face 320 240"),
     )  # fmt: skip
-    for holds, what, rule, example in rules:
+    for holds, value, rule, example in rules:
         if not holds:
-            raise GammerError(what, rule, f"e.g. {example}")
+            raise GammerError(value, rule, f"e.g. {example}")
 
 
 def _check_rate(source: VideoSource, window: float, hop: float) -> None:
@@ -238,12 +237,13 @@ def _check_rate(source: VideoSource, window: float, hop: float) -> None:
     rate = float(source.rate or 0)
     if not rate:
         return
+    holds_two = window * rate > 1 or not isinstance(source, FrameFolder)
     rules = (
         (window * rate <= MAX_FRAMES, f"a window holds at most {MAX_FRAMES:,} frames, which are in memory",
          f"--window {MAX_FRAMES / rate:.3g}, or less"),
         (hop * rate * MAX_WINDOWS >= 1, f"at most {MAX_WINDOWS} windows begin within the time of one frame",
          f"--hop {1 / rate:.3g}, or more"),
-        (window * rate > 1 or not isinstance(source, FrameFolder), "a window holds an onset and an apex, so two frames",
+        (holds_two, "a window holds an onset and an apex, so two frames",
          f"--window {4 / rate:.3g}, or the folder's frame rate with --fps"),
     )  # fmt: skip
     for holds, rule, example in rules:
@@ -262,6 +262,7 @@ def _warn(result: Prediction, *notes: str) -> None:
 
 
 def _note_on_alpha(bundle: "Bundle", result: Prediction) -> str:
+    """Return a note where alpha is outside the bundle's range, else an empty text."""
     least, largest = bundle.alpha_range
     if result.alpha == RAW or least <= result.alpha <= largest:
         return ""
@@ -276,12 +277,20 @@ def _counted(
         for frame in source.frames():
             if limit is not None and frame.time >= limit:
                 break
-            result.frames, result.seconds, result.size = frame.index + 1, frame.time, frame.image.shape[:2]
+            height, width = frame.image.shape[:2]
+            result.frames = frame.index + 1
+            result.seconds = frame.time
+            result.size = (height, width)
             yield frame
             bar.update()
 
 
 def _check_result(result: Prediction, window: float) -> None:
+    """See that a video that was read to its end has a window with a prediction.
+
+    Raises:
+        GammerError: It has none.
+    """
     if result.stopped:
         return
     if result.frames == 1:
@@ -289,11 +298,11 @@ def _check_result(result: Prediction, window: float) -> None:
             f"{result.input} has one frame", "an onset and an apex are two", "give a video, or a folder of images"
         )
     if {window.note for window in result.windows} == {ONE_FRAME}:
-        apart = result.seconds / (result.frames - 1)
+        step = result.seconds / (result.frames - 1)
         raise GammerError(
-            f"windows of {window:g} s hold one frame each: {result.input} has one every {apart:.3g} s",
+            f"windows of {window:g} s hold one frame each: {result.input} has one every {step:.3g} s",
             "a window holds an onset and an apex, so two frames",
-            f"--window {4 * apart:.3g}, or a video with more frames a second",
+            f"--window {4 * step:.3g}, or a video with more frames a second",
         )
     if all(window.note for window in result.windows):
         notes = ", ".join(sorted({window.note for window in result.windows}))
@@ -320,26 +329,38 @@ class _Analyst:
         recorder: Recorder | None,
         pool: Executor,
     ):
-        self.engine, self.bundle, self.result, self.tracker = engine, bundle, result, tracker
-        self.recorder, self.pool = recorder, pool
+        self.engine = engine
+        self.bundle = bundle
+        self.result = result
+        self.tracker = tracker
+        self.recorder = recorder
+        self.pool = pool
         self.face: Face | None = None
         self.pending: deque[tuple[Shot, Window | None, Pictures]] = deque()
 
     def slide(self, frames: Iterator[Frame], length: float, hop: float) -> None:
         """Predict sliding windows, and show each frame in the window in whose middle it is."""
         for span in spans(frames, self.tracker, length, hop):
-            examined = self._examine(span)
-            reference, apexes = (None, []) if isinstance(examined, Window) else (examined.reference, [examined.apex])
-            shown = span.shown if self.recorder else []
-            needed = {shot.index: shot for shot in (*apexes, *shown)}
-            jobs = {index: self._submit(shot, reference) for index, shot in needed.items()}
+            pair, note = self._examine(span)
+            shots = list(span.shown) if self.recorder else []
+            reference = pair.reference if pair else None
+            jobs: dict[int, Pictures] = {}
+            if pair:
+                jobs[pair.apex.index] = self._submit(pair.apex, reference)
+            for shot in shots:
+                if shot.index not in jobs:
+                    jobs[shot.index] = self._submit(shot, reference)
             self.show()
-            when = len(self.result.windows), span.start, span.shots[-1].time
-            window = (
-                examined if isinstance(examined, Window) else self._classify(when, examined, jobs[examined.apex.index])
-            )
+            number = len(self.result.windows)
+            end = span.shots[-1].time
+            window: Window
+            if pair:
+                window = self._classify(number, span.start, end, pair, jobs[pair.apex.index])
+            else:
+                window = Window(number, span.start, end, note)
             self.result.windows.append(window)
-            self.pending.extend((shot, window, jobs[shot.index]) for shot in shown)
+            for shot in shots:
+                self.pending.append((shot, window, jobs[shot.index]))
 
     def anchor(self, frames: Iterator[Frame], onset: int, apex: int) -> None:
         """Predict the one window from a given onset to a given apex, and show all frames from the onset on.
@@ -360,8 +381,9 @@ class _Analyst:
                 shot = self.tracker.keep(frame)
             job = self._submit(shot, reference)
             if frame.index == apex:
-                pair = _AlignedPair(reference, first, shot, *self._compare(reference, first, shot))
-                window = self._classify((0, first.time, shot.time), pair, job)
+                strength, motion = self._compare(reference, first, shot)
+                pair = _AlignedPair(reference, first, shot, strength, motion)
+                window = self._classify(0, first.time, shot.time, pair, job)
                 self.result.windows.append(window)
             self.pending.append((shot, window, job))
             self.show(leave=IN_FLIGHT)
@@ -394,32 +416,43 @@ class _Analyst:
     def _compare(self, reference: _Reference, onset: Shot, apex: Shot) -> tuple[float, float | None]:
         """Return strength and head motion of a given pair."""
         mask = expression_mask(reference.face.landmarks)
-        first, second = (seen(shot.image, shot.within(reference.face))[mask] for shot in (onset, apex))
-        after = self.tracker.again(apex, reference.landmarks)
-        moved = None if after is None else head_motion(reference.landmarks, after)
-        return float(np.abs(second - first).mean()), moved
+        onset_view = seen(onset.image, onset.within(reference.face))
+        apex_view = seen(apex.image, apex.within(reference.face))
+        strength = float(np.abs(apex_view[mask] - onset_view[mask]).mean())
+        apex_landmarks = self.tracker.again(apex, reference.landmarks)
+        if apex_landmarks is None:
+            return strength, None
+        return strength, head_motion(reference.landmarks, apex_landmarks)
 
-    def _examine(self, span: Span) -> _AlignedPair | Window:
-        """Spot onset and apex of a window, or say why that cannot be."""
-        first, nothing = span.shots[0], partial(Window, len(self.result.windows), span.start, span.shots[-1].time)
+    def _examine(self, span: Span) -> tuple[_AlignedPair | None, str]:
+        """Spot onset and apex of a window.
+
+        Returns:
+            The pair, None where there is none, and then the note that says why.
+        """
+        first = span.shots[0]
         if first.landmarks is None or self.tracker.again(span.shots[-1], first.landmarks) is None:
-            return nothing(NO_FACE)
+            return None, NO_FACE
         if len(span.shots) < 2:
-            return nothing(ONE_FRAME)
+            return None, ONE_FRAME
         try:
-            onset, apex, strength = self._spot(span, place_face(first.landmarks, first.size, self.result.input))
-            landmarks = first.landmarks if onset is first else self.tracker.again(onset, first.landmarks)
-            after = self.tracker.again(apex, first.landmarks)
-            if landmarks is None or after is None:
-                return nothing(NO_FACE)
-            reference = self._refer(onset, landmarks)
+            face = place_face(first.landmarks, first.size, self.result.input)
+            onset, apex, strength = self._spot(span, face)
+            onset_landmarks = first.landmarks if onset is first else self.tracker.again(onset, first.landmarks)
+            apex_landmarks = self.tracker.again(apex, first.landmarks)
+            if onset_landmarks is None or apex_landmarks is None:
+                return None, NO_FACE
+            reference = self._refer(onset, onset_landmarks)
         except OutsideError:
-            return nothing("face at the border")
-        return _AlignedPair(reference, onset, apex, strength, head_motion(landmarks, after))
+            return None, "face at the border"
+        motion = head_motion(onset_landmarks, apex_landmarks)
+        return _AlignedPair(reference, onset, apex, strength, motion), ""
 
     def _spot(self, span: Span, face: Face) -> tuple[Shot, Shot, float]:
+        """Return a window's onset, apex, and the strength of the motion between them."""
         views = np.stack([seen(shot.image, shot.within(face)) for shot in span.shots])
-        onset, apex, strength = spot(views, face.landmarks, np.array([shot.time for shot in span.shots]))
+        times = np.array([shot.time for shot in span.shots])
+        onset, apex, strength = spot(views, face.landmarks, times)
         return span.shots[onset], span.shots[apex], strength
 
     def _refer(self, onset: Shot, landmarks: np.ndarray) -> _Reference:
@@ -436,16 +469,28 @@ class _Analyst:
             return face
         mapped = landmarks @ self.face.matrix[:, :2].T + self.face.matrix[:, 2]
         eyes = np.stack([mapped[36:42].mean(0), mapped[42:48].mean(0)])
-        places = np.array([[(CROP - IOD) / 2, EYE_LINE], [(CROP + IOD) / 2, EYE_LINE]])
-        if np.linalg.norm(eyes - places, axis=1).max() > STEADY:
+        left_x = (CROP - IOD) / 2
+        right_x = (CROP + IOD) / 2
+        places = np.array([[left_x, EYE_LINE], [right_x, EYE_LINE]])
+        distances = np.linalg.norm(eyes - places, axis=1)
+        if distances.max() > STEADY:
             return face
         return Face(self.face.matrix, mapped.astype(np.float32))
 
-    def _classify(self, when: tuple[int, float, float], pair: _AlignedPair, job: Pictures) -> PredictedWindow:
+    def _classify(self, number: int, start: float, end: float, pair: _AlignedPair, job: Pictures) -> PredictedWindow:
+        """Return a window with its prediction.
+
+        Args:
+            number: Of the window, from 0.
+            start: Of the window, s.
+            end: The same of its last frame.
+            pair: Its onset and apex.
+            job: Makes the apex's pictures.
+        """
         crop, magnified = job.result()
         images = (magnified,) if self.bundle.input == "apex" else (pair.reference.crop, magnified)
-        landmarks, size = pair.reference.face.landmarks, self.bundle.patch_size
-        patches = np.stack([cut_patches(image, landmarks, size) for image in images])
+        landmarks = pair.reference.face.landmarks
+        patches = np.stack([cut_patches(image, landmarks, self.bundle.patch_size) for image in images])
         network_input = to_input(torch.from_numpy(patches[None]), self.bundle.input)
         probabilities = self.engine.classify(network_input)[0].numpy()
         if not np.isfinite(probabilities).all():
@@ -454,7 +499,6 @@ class _Analyst:
                 "a window has a probability for each class",
                 "use --precision fp32 if it was a lower one; else the weights of the run overflow: train it again",
             )
-        number, start, end = when
         window = PredictedWindow(
             number=number,
             start=start,
@@ -483,12 +527,16 @@ class _Analyst:
         crop = shot.crop(face)
         if features is None:
             return crop, crop
-        magnified = self.engine.magnify(features, self.engine.encode(to_floats(crop)[None]), self.result.alpha)
+        crop_features = self.engine.encode(to_floats(crop)[None])
+        magnified = self.engine.magnify(features, crop_features, self.result.alpha)
         return crop, to_pixels(magnified, f"{self.result.backend} at alpha {self.result.alpha:g}")
 
 
 def _whole(size: tuple[int, int]) -> Face:
     """Return the middle square of a frame as if it were a face: what is shown before one was seen."""
-    (height, width), scale = size, CROP / min(size)
-    shift = CROP / 2 - scale * np.array([[width / 2], [height / 2]])
-    return Face(np.hstack([scale * np.eye(2), shift]), np.zeros((68, 2), np.float32), detected=False)
+    height, width = size
+    scale = CROP / min(size)
+    centre = np.array([[width / 2], [height / 2]])
+    shift = CROP / 2 - scale * centre
+    matrix = np.hstack([scale * np.eye(2), shift])
+    return Face(matrix, np.zeros((68, 2), np.float32), detected=False)

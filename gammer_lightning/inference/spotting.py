@@ -47,7 +47,9 @@ def spans(frames: Iterable[Frame], tracker: Tracker, length: float, hop: float) 
         hop: Seconds from a window's start to the next one's, at most ``length``.
     """
     shots: deque[Shot] = deque()
-    number, searched, shown = 0, -1, -1
+    number = 0
+    searched = -1
+    shown = -1
 
     def span(last: bool) -> Span:
         nonlocal shown
@@ -90,17 +92,24 @@ def spot(views: np.ndarray, landmarks: np.ndarray, times: np.ndarray) -> tuple[i
     Returns:
         Places of onset and apex, and their mean absolute difference in grey levels.
     """
-    frames = max(1, round(SMOOTHING * (len(times) - 1) / max(times[-1] - times[0], EPSILON)) // 2 * 2 + 1)
-    moved = np.apply_along_axis(smoothed, 0, movement(views, landmarks), frames)
+    seconds = max(times[-1] - times[0], EPSILON)
+    smoothing = round(SMOOTHING * (len(times) - 1) / seconds)
+    odd_width = max(1, smoothing // 2 * 2 + 1)
+    moved = np.apply_along_axis(smoothed, 0, movement(views, landmarks), odd_width)
     ends = max(1, len(moved) // 20)
-    first, last = moved[:ends].mean(0), moved[-ends:].mean(0)
-    apex = 1 + int((_size(moved - first) + _size(moved - last))[1:].argmax())
-    onset = int(_size(moved[:apex] - moved[apex]).argmax())
-    mask = expression_mask(landmarks)
-    return onset, apex, float(np.abs(views[onset] - views[apex])[mask].mean())
+    first = moved[:ends].mean(0)
+    last = moved[-ends:].mean(0)
+    distances = _size(moved - first) + _size(moved - last)
+    apex = 1 + int(distances[1:].argmax())
+    distances_to_apex = _size(moved[:apex] - moved[apex])
+    onset = int(distances_to_apex.argmax())
+    differences = np.abs(views[onset] - views[apex])
+    strength = differences[expression_mask(landmarks)].mean()
+    return onset, apex, float(strength)
 
 
 def _size(moved: np.ndarray) -> np.ndarray:
+    """Return the root mean square of displacements ``(n, 36)`` over the landmarks, ``(n,)`` in px."""
     return np.sqrt((np.abs(moved) ** 2).mean(-1))
 
 
@@ -119,15 +128,27 @@ def movement(views: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         ``(n, 36)`` complex, x + iy in px.
     """
     small = views[:, ::2, ::2]
-    x, y = (landmarks / 2).round().astype(int).clip(0, len(small[0]) - 1).T
+    places = (landmarks / 2).round().astype(int)
+    x, y = places.clip(0, len(small[0]) - 1).T
     down, right = np.gradient(small[0])
 
     def around(image: np.ndarray) -> np.ndarray:
         return cv2.GaussianBlur(image, (0, 0), AROUND)[y, x]
 
-    xx, xy, yy = around(right * right) + 0.5, around(right * down), around(down * down) + 0.5
-    steps = ((around(right * change), around(down * change)) for change in small - small[0])
-    moved = np.stack([xy * v - yy * h + 1j * (xy * h - xx * v) for h, v in steps]) / (xx * yy - xy * xy)
-    design = np.stack([np.ones(68), (landmarks - landmarks[list(RIGID)].mean(0)) @ (1, 1j)], 1)
-    head = np.linalg.lstsq(design[list(RIGID)], moved[:, RIGID].T)[0]
-    return 2 * (moved - (design @ head).T)[:, list(nodes_of(PAPER_REGIONS))]
+    xx = around(right * right) + 0.5
+    xy = around(right * down)
+    yy = around(down * down) + 0.5
+    steps = []
+    for change in small - small[0]:
+        h = around(right * change)
+        v = around(down * change)
+        steps.append(xy * v - yy * h + 1j * (xy * h - xx * v))
+    determinant = xx * yy - xy * xy
+    moved = np.stack(steps) / determinant
+    rigid = list(RIGID)
+    from_centre = landmarks - landmarks[rigid].mean(0)
+    design = np.stack([np.ones(68), from_centre @ (1, 1j)], 1)
+    similarity = np.linalg.lstsq(design[rigid], moved[:, RIGID].T)[0]
+    head = (design @ similarity).T
+    expression = moved - head
+    return 2 * expression[:, list(nodes_of(PAPER_REGIONS))]

@@ -1,5 +1,6 @@
 """One face through a stream: searched once at the start of every window, near where it was, at a reduced scale."""
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -98,7 +99,8 @@ class Tracker:
             landmarks = self._anywhere(frame)
         self.lost = landmarks is None
         if landmarks is not None:
-            self.landmarks, self.centre = landmarks, landmarks.mean(0)
+            self.landmarks = landmarks
+            self.centre = landmarks.mean(0)
         return landmarks
 
     def _check_point(self, point: np.ndarray, height: int, width: int) -> None:
@@ -122,12 +124,14 @@ class Tracker:
 
     def _near(self, image: np.ndarray, landmarks: np.ndarray) -> np.ndarray | None:
         size = np.ptp(landmarks, axis=0).max()
-        part, corner = _square(image, landmarks.mean(0), NEAR * size)
-        landmarks_in_part = self._find(part, max(1, int(size / FACE_SIDE)), landmarks.mean(0) - corner)
+        centre = landmarks.mean(0)
+        part, corner = _square(image, centre, NEAR * size)
+        reduced = max(1, int(size / FACE_SIDE))
+        landmarks_in_part = self._find(part, reduced, centre - corner)
         return None if landmarks_in_part is None else landmarks_in_part + corner
 
     def _anywhere(self, frame: Frame) -> np.ndarray | None:
-        reduced = -(-max(frame.image.shape) // SEARCH_SIDE)
+        reduced = math.ceil(max(frame.image.shape) / SEARCH_SIDE)
         try:
             return self._find(frame.image, reduced, self.centre)
         except SeveralFacesError as error:
@@ -138,9 +142,9 @@ class Tracker:
             ) from error
 
     def _find(self, image: np.ndarray, reduced: int, near: np.ndarray | None) -> np.ndarray | None:
-        near = near if near is None else near / reduced
+        near_in_reduced = None if near is None else near / reduced
         try:
-            face, _ = find_landmarks(_reduce(image, reduced), self.where, near=near)
+            face, _ = find_landmarks(_reduce(image, reduced), self.where, near=near_in_reduced)
         except NoFaceError:
             return None
         return (face + 0.5) * reduced - 0.5  # centres of pixels are whole numbers
@@ -154,7 +158,9 @@ class Tracker:
         """
         size = frame.image.shape[:2]
         if self.landmarks is None:
-            part, corner, reduced = frame.image, np.zeros(2), -(-max(size) // LOST_SIDE)
+            part = frame.image
+            corner = np.zeros(2)
+            reduced = math.ceil(max(size) / LOST_SIDE)
         else:
             part, corner, reduced = self._surroundings(frame.image, self.landmarks)
         small = _reduce(part, reduced)
@@ -162,9 +168,9 @@ class Tracker:
         return Shot(frame.index, frame.time, image, corner, reduced, size, landmarks)
 
     def _surroundings(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        eyes = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
-        distance = float(np.linalg.norm(eyes[1] - eyes[0]))
-        part, corner = _square(image, landmarks[27:36].mean(0), KEPT * CROP / IOD * distance)
+        distance = _eye_distance(landmarks)
+        nose = landmarks[27:36].mean(0)
+        part, corner = _square(image, nose, KEPT * CROP / IOD * distance)
         return part, corner, max(1, int(distance / IOD))
 
 
@@ -173,16 +179,25 @@ def head_motion(first: np.ndarray, second: np.ndarray) -> float:
 
     These are px of the crop. The landmarks' own jitter is about 1.
     """
-    eyes = first[36:42].mean(0), first[42:48].mean(0)
-    moved = np.linalg.norm(second[list(RIGID)] - first[list(RIGID)], axis=1).mean()
-    return float(IOD * moved / np.linalg.norm(eyes[1] - eyes[0]))
+    rigid = list(RIGID)
+    distances = np.linalg.norm(second[rigid] - first[rigid], axis=1)
+    return float(IOD * distances.mean() / _eye_distance(first))
+
+
+def _eye_distance(landmarks: np.ndarray) -> float:
+    """Return the distance between the middles of both eyes."""
+    eye_1 = landmarks[36:42].mean(0)
+    eye_2 = landmarks[42:48].mean(0)
+    return float(np.linalg.norm(eye_2 - eye_1))
 
 
 def _square(image: np.ndarray, centre: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
     """Return the part of the image inside a square, and its corner (x, y) in px."""
     height, width = image.shape[:2]
-    left, top = np.clip(np.floor(centre - half), 0, (width - 1, height - 1)).astype(int)
-    right, bottom = np.clip(np.ceil(centre + half), (left + 1, top + 1), (width, height)).astype(int)
+    start = np.floor(centre - half)
+    end = np.ceil(centre + half)
+    left, top = np.clip(start, 0, (width - 1, height - 1)).astype(int)
+    right, bottom = np.clip(end, (left + 1, top + 1), (width, height)).astype(int)
     return image[top:bottom, left:right], np.array([left, top], float)
 
 

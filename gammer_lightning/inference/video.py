@@ -1,6 +1,7 @@
 """Frames in, frames out: videos (PyAV), folders of images and cameras (OpenCV), one frame in memory at a time."""
 
 import errno
+import itertools
 import re
 import struct
 import time
@@ -73,7 +74,9 @@ class VideoSource:
 
     def __init__(self, name: str, rate: Fraction | None, clock: Fraction, total: int | None):
         self.name = printable(name).replace("\n", r"\n")  # it reaches terminals, pages and pictures
-        self.rate, self.clock, self.total = rate, clock, total
+        self.rate = rate
+        self.clock = clock
+        self.total = total
         self.notes: list[str] = []
 
     def __enter__(self) -> "VideoSource":
@@ -123,7 +126,8 @@ class VideoFile(VideoSource):
         if not path.stat().st_size:
             raise GammerError(f"{path} is empty (0 bytes)", "a video has frames", "copy or record it again")
         av = import_av()
-        self._error, self._path = av.error.FFmpegError, path
+        self._error = av.error.FFmpegError
+        self._path = path
         try:
             # Titles may be in any encoding; a relative path may look like a protocol, as `12:30.mp4` does.
             self.container = av.open(str(path.absolute()), metadata_errors="replace")
@@ -136,14 +140,18 @@ class VideoFile(VideoSource):
             raise _no_video(path, "its codec is unknown" if self.stream else "it has no video stream")
         codec.thread_type = "AUTO"
         rate = self.stream.average_rate
-        super().__init__(path.name, rate and Fraction(rate), Fraction(self.stream.time_base), self._count())
+        clock = Fraction(self.stream.time_base)
+        super().__init__(path.name, rate and Fraction(rate), clock, self._count())
         self._width = self._pixel_width()
         self._is_16_bit = False
 
     def _count(self) -> int | None:
         """Return the number of frames as stated, or from the duration."""
-        duration, rate = self.container.duration or 0, self.stream.average_rate or 0
-        return self.stream.frames or max(0, round(duration / 1e6 * rate)) or None
+        if self.stream.frames:
+            return self.stream.frames
+        seconds = (self.container.duration or 0) / 1e6
+        rate = self.stream.average_rate or 0
+        return max(0, round(seconds * rate)) or None
 
     def _pixel_width(self) -> float:
         """Return the width of a pixel in heights; 1 where what the file says cannot be."""
@@ -164,7 +172,9 @@ class VideoFile(VideoSource):
     def _read(self) -> Iterator[Frame]:
         step = 1 / (self.rate or Fraction(25))
         before: Fraction | None = None
-        start, now, jumps = Fraction(0), -step, 0
+        start = Fraction(0)
+        now = -step
+        jumps = 0
         for index, picture in enumerate(self._decode()):
             stamp = (before or 0) + step if picture.pts is None else picture.pts * self.clock
             if before is None:
@@ -203,9 +213,12 @@ class VideoFile(VideoSource):
                 self._path, f"its frames, {picture.format.name}, cannot be turned into RGB: {error}"
             ) from error
         if self._width != 1:
-            image = cv2.resize(image, (max(1, round(image.shape[1] * self._width)), image.shape[0]))
+            height, width = image.shape[:2]
+            image = cv2.resize(image, (max(1, round(width * self._width)), height))
         matrix = picture.side_data.get("DISPLAYMATRIX")
-        return np.ascontiguousarray(image if matrix is None else self._turn(image, bytes(matrix)))
+        if matrix is not None:
+            image = self._turn(image, bytes(matrix))
+        return np.ascontiguousarray(image)
 
     def _to_rgb(self, picture) -> np.ndarray:
         """Return a picture as uint8 RGB, the upper 8 bits where a channel has more."""
@@ -264,14 +277,17 @@ class FrameFolder(VideoSource):
     remedy = f"put images into it that are called {', '.join(IMAGE_SUFFIXES)}"
 
     def __init__(self, path: Path, rate: Fraction):
-        self.paths, self.fps = sorted(image_files(path), key=_numbers), rate
+        self.paths = sorted(image_files(path), key=_numbers)
+        self.fps = rate
         super().__init__(path.resolve().name, rate, 1 / rate, len(self.paths))
 
     def _read(self) -> Iterator[Frame]:
         for index, path in enumerate(self.paths):
             image = np.array(read_image(path))  # writable, as torch wants it
-            if not self.notes and (note := depth_note(path)):
-                self.notes.append(note)
+            if not self.notes:
+                note = depth_note(path)
+                if note:
+                    self.notes.append(note)
             yield Frame(index, float(index / self.fps), image)
 
     def _place(self, index: int) -> str:
@@ -279,6 +295,7 @@ class FrameFolder(VideoSource):
 
 
 def _numbers(path: Path) -> list[int | str]:
+    """Return a name parted into numbers and text, so that 10 sorts after 9."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
@@ -305,12 +322,14 @@ class Camera(VideoSource):
         self.camera.release()
 
     def _read(self) -> Iterator[Frame]:
-        start, index = None, 0
-        while (read := self.camera.read())[0]:
+        start = None
+        for index in itertools.count():
+            is_read, image = self.camera.read()
+            if not is_read:
+                return
             now = time.monotonic()
             start = now if start is None else start
-            yield Frame(index, now - start, cv2.cvtColor(read[1], cv2.COLOR_BGR2RGB))
-            index += 1
+            yield Frame(index, now - start, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
 def open_video(given: str | Path, fps: float = 200.0) -> VideoSource:
@@ -329,8 +348,9 @@ def open_video(given: str | Path, fps: float = 200.0) -> VideoSource:
         return FrameFolder(path, Fraction(fps).limit_denominator(1001))
     if path.exists():
         return VideoFile(path)
-    if str(given).isdecimal() and len(str(given)) <= len(str(MAX_CAMERA)):
-        return Camera(int(str(given)))
+    text = str(given)
+    if text.isdecimal() and len(text) <= len(str(MAX_CAMERA)):
+        return Camera(int(text))
     raise GammerError(
         f"no input at {given}",
         "an input is a video (mp4, mov, avi, webm, ...), a folder of images, or the number of a camera, "
@@ -390,8 +410,11 @@ class VideoWriter:
     """
 
     def __init__(self, path: Path, rate: Fraction | None, clock: Fraction):
-        self.av, self.rate, self.clock = import_av(), rate or Fraction(30), clock
-        self.path, self.last = path, -1
+        self.av = import_av()
+        self.rate = rate or Fraction(30)
+        self.clock = clock
+        self.path = path
+        self.last = -1
         self.stream: Any = None  # of PyAV, added with the size of the first frame
         with self._errors():
             self.container = self.av.open(str(path.absolute()), "w")  # relative, `a:b.mp4` looks like a protocol
@@ -431,12 +454,15 @@ class VideoWriter:
         frame = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
         frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
         self.last = max(round(now / self.clock), self.last + 1)
-        frame.pts, frame.time_base = self.last, self.clock
+        frame.pts = self.last
+        frame.time_base = self.clock
         self._mux(frame)
 
     def _add_stream(self, height: int, width: int):
         stream = self.container.add_stream("libx264", rate=self.rate, options={"preset": "veryfast", "crf": "18"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.width = width
+        stream.height = height
+        stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = self.clock
         context.colorspace = context.color_primaries = context.color_trc = BT709

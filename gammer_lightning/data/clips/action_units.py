@@ -61,15 +61,18 @@ def remarks(text: str) -> tuple[str, ...]:
 def _parse(text: str) -> tuple[tuple[ActionUnit, ...], tuple[str, ...]]:
     cell = REFERENCE.sub("", unicodedata.normalize("NFKC", text).upper())
     cell = OTHER_SIDE.sub(r"\1\3/\2\3", cell)
-    units, words = [], []
+    units: list[ActionUnit] = []
+    words: list[str] = []
     for index, part in enumerate(re.split(r"[+,;&]", cell)):
         alternatives = [alternative.strip() for alternative in ALTERNATIVE.split(part)]
         for alternative in alternatives:
             if alternative in ("", "?", "-"):
                 continue
-            if match := UNIT.fullmatch(alternative):
+            match = UNIT.fullmatch(alternative)
+            if match:
+                side = match[1] or match[4]
                 certain = len(alternatives) == 1 and not match[5]
-                units.append(ActionUnit(int(match[2]), match[1] or match[4], certain))
+                units.append(ActionUnit(int(match[2]), side, certain))
             elif index and REMARK.fullmatch(alternative):
                 words.append(alternative)
             else:
@@ -100,7 +103,10 @@ def unit_matrix(clips: Sequence[Clip]) -> np.ndarray:
         GammerError: If those of a clip cannot be read.
     """
     units_of_clips = [{unit.number for unit in parse_action_units(clip.action_units)} for clip in clips]
-    return np.array([[unit in units for unit in UNITS] for units in units_of_clips], np.float32).reshape(-1, len(UNITS))
+    matrix = np.zeros((len(clips), len(UNITS)), np.float32)
+    for row, units in zip(matrix, units_of_clips, strict=True):
+        row[:] = [unit in units for unit in UNITS]
+    return matrix
 
 
 OBJECTIVE = {
@@ -129,7 +135,8 @@ def objective_class(action_units: str) -> str:
     Raises:
         GammerError: As `parse_action_units`.
     """
-    return _CLASS_OF.get(frozenset(unit.number for unit in parse_action_units(action_units)), "VII")
+    combination = frozenset(unit.number for unit in parse_action_units(action_units))
+    return _CLASS_OF.get(combination, "VII")
 
 
 def published_class(text: str, clip: str) -> str:

@@ -82,9 +82,11 @@ def spot_apex(clip: Clip) -> int:
     first, last = (read_image(clip.frame(number)) for number in (clip.onset, numbers[-1]))
     face = find_face(first, str(clip.frame(clip.onset)), clip.cropped)
     mask = expression_mask(face.landmarks)
-    onset, offset = (seen(frame, face)[mask] for frame in (first, last))
+    onset = seen(first, face)[mask]
+    offset = seen(last, face)[mask]
     frames = (seen(read_image(clip.frame(number)), face)[mask] for number in numbers)
-    return numbers[int(smoothed(apex_course(onset, offset, frames), SMOOTHING).argmax())]
+    course = smoothed(apex_course(onset, offset, frames), SMOOTHING)
+    return numbers[int(course.argmax())]
 
 
 def apex_course(onset: np.ndarray, offset: np.ndarray, frames: Iterable[np.ndarray]) -> list[float]:
@@ -95,11 +97,14 @@ def apex_course(onset: np.ndarray, offset: np.ndarray, frames: Iterable[np.ndarr
         offset: The same of the offset.
         frames: The same of the frames after the onset, in order.
     """
-    before, course = onset, []
-    for now in frames:
-        from_onset, from_offset, from_before = (np.abs(now - frame).mean() for frame in (onset, offset, before))
-        course.append((from_onset + from_offset + 1) / (from_before + 1))
-        before = now
+    previous = onset
+    course = []
+    for frame in frames:
+        from_onset = np.abs(frame - onset).mean()
+        from_offset = np.abs(frame - offset).mean()
+        from_previous = np.abs(frame - previous).mean()
+        course.append((from_onset + from_offset + 1) / (from_previous + 1))
+        previous = frame
     return course
 
 
@@ -112,7 +117,8 @@ def smoothed(course: Sequence[float] | np.ndarray, frames: int) -> np.ndarray:
 def expression_mask(landmarks: np.ndarray) -> np.ndarray:
     """Return where brows, nose tip and mouth are in the crop, bool ``(256, 256)``."""
     mask = np.zeros((CROP, CROP), np.uint8)
-    for x, y in landmarks[list(nodes_of(PAPER_REGIONS))].round().astype(int).tolist():
+    points = landmarks[list(nodes_of(PAPER_REGIONS))]
+    for x, y in points.round().astype(int).tolist():
         cv2.circle(mask, (x, y), RADIUS, 1, -1)
     return mask.astype(bool)
 
@@ -127,8 +133,11 @@ def seen(frame: np.ndarray, face: Face) -> np.ndarray:
 def _cached(clip: Clip, cache: Path) -> int:
     """Return the spotted apex of an earlier run if the clip's frames are the same, and it is one of them."""
     path = cache / clip.dataset / clip.subject / clip.name / "apex.json"
-    frames = ((file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in clip.frames)
-    key = content_hash(VERSION, str(list(frames)), str((clip.onset, clip.offset)))
+    frames = []
+    for file in clip.frames:
+        status = file.stat()
+        frames.append((file.name, status.st_size, status.st_mtime_ns))
+    key = content_hash(VERSION, str(frames), str((clip.onset, clip.offset)))
     record = read_cached_json(path)
     apex = record.get("apex")
     if record.get("key") == key and type(apex) is int and apex in _between(clip):

@@ -60,21 +60,35 @@ def _with_objective_classes(records: list[dict[str, str]], root: Path) -> list[d
     columns = {field: COLUMNS[field] for field in ("subject", "name")} | OBJECTIVE
     table = read_workbook(find_workbook(root, OBJECTIVE_WORKBOOK), columns, {})
     classes = {(row["subject"].zfill(2), row["name"]): row["objective"] for row in table}
-    keys = ((record["subject"].zfill(2), record["name"]) for record in records)
-    return [r | {"objective": classes.get(key, r["objective"])} for r, key in zip(records, keys, strict=True)]
+    with_classes = []
+    for record in records:
+        clip = record["subject"].zfill(2), record["name"]
+        with_classes.append(record | {"objective": classes.get(clip, record["objective"])})
+    return with_classes
 
 
 def _read_clip(folder: Path, dataset: str, record: dict[str, str]) -> Clip:
     subject, name = names_of(record, 2)
     folder_name = f"sub{subject}/{name}"
-    onset, offset = (frame_number(record, field, folder_name) for field in ("onset", "offset"))
+    onset = frame_number(record, "onset", folder_name)
+    offset = frame_number(record, "offset", folder_name)
     apex, notes = annotated_apex(record, onset, folder_name)
     origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / f"sub{subject}" / name)
-    units, emotion = record["units"], record["emotion"].lower()
-    tight = folder.name == FRAME_FOLDERS[0]
-    objective = published_class(record["objective"], folder_name)
     clip = Clip(
-        dataset, subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, tight, notes, objective
+        dataset=dataset,
+        subject=subject,
+        name=name,
+        frames=frames,
+        numbers=numbers,
+        onset=onset,
+        apex=apex,
+        offset=offset,
+        action_units=record["units"],
+        emotion=record["emotion"].lower(),
+        apex_origin=origin,
+        cropped=folder.name == FRAME_FOLDERS[0],
+        notes=notes,
+        objective_class=published_class(record["objective"], folder_name),
     )
     return clip.check()

@@ -1,9 +1,11 @@
 """``gammer data check``: whether a data set on disk is whole, and what in it would change a result."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -95,12 +97,10 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
         subjects[clip.subject][canonical(clip.emotion)] += 1
     emotions: Counter[str] = sum(subjects.values(), Counter())
     report = CheckReport(name, str(root), len(clips), subjects, emotions, class_set_sizes(clips, name))
-    faults = unit_faults(clips)
+    unreadable_units, unreadable_learned_units, unit_words, derived_classes = _unit_findings(name, clips)
     report.problems = {
         "clips that cannot be used": [error.what for error in errors],
-        "action units that cannot be read, needed for class set objective": [
-            f"{clip.key}: {faults[clip.key]}" for clip in clips_without_class(clips) if clip.key in faults
-        ],
+        "action units that cannot be read, needed for class set objective": unreadable_units,
         "other numbers than expected": _unexpected(report),
         "unreadable frames": [f"{f.key}: {', '.join(f.unreadable)}" for f in findings if f.unreadable],
         "frames of several sizes": [f"{f.key}: {', '.join(f.sizes)}" for f in findings if len(f.sizes) > 1],
@@ -108,23 +108,13 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
         "duplicate clips": _duplicates(findings),
     }
     report.notes = {
-        "annotations corrected or left out": [note for clip in clips for note in clip.notes],
-        "action units that cannot be read, needed by networks that learn them": [
-            f"{clip.key}: {faults[clip.key]}" for clip in clips if clip.key in faults and clip.objective_class
-        ],
-        "words among action units, which do not count": [
-            f"{clip.key}: {', '.join(words)} in {clip.action_units!r}"
-            for clip in clips
-            if clip.key not in faults and (words := remarks(clip.action_units))
-        ],
-        "objective classes derived from action units, since none is published with the data": [
-            f"{clip.key}: {clip.action_units} is {objective_class(clip.action_units)}"
-            for clip in clips_without_class(clips)
-            if clip.key not in faults and "objective" in DATASETS[name].class_sets
-        ],
+        "annotations corrected or left out": list(chain.from_iterable(clip.notes for clip in clips)),
+        "action units that cannot be read, needed by networks that learn them": unreadable_learned_units,
+        "words among action units, which do not count": unit_words,
+        "objective classes derived from action units, since none is published with the data": derived_classes,
         "folders without a row": _without_row(clips),
         "frames dropped between onset and offset": [f"{f.key}: {f.dropped}" for f in findings if f.dropped],
-        "frames of more than 8 bits": [note for clip in clips if (note := frame_note(clip))],
+        "frames of more than 8 bits": [note for note in map(frame_note, clips) if note],
         "faces assumed in tight crops": [f.key for f in findings if f.assumed],
     }
     if pictures and report.problems["no usable face"]:
@@ -132,10 +122,37 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     return report
 
 
+def _unit_findings(name: str, clips: Sequence[Clip]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return what is to say about the action units of a data set, a line for each clip.
+
+    Returns:
+        Units that cannot be read and are needed for an objective class; those that cannot be read and are not;
+        words among units; objective classes that are derived from units.
+    """
+    faults = unit_faults(clips)
+    unreadable: list[str] = []
+    unreadable_learned: list[str] = []
+    words: list[str] = []
+    derived: list[str] = []
+    for clip in clips:
+        if clip.key in faults:
+            lines = unreadable_learned if clip.objective_class else unreadable
+            lines.append(f"{clip.key}: {faults[clip.key]}")
+        elif remarks(clip.action_units):
+            words.append(f"{clip.key}: {', '.join(remarks(clip.action_units))} in {clip.action_units!r}")
+    if "objective" in DATASETS[name].class_sets:
+        for clip in clips_without_class(clips):
+            if clip.key not in faults:
+                derived.append(f"{clip.key}: {clip.action_units} is {objective_class(clip.action_units)}")
+    return unreadable, unreadable_learned, words, derived
+
+
 def examine(clip: Clip) -> Findings:
     """Look at the frames of one clip, from its onset to its offset."""
     numbers = [number for number in clip.numbers if clip.onset <= number <= clip.offset]
-    unreadable, sizes, images = [], set(), {}
+    unreadable: list[str] = []
+    sizes: set[str] = set()
+    images: dict[int, np.ndarray] = {}
     for number in numbers:
         try:
             image = read_image(clip.frame(number))
@@ -147,13 +164,13 @@ def examine(clip: Clip) -> Findings:
             images[number] = image
     face, assumed = _face(clip, images.get(clip.onset))
     return Findings(
-        clip.key,
-        tuple(unreadable),
-        face,
-        assumed,
-        content_hash(*images.values()),
-        clip.offset - clip.onset + 1 - len(numbers),
-        tuple(sorted(sizes)),
+        key=clip.key,
+        unreadable=tuple(unreadable),
+        face=face,
+        assumed=assumed,
+        pixels=content_hash(*images.values()),
+        dropped=clip.offset - clip.onset + 1 - len(numbers),
+        sizes=tuple(sorted(sizes)),
     )
 
 
@@ -168,13 +185,15 @@ def _face(clip: Clip, onset: np.ndarray | None) -> tuple[str, bool]:
 
 
 def _unexpected(report: CheckReport) -> list[str]:
-    return [
-        f"{what}: {found}, {wanted} expected" for what, found, wanted in _counts(report) if wanted not in (found, "")
-    ]
+    lines = []
+    for title, count, expected_count in _counts(report):
+        if expected_count not in (count, ""):
+            lines.append(f"{title}: {count}, {expected_count} expected")
+    return lines
 
 
 def _counts(report: CheckReport) -> list[tuple[str, str, str]]:
-    """Return what is counted, how often it was found, and how often it is expected; that is empty where any will do."""
+    """Return what is counted, its count, and the count that is expected, empty for a data set without expectations."""
     expected = DATASETS[report.dataset]
     emotions = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
     rows: list[tuple[str, int, int | str]]
@@ -182,36 +201,47 @@ def _counts(report: CheckReport) -> list[tuple[str, str, str]]:
     rows += [("all clips", report.clips, sum(expected.emotions.values()))]
     rows += [("subjects", len(report.subjects), expected.subjects)]
     for name in {**report.class_sets, **expected.class_sets}:
-        found = report.class_sets.get(name, (0, 0))
-        wanted = expected.class_sets.get(name, ("", ""))
-        rows += [(f"class set {name}, clips", found[0], wanted[0])]
-        rows += [(f"class set {name}, subjects", found[1], wanted[1])]
-    return [(what, str(count), str(likely) if expected.emotions else "") for what, count, likely in rows]
+        clips, subjects = report.class_sets.get(name, (0, 0))
+        expected_clips, expected_subjects = expected.class_sets.get(name, ("", ""))
+        rows += [(f"class set {name}, clips", clips, expected_clips)]
+        rows += [(f"class set {name}, subjects", subjects, expected_subjects)]
+    if not expected.emotions:
+        return [(title, str(count), "") for title, count, _ in rows]
+    return [(title, str(count), str(expected_count)) for title, count, expected_count in rows]
 
 
 def _duplicates(findings: Sequence[Findings]) -> list[str]:
+    """Return the keys of clips with the same pixels, a line for each such group."""
     groups: dict[str, list[str]] = {}
     for finding in findings:
         groups.setdefault(finding.pixels, []).append(finding.key)
-    return [" = ".join(keys) for pixels, keys in groups.items() if len(keys) > 1 and pixels != content_hash()]
+    groups.pop(content_hash(), None)  # of clips without a readable frame
+    return [" = ".join(keys) for keys in groups.values() if len(keys) > 1]
 
 
 def _without_row(clips: Sequence[Clip]) -> list[str]:
     """Return folders beside those of the clips that no clip is read from."""
-    used = {clip.frames[0].parent for clip in clips}
-    beside = {folder for path in {folder.parent for folder in used} for folder in path.iterdir() if folder.is_dir()}
-    beside = {folder for folder in beside if not is_junk(folder.name)}
-    return sorted(str(folder) for folder in beside - used)
+    clip_folders = {clip.frames[0].parent for clip in clips}
+    unused: list[str] = []
+    for parent in {folder.parent for folder in clip_folders}:
+        for folder in parent.iterdir():
+            if folder.is_dir() and not is_junk(folder.name) and folder not in clip_folders:
+                unused.append(str(folder))
+    return sorted(unused)
 
 
 def _draw_onsets(clips: Sequence[Clip], path: Path) -> None:
     """Draw a contact sheet of onsets, each with its clip's name."""
     columns = min(6, len(clips))
-    sheet = Image.new("RGB", (columns * THUMBNAIL, -(-len(clips) // columns) * (THUMBNAIL + 16)), "white")
+    rows = math.ceil(len(clips) / columns)
+    cell_height = THUMBNAIL + 16
+    sheet = Image.new("RGB", (columns * THUMBNAIL, rows * cell_height), "white")
     for index, clip in enumerate(clips):
+        row, column = divmod(index, columns)
+        left = column * THUMBNAIL
+        top = row * cell_height
         image = Image.fromarray(read_image(clip.frame(clip.onset)))
         image.thumbnail((THUMBNAIL, THUMBNAIL))
-        left, top = index % columns * THUMBNAIL, index // columns * (THUMBNAIL + 16)
         sheet.paste(image, (left, top))
         ImageDraw.Draw(sheet).text((left + 2, top + THUMBNAIL), clip.key, "black")
     with replacing(path) as temporary:
@@ -226,13 +256,17 @@ def write_report(report: CheckReport, path: Path) -> None:
 def report_text(report: CheckReport) -> str:
     """Return a report for the terminal, the first few lines of each kind."""
     rows = [("", "found", "expected"), ("---", "---", "---"), *_counts(report)]
-    lines = [f"{DATASETS[report.dataset].title} in {report.root}", "", *(f"| {' | '.join(row)} |" for row in rows), ""]
+    lines = [f"{DATASETS[report.dataset].title} in {report.root}", ""]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    lines += [""]
     for title, kinds in (("PROBLEM", report.problems), ("note", report.notes)):
-        for kind, found in kinds.items():
-            if found:
-                lines.append(f"{title}: {kind} ({len(found)})")
-                lines += [f"    {line}" for line in found[:SHOWN]]
-                lines += [f"    and {len(found) - SHOWN} more"] * (len(found) > SHOWN)
+        for kind, findings in kinds.items():
+            if not findings:
+                continue
+            lines.append(f"{title}: {kind} ({len(findings)})")
+            lines += [f"    {finding}" for finding in findings[:SHOWN]]
+            if len(findings) > SHOWN:
+                lines.append(f"    and {len(findings) - SHOWN} more")
     return "\n".join(lines)
 
 

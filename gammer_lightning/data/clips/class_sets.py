@@ -4,6 +4,7 @@ import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from gammer_lightning.data.clips.action_units import objective_class, unit_faults
@@ -56,15 +57,22 @@ def class_labels(
     names, rule = _rule(clips, class_set)
     if clip_list is not None:
         clips = _listed(clips, class_set, Path(clip_list), names, rule)
-    labelled = [(clip, label) for clip in clips if (label := rule(clip)) is not None]
-    absent = [name for name in names if name not in {label for _, label in labelled}]
+    labelled = []
+    for clip in clips:
+        label = rule(clip)
+        if label is not None:
+            labelled.append((clip, label))
+    classes_with_clips = {label for _, label in labelled}
+    absent = [name for name in names if name not in classes_with_clips]
     if not labelled or (absent and class_set not in NAMES):
         raise GammerError(
             f"class set {class_set!r} leaves {', '.join(absent)} without any of the {len(clips)} clips",
             "each class of a mapping needs clips",
             "check the emotion column of the coding workbook, or choose another data.class_set",
         )
-    return [clip for clip, _ in labelled], [names.index(label) for _, label in labelled], names
+    labelled_clips = [clip for clip, _ in labelled]
+    labels = [names.index(label) for _, label in labelled]
+    return labelled_clips, labels, names
 
 
 def _rule(clips: Sequence[Clip], class_set: str) -> tuple[tuple[str, ...], Rule]:
@@ -74,12 +82,19 @@ def _rule(clips: Sequence[Clip], class_set: str) -> tuple[tuple[str, ...], Rule]
         return tuple(THREE), _three
     if class_set == "five":
         names = _five_names({clip.dataset for clip in clips})
-        return names, lambda clip: name if (name := canonical(clip.emotion)) in names else None
+
+        def five(clip: Clip) -> str | None:
+            name = canonical(clip.emotion)
+            return name if name in names else None
+
+        return names, five
     if class_set == "objective":
         return OBJECTIVE, _objective_rule(clips)
     mapping = _read_mapping(Path(class_set))
-    of_emotion = {emotion: name for name, emotions in mapping.items() for emotion in emotions}
-    return tuple(mapping), lambda clip: of_emotion.get(canonical(clip.emotion))
+    class_of_emotion: dict[str, str] = {}
+    for name, emotions in mapping.items():
+        class_of_emotion |= dict.fromkeys(emotions, name)
+    return tuple(mapping), lambda clip: class_of_emotion.get(canonical(clip.emotion))
 
 
 def check_class_set(class_set: str) -> None:
@@ -99,7 +114,10 @@ def check_class_set(class_set: str) -> None:
 def _three(clip: Clip) -> str | None:
     if clip.key in NOT_IN_MEGC or clip.emotion in NOT_IN_MEGC_EMOTIONS.get(clip.dataset, ()):
         return None
-    return next((name for name, emotions in THREE.items() if clip.emotion in emotions), None)
+    for name, emotions in THREE.items():
+        if clip.emotion in emotions:
+            return name
+    return None
 
 
 def canonical(emotion: str) -> str:
@@ -119,7 +137,8 @@ def _five_names(datasets: set[str]) -> tuple[str, ...]:
 
 
 def _objective_rule(clips: Sequence[Clip]) -> Rule:
-    without_class = {clip.dataset for clip in clips} - {c.dataset for c in clips if c.action_units or c.objective_class}
+    datasets = {clip.dataset for clip in clips}
+    without_class = datasets - {clip.dataset for clip in clips if clip.action_units or clip.objective_class}
     if without_class or not clips:
         raise GammerError(
             f"class set objective for {', '.join(sorted(without_class)) or 'no clips'}",
@@ -151,14 +170,19 @@ def class_set_notes(clips: Sequence[Clip], class_set: str) -> list[str]:
     """
     if class_set != "objective":
         return []
-    without_class, of_dataset = clips_without_class(clips), Counter(clip.dataset for clip in clips)
+    without_class = clips_without_class(clips)
     faults = unit_faults(without_class)
-    derived = Counter(clip.dataset for clip in without_class if clip.key not in faults)
-    return [
-        f"{dataset}: of {of_dataset[dataset]} objective classes, {count} are not published with the data but derived "
-        "from action units"
-        for dataset, count in derived.items()
-    ] + [f"{key} is left out: {fault}" for key, fault in faults.items()]
+    all_counts = Counter(clip.dataset for clip in clips)
+    derived_counts = Counter(clip.dataset for clip in without_class if clip.key not in faults)
+    notes = []
+    for dataset, count in derived_counts.items():
+        notes.append(
+            f"{dataset}: of {all_counts[dataset]} objective classes, {count} are not published with the data but "
+            "derived from action units"
+        )
+    for key, fault in faults.items():
+        notes.append(f"{key} is left out: {fault}")
+    return notes
 
 
 def class_set_sizes(clips: Sequence[Clip], dataset: str) -> dict[str, tuple[int, int]]:
@@ -169,7 +193,11 @@ def class_set_sizes(clips: Sequence[Clip], dataset: str) -> dict[str, tuple[int,
         dataset: Its name.
     """
     has_units = any(clip.action_units or clip.objective_class for clip in clips)
-    names = ["three"] + ["five"] * (dataset in FIVE) + ["objective"] * has_units
+    names = ["three"]
+    if dataset in FIVE:
+        names.append("five")
+    if has_units:
+        names.append("objective")
     sizes = {}
     for name in names if clips else ():
         _, rule = _rule(clips, name)
@@ -179,47 +207,63 @@ def class_set_sizes(clips: Sequence[Clip], dataset: str) -> dict[str, tuple[int,
 
 
 def _read_mapping(path: Path) -> dict[str, list[str]]:
+    """Return the emotions of each class of a YAML file; an emotion that a class lists twice counts once.
+
+    Raises:
+        GammerError: The file is no such mapping.
+    """
     mapping = read_yaml(path)
-    lists = isinstance(mapping, dict) and all(isinstance(value, list) and value for value in mapping.values())
-    classes = {str(k): {canonical(str(e).lower()): None for e in v} for k, v in mapping.items()} if lists else {}
-    emotions = [emotion for value in classes.values() for emotion in value]
-    if len(classes) < 2 or len(set(emotions)) < len(emotions):
+    classes: dict[str, list[str]] = {}
+    if isinstance(mapping, dict) and all(isinstance(value, list) and value for value in mapping.values()):
+        for name, value in mapping.items():
+            emotions = [canonical(str(emotion).lower()) for emotion in value]
+            classes[str(name)] = list(dict.fromkeys(emotions))
+    counts = Counter(chain.from_iterable(classes.values()))
+    if len(classes) < 2 or max(counts.values()) > 1:
         raise GammerError(
             f"class set {path} holds {str(mapping)[:200]}",
             "it maps two classes or more to lists of emotions, each emotion once, e.g. positive: [happiness]",
             "mend the file",
         )
-    return {name: list(value) for name, value in classes.items()}
+    return classes
 
 
 def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str, ...], rule: Rule) -> list[Clip]:
     """Return the clips on the list, and see that its labels are ours."""
     if class_set != "three":
         raise GammerError(f"data.clip_list with class set {class_set!r}", "it is a list of MEGC 2019", "leave it unset")
-    listed, ours = _read_list(path), {_list_key(clip.dataset, clip.subject, clip.name): clip for clip in clips}
-    absent = [key for key in listed if key not in ours and key[0] in {clip.dataset for clip in clips}]
-    different = [key for key, label in listed.items() if key in ours and rule(ours[key]) != names[label]]
+    labels = _read_list(path)
+    datasets = {clip.dataset for clip in clips}
+    clip_of_key = {_list_key(clip.dataset, clip.subject, clip.name): clip for clip in clips}
+    absent = [key for key in labels if key not in clip_of_key and key[0] in datasets]
+    different = []
+    for key, label in labels.items():
+        if key in clip_of_key and rule(clip_of_key[key]) != names[label]:
+            different.append(key)
     if absent or different:
+        examples = ["/".join(key) for key in (absent + different)[:5]]
         raise GammerError(
             f"{path}: {len(absent)} clips are not in the data sets, {len(different)} are of another class there: "
-            + ", ".join("/".join(key) for key in (absent + different)[:5]),
+            + ", ".join(examples),
             "the official list and the data sets agree",
             "gammer data check tells what is missing",
         )
-    return [clip for key, clip in ours.items() if key in listed]
+    return [clip for key, clip in clip_of_key.items() if key in labels]
 
 
 def _read_list(path: Path) -> dict[tuple[str, str, str], int]:
     """Return the label of each clip of a list, with or without a header row, byte order mark and carriage returns."""
-    rows = [[cell.strip() for cell in row] for row in csv.reader(read_text(path).splitlines())]
     labels: dict[tuple[str, str, str], str] = {}
-    for number, row in enumerate(rows, 1):
+    lines = read_text(path).splitlines()
+    for number, cells in enumerate(csv.reader(lines), 1):
+        row = [cell.strip() for cell in cells]
         is_header = number == 1 and len(row) > 3 and not re.search(r"\d", row[1] + row[3])
         if is_header or not any(row):
             continue
         database = re.sub(r"[^a-z0-9]", "", row[0].lower()).replace("casmeii", "casme2").removesuffix("hs")
         key = _list_key(database, *row[1:3]) if len(row) > 3 else ("", "", "")
-        if database not in LISTED or not all(key) or row[3] not in ("0", "1", "2") or labels.get(key, row[3]) != row[3]:
+        is_complete = database in LISTED and all(key) and row[3] in ("0", "1", "2")
+        if not is_complete or labels.get(key, row[3]) != row[3]:
             raise GammerError(
                 f"row {number} of the clip list {path} is {','.join(row)[:80]!r}",
                 f"database ({', '.join(LISTED)}), subject, clip, and label 0, 1 or 2; no clip twice with other labels",
@@ -233,8 +277,6 @@ def _read_list(path: Path) -> dict[tuple[str, str, str], int]:
 
 def _list_key(dataset: str, subject: str, name: str) -> tuple[str, str, str]:
     """Make names comparable, which lists and folders write with or without prefix and zeros."""
-    return dataset.lower(), re.sub(r"\D", "", subject).lstrip("0"), _unpadded(name)
-
-
-def _unpadded(name: str) -> str:
-    return "_".join(part.lower().lstrip("s").lstrip("0") for part in name.split("_"))
+    subject_number = re.sub(r"\D", "", subject).lstrip("0")
+    parts = [part.lower().lstrip("s").lstrip("0") for part in name.split("_")]
+    return dataset.lower(), subject_number, "_".join(parts)

@@ -134,7 +134,10 @@ class Clip:
             if phase == "offset":
                 drawn_number = max((earlier for earlier in self.numbers if earlier <= number), default=number)
             axes.imshow(self.image(drawn_number))
-            axes.set_title(f"{phase} {number}" + (f" (frame {drawn_number})" if drawn_number != number else ""))
+            title = f"{phase} {number}"
+            if drawn_number != number:
+                title += f" (frame {drawn_number})"
+            axes.set_title(title)
             axes.set_axis_off()
         units = f", action units {self.action_units}" if self.action_units else ""
         title = f"{self.dataset}, subject {self.subject}, {self.name}\n{self.emotion}{units}"
@@ -191,7 +194,10 @@ def wrong_root(root: Path, expected: str, get: str) -> GammerError:
 
 def _holds(folder: Path) -> str:
     names = sorted(path.name for path in folder.iterdir() if not is_junk(path.name))
-    return f"holds {', '.join(names[:8]) or 'nothing'}" + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    if not names:
+        return "holds nothing"
+    further = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"holds {', '.join(names[:8])}{further}"
 
 
 def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | None) -> list[Clip]:
@@ -231,14 +237,21 @@ def collect(clips: Iterable[Callable[[], Clip]], problems: list[GammerError] | N
 
 def _wrong_layout(folders: Sequence[Path]) -> GammerError:
     """Say that no clip has its folder ``frames/subject/clip``, and where those are, if they are below ``frames``."""
-    first, frames = folders[0], folders[0].parents[1]
-    clip = glob.escape(f"{first.parent.name}/{first.name}")
-    deeper = next((path.parents[1] for depth in ("*/", "*/*/") for path in frames.glob(depth + clip)), None)
+    first = folders[0]
+    frames = first.parents[1]
+    clip = f"{first.parent.name}/{first.name}"
+    pattern = glob.escape(clip)
+    misplaced = [*frames.glob(f"*/{pattern}"), *frames.glob(f"*/*/{pattern}")]
+    if misplaced:
+        contents = f", but there is {misplaced[0]}"
+        remedy = f"move what {misplaced[0].parents[1]} holds into {frames}"
+    else:
+        contents = f"; {_holds(frames)}"
+        remedy = "point data.roots at the folder of the data set"
     return GammerError(
-        f"none of the {len(folders)} clips has its folder: no {first}"
-        + (f", but there is {deeper / first.parent.name / first.name}" if deeper else f"; {_holds(frames)}"),
-        f"{frames} holds {first.parent.name}/{first.name} and so on, as the coding workbook names them",
-        f"move what {deeper} holds into {frames}" if deeper else "point data.roots at the folder of the data set",
+        f"none of the {len(folders)} clips has its folder: no {first}{contents}",
+        f"{frames} holds {clip} and so on, as the coding workbook names them",
+        remedy,
     )
 
 

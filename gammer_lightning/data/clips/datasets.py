@@ -105,8 +105,15 @@ def read_datasets(roots: Mapping[str, str | Path | None]) -> list[Clip]:
     if not roots:
         raise GammerError("data.roots names no data set", f"one or more of {', '.join(DATASETS)}", "gammer data list")
     folders = {name: find_root(name, root) for name, root in roots.items()}
-    clips = [clip for name, folder in folders.items() for clip in DATASETS[name].read(folder)]
-    return [replace(clip, notes=(*clip.notes, note)) if (note := frame_note(clip)) else clip for clip in clips]
+    clips: list[Clip] = []
+    for name, folder in folders.items():
+        clips += DATASETS[name].read(folder)
+    return [_with_frame_note(clip) for clip in clips]
+
+
+def _with_frame_note(clip: Clip) -> Clip:
+    note = frame_note(clip)
+    return replace(clip, notes=(*clip.notes, note)) if note else clip
 
 
 def frame_note(clip: Clip) -> str:

@@ -53,10 +53,12 @@ def read_samm(root: str | Path, problems: list[GammerError] | None = None) -> li
 def _read_clip(folder: Path, record: dict[str, str]) -> Clip:
     subject, name = names_of(record, 3)
     notes: tuple[str, ...] = ()
-    if (right := OFFSETS.get(name, record["offset"])) != record["offset"]:
-        notes += (f"{name}: offset {record['offset']} of the table is a known slip, {right} is right",)
-        record = record | {"offset": right}
-    onset, offset = (frame_number(record, field, name) for field in ("onset", "offset"))
+    corrected = OFFSETS.get(name, record["offset"])
+    if corrected != record["offset"]:
+        notes += (f"{name}: offset {record['offset']} of the table is a known slip, {corrected} is right",)
+        record = record | {"offset": corrected}
+    onset = frame_number(record, "onset", name)
+    offset = frame_number(record, "offset", name)
     if name in MEB_APEXES and not _is_between(onset, record["apex"], offset):
         apex: int | None = MEB_APEXES[name]
         origin = MEB
@@ -66,10 +68,20 @@ def _read_clip(folder: Path, record: dict[str, str]) -> Clip:
         notes += apex_notes
         origin = "none" if apex is None else "annotated"
     frames, numbers = list_frames(folder / subject / name)
-    units, emotion = record["units"], record["emotion"].lower()
-    objective = published_class(record["objective"], name)
     clip = Clip(
-        "samm", subject, name, frames, numbers, onset, apex, offset, units, emotion, origin, False, notes, objective
+        dataset="samm",
+        subject=subject,
+        name=name,
+        frames=frames,
+        numbers=numbers,
+        onset=onset,
+        apex=apex,
+        offset=offset,
+        action_units=record["units"],
+        emotion=record["emotion"].lower(),
+        apex_origin=origin,
+        notes=notes,
+        objective_class=published_class(record["objective"], name),
     )
     return clip.check()
 

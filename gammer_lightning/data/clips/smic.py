@@ -30,8 +30,11 @@ def read_smic(root: str | Path, problems: list[GammerError] | None = None) -> li
     """
     root = Path(root)
     frames = next((root / name for name in FRAME_FOLDERS if (root / name).is_dir()), root)
-    folders = [path for emotion in EMOTIONS for path in frames.glob(f"[sS]*/micro/{emotion}/*/")]
-    folders = [path for path in folders if not is_junk(path.name)]
+    folders: list[Path] = []
+    for emotion in EMOTIONS:
+        for path in frames.glob(f"[sS]*/micro/{emotion}/*/"):
+            if not is_junk(path.name):
+                folders.append(path)
     if not folders:
         raise wrong_root(root, f"{', '.join(FRAME_FOLDERS)} with s1/micro/negative/...", "point data.roots at SMIC")
     order = sorted(folders, key=lambda path: (_digits(path.parts[-4]), path.parts[-2:]))
@@ -45,8 +48,19 @@ def _digits(subject: str) -> str:
 
 
 def _read_clip(folder: Path, tight: bool) -> Clip:
-    subject, emotion = _digits(folder.parts[-4]), folder.parts[-2]
     frames, numbers = list_frames(folder)
-    onset, offset = numbers[0], numbers[-1]
-    clip = Clip("smic", subject, folder.name, frames, numbers, onset, None, offset, "", emotion, "none", tight)
+    clip = Clip(
+        dataset="smic",
+        subject=_digits(folder.parts[-4]),
+        name=folder.name,
+        frames=frames,
+        numbers=numbers,
+        onset=numbers[0],
+        apex=None,
+        offset=numbers[-1],
+        action_units="",
+        emotion=folder.parts[-2],
+        apex_origin="none",
+        cropped=tight,
+    )
     return clip.check()

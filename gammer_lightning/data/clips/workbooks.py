@@ -113,9 +113,10 @@ def _check_size(path: Path) -> None:
         parts = [part for part in archive.infolist() if not part.filename.startswith("xl/media/")]
     sheets = [part.file_size for part in parts if part.filename.startswith("xl/worksheets/")]
     other_bytes = sum(part.file_size for part in parts) - sum(sheets)
-    if max(sheets, default=0) > MAX_SHEET_BYTES or other_bytes > MAX_OTHER_BYTES:
+    largest = max(sheets, default=0)
+    if largest > MAX_SHEET_BYTES or other_bytes > MAX_OTHER_BYTES:
         raise GammerError(
-            f"{path} unpacks to a sheet of {max(sheets, default=0):,} bytes and {other_bytes:,} beside the sheets",
+            f"{path} unpacks to a sheet of {largest:,} bytes and {other_bytes:,} beside the sheets",
             f"at most {MAX_SHEET_BYTES:,} and {MAX_OTHER_BYTES:,} are read; an annotation table has some 50,000",
             "copy its rows into a new workbook",
         )
@@ -127,21 +128,29 @@ def _read_table(
     """Return the records of the sheet that names the most columns, where those are, and the place of its header."""
     if not sheets:
         raise ValueError("it has no worksheet")
-    places = [_find_header(sheet, {**columns, **optional}) for sheet in sheets]
-    sheet, (row, where) = max(zip(sheets, places, strict=True), key=lambda found: len(columns.keys() & found[1][1]))
-    has_all = columns.keys() <= where.keys()
-    records = [r for r in _records(sheet, row, where, optional) if r["name"]] if has_all else []
-    return records, where, f" in row {row} of {sheet.title}"
+    headers = [_find_header(sheet, {**columns, **optional}) for sheet in sheets]
+    counts = [len(columns.keys() & columns_at.keys()) for _, columns_at in headers]
+    best = counts.index(max(counts))
+    sheet = sheets[best]
+    row, columns_at = headers[best]
+    records = []
+    if columns.keys() <= columns_at.keys():
+        records = [record for record in _records(sheet, row, columns_at, optional) if record["name"]]
+    return records, columns_at, f" in row {row} of {sheet.title}"
 
 
 def _find_header(sheet: ReadOnlyWorksheet, columns: Mapping[str, str]) -> tuple[int, dict[str, int]]:
     """Return the row that names the most fields, and the column of each of those."""
-    best: tuple[int, dict[str, int]] = (1, {})
+    header = 1
+    columns_at: dict[str, int] = {}
+    plain_names = {field: _plain(name) for field, name in columns.items()}
     for number, cells in enumerate(sheet.iter_rows(1, DEEPEST_HEADER, 1, MAX_COLUMNS, values_only=True), 1):
         titles = [_plain(cell) for cell in cells]
-        places = {field: titles.index(_plain(name)) for field, name in columns.items() if _plain(name) in titles}
-        best = max(best, (number, places), key=lambda found: len(found[1]))
-    return best
+        places = {field: titles.index(name) for field, name in plain_names.items() if name in titles}
+        if len(places) > len(columns_at):
+            header = number
+            columns_at = places
+    return header, columns_at
 
 
 def _plain(title: object) -> str:
@@ -151,19 +160,23 @@ def _plain(title: object) -> str:
 def _records(
     sheet: ReadOnlyWorksheet, header: int, columns_at: dict[str, int], optional: Mapping[str, str]
 ) -> Iterator[dict[str, str]]:
-    areas, empty = _merged_areas(sheet, columns_at.values()), dict.fromkeys(optional, "")
+    """Yield a record for each row below the header; a merged cell counts for each of its rows."""
+    areas = _merged_areas(sheet, columns_at.values())
     merged: dict[int, tuple[int, object]] = {}
     for number, cells in enumerate(sheet.iter_rows(1, MAX_ROWS, 1, MAX_COLUMNS, values_only=True), 1):
         values = {field: cells[column] for field, column in columns_at.items()}
         for field, column in columns_at.items():
-            if area := areas.get((number, column)):
-                bottom, left = area
+            if (number, column) in areas:
+                bottom, left = areas[number, column]
                 merged[column] = bottom, cells[left]
             bottom, value = merged.get(column, (0, None))
             if number <= bottom:
                 values[field] = value
         if number > header:
-            yield empty | {field: _text(value) for field, value in values.items()} | {ROW: str(number)}
+            record = dict.fromkeys(optional, "")
+            record |= {field: _text(value) for field, value in values.items()}
+            record[ROW] = str(number)
+            yield record
 
 
 def _merged_areas(sheet: ReadOnlyWorksheet, columns: Collection[int]) -> dict[tuple[int, int], tuple[int, int]]:
@@ -183,7 +196,9 @@ def _merged_areas(sheet: ReadOnlyWorksheet, columns: Collection[int]) -> dict[tu
                 left, right = (column_index_from_string(letters.decode()) - 1 for letters in match.group(1, 3))
                 top, bottom = (int(number) for number in match.group(2, 4))
                 if top <= MAX_ROWS and left < MAX_COLUMNS:
-                    areas |= {(top, column): (bottom, left) for column in columns if left <= column <= right}
+                    for column in columns:
+                        if left <= column <= right:
+                            areas[top, column] = (bottom, left)
     return areas
 
 

@@ -27,9 +27,14 @@ def bi_weighted(flow: np.ndarray, strain: np.ndarray) -> np.ndarray:
     A pixel counts as much as it moves; a block, whose histogram sums to 1, as much as it is strained on average. All
     is 0 where nothing moves.
     """
-    blocks, turn = block_of(len(strain)), np.arctan2(flow[1], flow[0]) / (2 * np.pi) + 0.5
-    bins = (turn * ORIENTATIONS).astype(int) % ORIENTATIONS
-    local = shares(block_sums(bins, blocks, blocks, ORIENTATIONS, np.hypot(*flow)))
-    whole = (np.zeros_like(bins), blocks, blocks, 1)
-    weighted = local * (block_sums(*whole, strain) / block_sums(*whole))
-    return (weighted / max(np.linalg.norm(weighted), np.finfo(float).tiny)).ravel().astype(np.float32)
+    blocks = block_of(len(strain))
+    turns = np.arctan2(flow[1], flow[0]) / (2 * np.pi) + 0.5
+    bins = (turns * ORIENTATIONS).astype(int) % ORIENTATIONS
+    lengths = np.hypot(*flow)
+    histograms = shares(block_sums(bins, blocks, blocks, ORIENTATIONS, lengths))
+    one_bin = np.zeros_like(bins)
+    strain_sums = block_sums(one_bin, blocks, blocks, 1, strain)
+    pixel_counts = block_sums(one_bin, blocks, blocks, 1)
+    weighted = histograms * (strain_sums / pixel_counts)
+    norm = max(np.linalg.norm(weighted), np.finfo(float).tiny)
+    return (weighted / norm).ravel().astype(np.float32)

@@ -27,8 +27,10 @@ def block_sums(
         ``(25, num_bins)``, block by block.
     """
     blocks = rows[:, None] * BLOCKS + columns
-    weights = weights if weights is None else weights.ravel()
-    return np.bincount((blocks * num_bins + bins).ravel(), weights, BLOCKS**2 * num_bins).reshape(-1, num_bins)
+    bins_of_blocks = (blocks * num_bins + bins).ravel()
+    flat_weights = None if weights is None else weights.ravel()
+    sums = np.bincount(bins_of_blocks, flat_weights, BLOCKS**2 * num_bins)
+    return sums.reshape(-1, num_bins)
 
 
 def shares(counts: np.ndarray) -> np.ndarray:

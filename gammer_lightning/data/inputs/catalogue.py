@@ -158,13 +158,14 @@ def _attempt(name: str, size: int, clip: FaceClip) -> tuple[str, str, str] | Non
 def _cached(clip: FaceClip, name: str, size: int) -> np.ndarray | None:
     """Return an input that the cache holds; None where it is missing, damaged or another clip's."""
     path = _file(clip, name, size)
-    most = 4 * math.prod(INPUTS[name].shape(size)) + 2**16  # float32, the key and the headers
+    max_bytes = 4 * math.prod(INPUTS[name].shape(size)) + 2**16  # float32, the key and the headers
     try:
-        stored = read_npz(path, most)
+        arrays = read_npz(path, max_bytes)
     except GammerError:
         return None
-    is_own = stored.keys() == {"input", "key"} and str(stored["key"]) == _key(clip, path)
-    return stored["input"] if is_own and INPUTS[name].is_valid(stored["input"], size) else None
+    if arrays.keys() != {"input", "key"} or str(arrays["key"]) != _key(clip, path):
+        return None
+    return arrays["input"] if INPUTS[name].is_valid(arrays["input"], size) else None
 
 
 def _key(clip: FaceClip, path: Path) -> str:

@@ -26,8 +26,9 @@ def two_phase_flow(clip: FaceClip, size: int) -> np.ndarray:
     """
     onset, apex = clip.pair
     (offset,) = clip.frames(clip.numbers[-1:])
-    phases = [flow_maps(*pair, size, clip.flow_estimator) for pair in ((onset, apex), (apex, offset))]
-    return np.concatenate(phases)
+    rise = flow_maps(onset, apex, size, clip.flow_estimator)
+    fall = flow_maps(apex, offset, size, clip.flow_estimator)
+    return np.concatenate([rise, fall])
 
 
 def flow_maps(first: np.ndarray, second: np.ndarray, size: int, estimator: str) -> np.ndarray:
@@ -59,7 +60,8 @@ def dense_flow(onset: np.ndarray, apex: np.ndarray, estimator: str = TV_L1) -> n
     Source: Zach, Pock and Bischof, A duality based approach for realtime TV-L1 optical flow, DAGM 2007; OpenCV's
     defaults. Kroeger et al., Fast optical flow using dense inverse search, ECCV 2016.
     """
-    first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (onset, apex))
+    first = cv2.cvtColor(onset, cv2.COLOR_RGB2GRAY)
+    second = cv2.cvtColor(apex, cv2.COLOR_RGB2GRAY)
     # OpenCV's stub demands a flow to begin with, which its code does not
     if estimator == TV_L1:
         flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(first, second, None)  # type: ignore[call-overload]
@@ -91,5 +93,7 @@ def optical_strain(flow: np.ndarray) -> np.ndarray:
     Source: Shreve et al., Macro- and micro-expression spotting in long videos using spatio-temporal strain, FG 2011:
     sqrt(u_x^2 + v_y^2 + (u_y + v_x)^2 / 2).
     """
-    (u_y, u_x), (v_y, v_x) = (np.gradient(part) for part in flow)
+    u, v = flow
+    u_y, u_x = np.gradient(u)
+    v_y, v_x = np.gradient(v)
     return np.sqrt(u_x**2 + v_y**2 + (u_y + v_x) ** 2 / 2)

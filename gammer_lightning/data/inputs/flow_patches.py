@@ -25,14 +25,18 @@ def flow_patches(clip: FaceClip, size: int) -> np.ndarray:
     Source: after Kumar and Bhanu, CVPR workshops 2022, whose patches grow with the flow; the rule is ours.
     """
     onset, apex = clip.pair
-    flow, landmarks = dense_flow(onset, apex, clip.flow_estimator), clip.landmarks
+    landmarks = clip.landmarks
+    flow = dense_flow(onset, apex, clip.flow_estimator)
     strength = np.linalg.norm(flow, axis=0)
-    maps = np.dstack([strength, *flow / np.maximum(strength, 1e-6)])
+    directions = flow / np.maximum(strength, 1e-6)
+    maps = np.dstack([strength, *directions])
     sides = patch_sides(strength, landmarks)
-    patches = [_cut(maps, centre, side, size) for centre, side in zip(landmarks, sides, strict=True)]
+    cuts = [_cut(maps, centre, side, size) for centre, side in zip(landmarks, sides, strict=True)]
+    patches = np.stack(cuts).transpose(0, 3, 1, 2)
     places = (landmarks - (CROP / 2, EYE_LINE)) / IOD
-    geometry = np.column_stack([places, sides / MOST])[:, :, None, None] * np.ones((size, size))
-    return np.concatenate([np.stack(patches).transpose(0, 3, 1, 2), geometry], 1).astype(np.float32)
+    geometry = np.column_stack([places, sides / MOST])
+    geometry_planes = geometry[:, :, None, None] * np.ones((size, size))
+    return np.concatenate([patches, geometry_planes], 1).astype(np.float32)
 
 
 def patch_sides(strength: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
@@ -43,12 +47,19 @@ def patch_sides(strength: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         landmarks: (x, y) in px, ``(N, 2)``.
     """
     around = cv2.blur(strength, (MOST // 2, MOST // 2))
-    columns, rows = np.rint(landmarks).astype(int).clip(0, np.array(strength.shape[::-1]) - 1).T
-    return np.rint(LEAST + GROWTH * around[rows, columns]).astype(int).clip(LEAST, MOST)
+    height, width = strength.shape
+    places = np.rint(landmarks).astype(int)
+    columns, rows = places.clip(0, (width - 1, height - 1)).T
+    sides = LEAST + GROWTH * around[rows, columns]
+    return np.rint(sides).astype(int).clip(LEAST, MOST)
 
 
 def _cut(maps: np.ndarray, centre: np.ndarray, side: int, size: int) -> np.ndarray:
     """Cut a patch of maps ``(H, W, C)``, replicated beyond their border, and bring it to ``(size, size, C)``."""
-    columns, rows = np.rint(centre).astype(int)[:, None] - side // 2 + np.arange(side)
-    patch = maps[rows.clip(0, len(maps) - 1)][:, columns.clip(0, maps.shape[1] - 1)]
+    height, width = maps.shape[:2]
+    x, y = np.rint(centre).astype(int)
+    offsets = np.arange(side) - side // 2
+    rows = (y + offsets).clip(0, height - 1)
+    columns = (x + offsets).clip(0, width - 1)
+    patch = maps[rows][:, columns]
     return cv2.resize(patch, (size, size), interpolation=cv2.INTER_AREA)

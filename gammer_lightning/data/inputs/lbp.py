@@ -72,7 +72,8 @@ def grey_frames(clip: FaceClip, size: int, name: str) -> np.ndarray:
     Raises:
         GammerError: If the face is too small.
     """
-    if size < (least := BLOCKS * (2 * RADIUS + 1)):
+    least = BLOCKS * (2 * RADIUS + 1)
+    if size < least:
         raise GammerError(
             f"data.size {size} with data.input {name}",
             f"each of its {BLOCKS}x{BLOCKS} blocks is at least as large as a pattern, {least // BLOCKS} px",
@@ -88,25 +89,27 @@ def lbp_top_of(frames: np.ndarray) -> np.ndarray:
     Only voxels at least the radius away from every border are described, the same ones on all planes.
     """
     inner = slice(RADIUS, -RADIUS)
-    planes = [
-        uniform_patterns(frames)[inner],
-        uniform_patterns(frames.transpose(1, 0, 2))[inner].transpose(1, 0, 2),
-        uniform_patterns(frames.transpose(2, 0, 1))[inner].transpose(1, 2, 0),
-    ]
+    xy = uniform_patterns(frames)[inner]
+    xt = uniform_patterns(frames.transpose(1, 0, 2))[inner]
+    yt = uniform_patterns(frames.transpose(2, 0, 1))[inner]
+    planes = [xy, xt.transpose(1, 0, 2), yt.transpose(1, 2, 0)]
     blocks = block_of(frames.shape[1])[inner]
-    return _descriptor(block_sums(plane, blocks, blocks, UNIFORM) for plane in planes)
+    return _descriptor([block_sums(plane, blocks, blocks, UNIFORM) for plane in planes])
 
 
 def lbp_sip_of(frames: np.ndarray) -> np.ndarray:
     """Return LBP-SIP of frames ``(T, S, S)``, T > 2: in space, then in time, each block by block."""
-    inner, before, after = slice(1, -1), slice(None, -2), slice(2, None)
+    inner = slice(1, -1)
+    before = slice(None, -2)
+    after = slice(2, None)
     centre = frames[inner, inner, inner]
     space = [frames[inner, before, inner], frames[inner, inner, before]]
     space += [frames[inner, after, inner], frames[inner, inner, after]]
     time = [frames[before, inner, inner], frames[after, inner, inner]]
     blocks = block_of(frames.shape[1])[inner]
-    codes = [_code(neighbours, centre) for neighbours in (space, time)]
-    return _descriptor(block_sums(c, blocks, blocks, b) for c, b in zip(codes, (16, 4), strict=True))
+    space_sums = block_sums(_code(space, centre), blocks, blocks, 16)
+    time_sums = block_sums(_code(time, centre), blocks, blocks, 4)
+    return _descriptor([space_sums, time_sums])
 
 
 def stlbp_ip_of(frames: np.ndarray) -> np.ndarray:
@@ -118,22 +121,28 @@ def stlbp_ip_of(frames: np.ndarray) -> np.ndarray:
     """
     moved = frames[1:].astype(int) - frames[0]
     starts = np.searchsorted(block_of(len(moved[0])), np.arange(BLOCKS))
-    across, down = (np.add.reduceat(moved, starts, axis) for axis in (2, 1))
-    return _descriptor([*_of_projection(across.transpose(2, 0, 1)), *_of_projection(down.transpose(1, 0, 2))])
+    across = np.add.reduceat(moved, starts, 2)
+    down = np.add.reduceat(moved, starts, 1)
+    counts = _of_projection(across.transpose(2, 0, 1))
+    counts += _of_projection(down.transpose(1, 0, 2))
+    return _descriptor(counts)
 
 
 def _of_projection(projection: np.ndarray) -> list[np.ndarray]:
-    """Return what to count of a projection ``(5 blocks, T, S)``, still and over time.
+    """Return the histograms of a projection ``(5 blocks, T, S)``: of patterns in a frame, then of those over time.
 
     Blocks are counted along the projection first, which for rows and columns is a different order.
     """
-    half, blocks, neighbours = MASK // 2, block_of(projection.shape[2]), np.arange(BLOCKS)
+    half = MASK // 2
+    along = block_of(projection.shape[2])
+    beside = np.arange(BLOCKS)
     windows = np.lib.stride_tricks.sliding_window_view(projection, MASK, 2)
-    still = _code([windows[..., i] for i in range(MASK) if i != half], windows[..., half])
+    neighbours = [windows[..., place] for place in range(MASK) if place != half]
+    still = _code(neighbours, windows[..., half])
     moving = uniform_patterns(projection)
     return [
-        block_sums(still.transpose(1, 2, 0), blocks[half:-half], neighbours, 2 ** (MASK - 1)),
-        block_sums(moving.transpose(1, 2, 0), blocks[RADIUS:-RADIUS], neighbours, UNIFORM),
+        block_sums(still.transpose(1, 2, 0), along[half:-half], beside, 2 ** (MASK - 1)),
+        block_sums(moving.transpose(1, 2, 0), along[RADIUS:-RADIUS], beside, UNIFORM),
     ]
 
 
@@ -147,8 +156,9 @@ def uniform_patterns(images: np.ndarray) -> np.ndarray:
         int ``(N, H - 6, W - 6)``.
     """
     below_each_other = images.reshape(-1, images.shape[2])  # of inner pixels no neighbour is in another image
-    codes = local_binary_pattern(below_each_other, POINTS, RADIUS, "nri_uniform").reshape(images.shape)
-    return codes[:, RADIUS:-RADIUS, RADIUS:-RADIUS].astype(int)
+    patterns = local_binary_pattern(below_each_other, POINTS, RADIUS, "nri_uniform")
+    inner = patterns.reshape(images.shape)[:, RADIUS:-RADIUS, RADIUS:-RADIUS]
+    return inner.astype(int)
 
 
 def _code(neighbours: list[np.ndarray], centre: np.ndarray) -> np.ndarray:

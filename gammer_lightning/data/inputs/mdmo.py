@@ -78,17 +78,21 @@ def region_corners(landmarks: np.ndarray) -> np.ndarray:
     brows = landmarks[list(BROW_LINE)]
     middle = BROW_LINE.index(27)
     above = brows - (0, FOREHEAD)
-    above[middle] = (above[middle - 1] + above[middle + 1]) / 2
+    left_of_middle = above[middle - 1]
+    right_of_middle = above[middle + 1]
+    above[middle] = (left_of_middle + right_of_middle) / 2
     edges = np.stack([brows, above], 1)
     forehead = [[*left, *right[::-1]] for left, right in pairwise(edges)]
     regions = [[_corner(landmarks, corner) for corner in corners] for corners in CORNERS]
     mirrored = landmarks[list(MIRROR)]
-    others = [[_corner(mirrored, corner) for corner in corners] for corners in CORNERS]
-    return np.array([*forehead, *regions, *others])
+    mirrored_regions = [[_corner(mirrored, corner) for corner in corners] for corners in CORNERS]
+    return np.array([*forehead, *regions, *mirrored_regions])
 
 
 def _corner(landmarks: np.ndarray, corner: int | tuple[int, int]) -> np.ndarray:
-    return landmarks[list(corner)].mean(0) if isinstance(corner, tuple) else landmarks[corner]
+    if isinstance(corner, tuple):
+        return landmarks[list(corner)].mean(0)
+    return landmarks[corner]
 
 
 def region_masks(corners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -103,11 +107,14 @@ def without_head(flow: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """Return a flow ``(H, W, 2)`` without the affine motion that fits the landmarks in `STILL` best."""
     height, width = flow.shape[:2]
     points = landmarks[list(STILL)]
-    columns, rows = np.rint(points).astype(int).clip(0, (width - 1, height - 1)).T
+    places = np.rint(points).astype(int)
+    columns, rows = places.clip(0, (width - 1, height - 1)).T
     moves = flow[rows, columns]
-    affine = np.linalg.lstsq(np.column_stack([points, np.ones(len(points))]), moves, rcond=None)[0]
-    down, across = np.mgrid[:height, :width]
-    return flow - (across[..., None] * affine[0] + down[..., None] * affine[1] + affine[2])
+    design = np.column_stack([points, np.ones(len(points))])
+    per_x, per_y, shift = np.linalg.lstsq(design, moves, rcond=None)[0]
+    y, x = np.mgrid[:height, :width]
+    head = x[..., None] * per_x + y[..., None] * per_y + shift
+    return flow - head
 
 
 def main_directions(flow: np.ndarray, masks: np.ndarray) -> np.ndarray:

@@ -23,7 +23,8 @@ def interpolate(frames: np.ndarray, count: int) -> np.ndarray:
     """
     recorded = np.arange(len(frames))
     series = np.linalg.inv(_cosines(recorded, len(frames)))
-    weights = _cosines(np.linspace(0, len(frames) - 1, count), len(frames)) @ series
+    positions = np.linspace(0, len(frames) - 1, count)
+    weights = _cosines(positions, len(frames)) @ series
     return np.tensordot(weights, frames, 1)
 
 

@@ -34,13 +34,16 @@ class Scenes(Dataset):
     """Scenes by index: ``draw(rng, index)`` with an rng that depends on the seed and the index alone."""
 
     def __init__(self, draw: Callable[[np.random.Generator, int], Scene], seed: int, length: int) -> None:
-        self.draw, self.seed, self.length = draw, seed, length
+        self.draw = draw
+        self.seed = seed
+        self.length = length
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return dict(self.draw(np.random.default_rng([self.seed, index]), index))
+        rng = np.random.default_rng([self.seed, index])
+        return dict(self.draw(rng, index))
 
 
 class FreshSamples(DistributedSampler):
@@ -50,7 +53,8 @@ class FreshSamples(DistributedSampler):
 
     def __iter__(self) -> Iterator[int]:
         length = len(self.dataset)
-        return iter(range(self.epoch * length + self.rank, (self.epoch + 1) * length, self.num_replicas))
+        start = self.epoch * length
+        return iter(range(start + self.rank, start + length, self.num_replicas))
 
 
 class MotionPairs(pl.LightningDataModule):
@@ -124,7 +128,8 @@ class MotionPairs(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Scenes that no epoch repeats, or the published files, each once in an epoch."""
         h = self.hparams
-        processes, rank = self.trainer.world_size, self.trainer.global_rank
+        processes = self.trainer.world_size
+        rank = self.trainer.global_rank
         if h.published:
             files = ShuffledFiles(self.published, processes, rank, seed=h.seed, drop_last=True)
             return self._loader(self.published, sampler=files)
@@ -133,19 +138,19 @@ class MotionPairs(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """The same scenes each time, at the validation alphas in turn."""
-        return self._loader(Scenes(self._validation_scene, self.hparams.seed + 1, self.hparams.val_samples))
+        scenes = Scenes(self._validation_scene, self.hparams.seed + 1, self.hparams.val_samples)
+        return self._loader(scenes)
 
     def test_dataloader(self) -> list[DataLoader]:
         """The sub-pixel test, a row a motion, and the noise test, a row a noise level, on the same scenes."""
-        rows = [(d, 0.0) for d in SUBPIXEL_MOTIONS], [(NOISE_MOTION, noise) for noise in NOISE_LEVELS]
+        subpixel_rows = [(motion, 0.0) for motion in SUBPIXEL_MOTIONS]
+        noise_rows = [(NOISE_MOTION, noise) for noise in NOISE_LEVELS]
         count = self.hparams.test_scenes
-        return [
-            self._loader(
-                Scenes(partial(self._test_scene, test), self.hparams.seed, count * len(test)),
-                batch_size=count,
-            )
-            for test in rows
-        ]
+        loaders = []
+        for rows in (subpixel_rows, noise_rows):
+            scenes = Scenes(partial(self._test_scene, rows), self.hparams.seed, count * len(rows))
+            loaders.append(self._loader(scenes, batch_size=count))
+        return loaders
 
     def test_faces(self) -> tuple[Path, list[Clip]]:
         """The microfaces folder of the test and its clips."""

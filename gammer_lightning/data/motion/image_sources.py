@@ -6,9 +6,11 @@ scikit-learn plus procedural textures) and ``embedded-test`` (others of them, ke
 faces that microfaces animates).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -78,23 +80,26 @@ class ImageSources:
         cutouts: list[Picture] = []
         superpixels: list[Picture] = []
         for source in sources:
-            loaded = _load(source)
-            photographs += loaded[0]
-            cutouts += loaded[1]
-            superpixels += loaded[2]
+            new_photographs, new_cutouts, new_superpixels = _load(source)
+            photographs += new_photographs
+            cutouts += new_cutouts
+            superpixels += new_superpixels
         if not photographs:
             raise GammerError(
                 f"no photographs in {', '.join(map(str, sources)) or 'an empty list of sources'}",
                 "scenes need at least one image without transparency",
                 "name folders of images in data.sources, or use 'embedded'",
             )
-        self.photographs, self.cutouts = Pictures(photographs), Pictures(cutouts + superpixels)
+        self.photographs = Pictures(photographs)
+        self.cutouts = Pictures(cutouts + superpixels)
 
 
 def _load(source: str) -> tuple[list[Picture], list[Picture], list[Picture]]:
     """Photographs, cut-outs and superpixels of a source, as `Pictures` takes them."""
-    if years := _voc_years(source):
-        return _voc_photographs(years), [cutout for year in years for cutout in _voc_objects(year)], []
+    years = _voc_years(source)
+    if years:
+        objects = chain.from_iterable(map(_voc_objects, years))
+        return _voc_photographs(years), list(objects), []
     paths = source_files(source)
     if len(paths) > IN_MEMORY:
         return _on_demand(paths)
@@ -102,8 +107,8 @@ def _load(source: str) -> tuple[list[Picture], list[Picture], list[Picture]]:
     images += [read_rgba(path) for path in paths]
     photographs = [image for image in images if image.shape[2] == 3]
     cutouts = [image for image in images if image.shape[2] == 4]
-    of_photographs = [cutout for photo in photographs for cutout in superpixels(photo)]
-    return [*photographs], [*cutouts], [*of_photographs]
+    cuts = chain.from_iterable(map(superpixels, photographs))
+    return [*photographs], [*cutouts], [*cuts]
 
 
 def source_files(source: str) -> list[Path]:
@@ -113,9 +118,10 @@ def source_files(source: str) -> list[Path]:
         GammerError: There is no such source, or no image in it.
     """
     if source in _EMBEDDED:
-        return [
-            Path(str(files(package).joinpath(name))) for package, names in _EMBEDDED[source] for name in names.split()
-        ]
+        embedded: list[Path] = []
+        for package, names in _EMBEDDED[source]:
+            embedded += [Path(str(files(package).joinpath(name))) for name in names.split()]
+        return embedded
     folder = Path(source)
     if not folder.is_dir():
         raise GammerError(
@@ -139,7 +145,7 @@ def _on_demand(paths: list[Path]) -> tuple[list[Picture], list[Picture], list[Pi
             transparent.append(path)
         else:
             photographs.append(path)
-    step = -(-len(photographs) // IN_MEMORY) or 1
+    step = max(1, math.ceil(len(photographs) / IN_MEMORY))
     return (
         [partial(read_rgba, path) for path in photographs],
         [partial(read_rgba, path) for path in transparent],
@@ -181,13 +187,21 @@ def read_rgba(path: Path) -> np.ndarray:
 
 def _voc_years(source: str) -> list[Path]:
     """The folders of PASCAL VOC at or below a source, e.g. VOCdevkit/VOC2012."""
-    masks = (path for up in ("", "*/", "*/*/") for path in Path(source).glob(up + "SegmentationObject"))
-    return sorted(path.parent for path in masks if (path.parent / "JPEGImages").is_dir())
+    years: list[Path] = []
+    for pattern in ("SegmentationObject", "*/SegmentationObject", "*/*/SegmentationObject"):
+        for masks in Path(source).glob(pattern):
+            if (masks.parent / "JPEGImages").is_dir():
+                years.append(masks.parent)
+    return sorted(years)
 
 
 def _voc_photographs(years: list[Path]) -> list[Picture]:
-    paths = [path for year in years for path in source_files(str(year / "JPEGImages"))]
-    return [partial(read_rgba, path) if len(paths) > IN_MEMORY else read_rgba(path) for path in paths]
+    paths: list[Path] = []
+    for year in years:
+        paths += source_files(str(year / "JPEGImages"))
+    if len(paths) > IN_MEMORY:
+        return [partial(read_rgba, path) for path in paths]
+    return [read_rgba(path) for path in paths]
 
 
 def _voc_objects(year: Path) -> Iterator[Callable[[], np.ndarray]]:
@@ -214,7 +228,7 @@ def _voc_object(photo: Path, numbers: Path, number: int) -> np.ndarray:
     if image.shape[:2] != mask.shape:
         raise GammerError(f"{photo} and {numbers} differ in size", "a mask fits its photograph", "replace them")
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    window = slice(y, y + height), slice(x, x + width)
+    window = (slice(y, y + height), slice(x, x + width))
     return np.dstack([image[window], mask[window] * np.uint8(255)])
 
 
@@ -224,16 +238,18 @@ def superpixels(photo: np.ndarray, count: int = 24, keep: int = 6) -> list[np.nd
     from skimage.segmentation import slic
 
     small = cv2.resize(photo, (256, 256), interpolation=cv2.INTER_AREA)
-    regions = regionprops(slic(small, n_segments=count, compactness=8, start_label=1))
-    inner = [r for r in regions if min(r.bbox[:2]) > 0 and max(r.bbox[2:]) < 256]
-    return [_cut(photo, region) for region in sorted(inner, key=lambda r: -r.area)[:keep]]
+    labels = slic(small, n_segments=count, compactness=8, start_label=1)
+    inner = [region for region in regionprops(labels) if min(region.bbox[:2]) > 0 and max(region.bbox[2:]) < 256]
+    largest = sorted(inner, key=lambda region: -region.area)[:keep]
+    return [_cut(photo, region) for region in largest]
 
 
 def _cut(photo: np.ndarray, region) -> np.ndarray:
     scale = np.array(photo.shape[:2]) / 256
     top, left = (np.array(region.bbox[:2]) * scale).astype(int)
     bottom, right = (np.array(region.bbox[2:]) * scale).astype(int)
-    mask = cv2.resize(region.image.astype(np.uint8) * 255, (int(right - left), int(bottom - top)))
+    small_mask = region.image.astype(np.uint8) * 255
+    mask = cv2.resize(small_mask, (int(right - left), int(bottom - top)))
     return np.dstack([photo[top:bottom, left:right], mask])
 
 
@@ -245,7 +261,11 @@ def procedural_textures(seed: int, count: int = 12, side: int = 512) -> list[np.
 
 def _coloured_noise(rng: np.random.Generator, side: int, roughness: float) -> np.ndarray:
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) + 1 / side
-    spectrum = np.fft.rfft2(rng.standard_normal((3, side, side))) / frequency**roughness
-    noise = np.fft.irfft2(spectrum, (side, side))
-    noise = np.einsum("ij,jhw->hwi", rng.standard_normal((3, 3)), noise / noise.std((1, 2), keepdims=True))
-    return np.clip(rng.uniform(60, 190, 3) + rng.uniform(15, 40) * noise, 0, 255).astype(np.uint8)
+    white = rng.standard_normal((3, side, side))
+    spectrum = np.fft.rfft2(white) / frequency**roughness
+    channels = np.fft.irfft2(spectrum, (side, side))
+    channels = channels / channels.std((1, 2), keepdims=True)
+    noise = np.einsum("ij,jhw->hwi", rng.standard_normal((3, 3)), channels)
+    mean = rng.uniform(60, 190, 3)
+    contrast = rng.uniform(15, 40)
+    return np.clip(mean + contrast * noise, 0, 255).astype(np.uint8)

@@ -82,12 +82,16 @@ class PublishedPairs(Dataset):
             ``magnified`` (see `recover_colours`): float32 ``(3, H, W)`` in [0, 1], sRGB; ``alpha``, a scalar.
         """
         images = {name: torch.tensor(image.transpose(2, 0, 1)) for name, image in self.frames(index).items()}
+        onset = images["frameA"]
+        perturbed = images["frameB"]
+        apex = images["frameC"]
+        amplified = images["amplified"]
         return dict(
-            onset=images["frameA"] / 255,
-            apex=images["frameC"] / 255,
-            perturbed=images["frameB"] / 255,
-            perturbed_magnified=images["amplified"] / 255,
-            magnified=recover_colours(images["frameB"], images["frameC"], images["amplified"]),
+            onset=onset / 255,
+            apex=apex / 255,
+            perturbed=perturbed / 255,
+            perturbed_magnified=amplified / 255,
+            magnified=recover_colours(perturbed, apex, amplified),
             alpha=torch.tensor(self.factors[index], dtype=torch.float32),
         )
 
@@ -105,7 +109,9 @@ class RandomCrops(Dataset):
     """
 
     def __init__(self, pairs: PublishedPairs, size: int, seed: int) -> None:
-        self.pairs, self.size, self.seed = pairs, size, seed
+        self.pairs = pairs
+        self.size = size
+        self.seed = seed
         height, width, _ = pairs.shape
         if size > min(height, width):
             raise GammerError(
@@ -121,7 +127,8 @@ class RandomCrops(Dataset):
         """See `PublishedPairs.__getitem__`; H and W are ``size``."""
         rng = np.random.default_rng([self.seed, index])
         height, width, _ = self.pairs.shape
-        top, left = rng.integers(height - self.size + 1), rng.integers(width - self.size + 1)
+        top = rng.integers(height - self.size + 1)
+        left = rng.integers(width - self.size + 1)
         window = (..., slice(top, top + self.size), slice(left, left + self.size))
         pair = self.pairs[index % len(self)]
         return {name: value[window] if value.ndim else value for name, value in pair.items()}
@@ -158,11 +165,14 @@ def recover_colours(perturbed: Tensor, clean: Tensor, amplified: Tensor) -> Tens
     Returns:
         float32 ``(3, H, W)`` in [0, 1], sRGB.
     """
-    inside = ((torch.stack([perturbed, clean]) > 0) & (torch.stack([perturbed, clean]) < 255)).all(0).all(0)
-    observed, truth = perturbed[:, inside], clean[:, inside]
+    both = torch.stack([perturbed, clean])
+    is_inside = ((both > 0) & (both < 255)).all(0).all(0)
+    observed = perturbed[:, is_inside]
+    truth = clean[:, is_inside]
     levels = torch.arange(256) / 255
-    fits = [_fit(*space, observed, truth) for space in ((levels, _clamp), (srgb_to_linear(levels), linear_to_srgb))]
-    _, recolour = min(fits, key=lambda fit: fit[0])
+    srgb_error, recolour_srgb = _fit(levels, _clamp, observed, truth)
+    linear_error, recolour_linear = _fit(srgb_to_linear(levels), linear_to_srgb, observed, truth)
+    recolour = recolour_linear if linear_error < srgb_error else recolour_srgb
     return recolour(amplified)
 
 
@@ -173,18 +183,21 @@ def _clamp(x: Tensor) -> Tensor:
 def _fit(
     levels: Tensor, to_srgb: Callable, observed: Tensor, truth: Tensor
 ) -> tuple[float, Callable[[Tensor], Tensor]]:
-    """Fit a map from colours ``seen`` to ``truth``, ``(3, N)`` uint8; return its mean error and the map.
+    """Fit a map from colours ``observed`` to ``truth``, ``(3, N)`` uint8; return its mean error and the map.
 
     A pull towards the identity, as weak as the rounding of 8 bits, decides about colours that the frame does not show.
     """
-    x, y = (levels[colours.int()].double() for colours in (observed, truth))
+    x = levels[observed.int()].double()
+    y = levels[truth.int()].double()
     x = torch.cat([x, torch.ones_like(x[:1])])
     pull = 1e-6 * (1 + x.shape[1]) * torch.eye(4, dtype=torch.double)
-    matrix = torch.linalg.solve(x @ x.mT + pull, x @ y.mT + pull[:, :3]).mT.float()
+    solution = torch.linalg.solve(x @ x.mT + pull, x @ y.mT + pull[:, :3])
+    matrix = solution.mT.float()
 
     def recolour(frame: Tensor) -> Tensor:
         mixed = torch.einsum("ij,j...->i...", matrix[:, :3], levels[frame.int()])
-        return to_srgb(mixed + matrix[:, 3].view(3, *[1] * (frame.ndim - 1)))
+        shift = matrix[:, 3].view(3, *[1] * (frame.ndim - 1))
+        return to_srgb(mixed + shift)
 
     error = (recolour(observed) - truth / 255).abs().mean()
     return float(error), recolour
@@ -207,8 +220,11 @@ def _contents(root: Path) -> str:
     """What is there, for an error: a few names, and those in train/."""
     if not root.is_dir():
         return "nothing: there is no such folder"
-    names = sorted(path.relative_to(root).as_posix() for path in [*root.iterdir(), *root.glob("train/*")])
-    return ", ".join(names[:12]) + (", ..." if len(names) > 12 else "") or "nothing"
+    paths = [*root.iterdir(), *root.glob("train/*")]
+    names = sorted(path.relative_to(root).as_posix() for path in paths)
+    if len(names) > 12:
+        names = [*names[:12], "..."]
+    return ", ".join(names) or "nothing"
 
 
 def _numbered(folder: Path, suffix: str) -> dict[int, str]:
@@ -229,7 +245,8 @@ def _shared_numbers(folders: list[Path], numbered: list[dict[int, str]]) -> list
     """The numbers of the samples in order; each must be in all folders."""
     numbers = numbered[0].keys()
     for folder, files in zip(folders, numbered, strict=True):
-        if odd := sorted(files.keys() ^ numbers):
+        odd = sorted(files.keys() ^ numbers)
+        if odd:
             raise GammerError(
                 f"{folder} has {len(files)} images, {folders[0]} has {len(numbers)}; number {odd[0]} is in one alone",
                 "every sample has an image in all four folders",
@@ -243,13 +260,13 @@ def _shared_numbers(folders: list[Path], numbered: list[dict[int, str]]) -> list
 
 
 def _read_factors(base: Path, numbers: list[int]) -> list[float]:
-    places = (base, base.parent)
-    for path in (place / FACTORS for place in places):
-        if path.is_file():
-            return _text_factors(path, numbers)
-    for folder in (place / "meta" for place in places):
-        if folder.is_dir():
-            return _meta_factors(folder, numbers)
+    folders = (base, base.parent)
+    for folder in folders:
+        if (folder / FACTORS).is_file():
+            return _text_factors(folder / FACTORS, numbers)
+    for folder in folders:
+        if (folder / "meta").is_dir():
+            return _meta_factors(folder / "meta", numbers)
     raise GammerError(
         f"no magnification factors in {base}",
         f"they are in {FACTORS}, a line a sample, or in meta/000000.json, ...",
@@ -270,7 +287,8 @@ def _text_factors(path: Path, numbers: list[int]) -> list[float]:
 
 def _meta_factors(folder: Path, numbers: list[int]) -> list[float]:
     files = _numbered(folder, ".json")
-    if odd := sorted(files.keys() ^ set(numbers)):
+    odd = sorted(files.keys() ^ set(numbers))
+    if odd:
         raise GammerError(
             f"{folder} has {len(files)} files for {len(numbers)} samples; number {odd[0]} is in one alone",
             "every sample has a file of its own there",

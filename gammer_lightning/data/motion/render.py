@@ -36,11 +36,10 @@ def render(scene: dict[str, Tensor]) -> dict[str, Tensor]:
     linear, displacement = _compose(scene, times)
     onset, apex, magnified = linear_to_srgb(linear)
     perturbed, perturbed_magnified = (linear_to_srgb(recolour(frame, scene["colour"])) for frame in linear[1:])
-    noisy = [_sense(frame, scene, number) for number, frame in enumerate((onset, apex, perturbed))]
     return dict(
-        onset=noisy[0],
-        apex=noisy[1],
-        perturbed=noisy[2],
+        onset=_sense(onset, scene, 0),
+        apex=_sense(apex, scene, 1),
+        perturbed=_sense(perturbed, scene, 2),
         magnified=magnified,
         perturbed_magnified=perturbed_magnified,
         displacement=displacement,
@@ -55,24 +54,32 @@ def recolour(linear: Tensor, colour: Tensor) -> Tensor:
 
 def _compose(scene: dict[str, Tensor], times: Tensor) -> tuple[Tensor, Tensor]:
     """Linear-light frames ``(T, B, 3, H, W)`` and the last time's displacement ``(B, 2, H, W)`` in px."""
-    side = scene["textures"].shape[-1]
+    textures = scene["textures"]
+    poses = scene["pose"]
+    motions = scene["motion"]
+    num_layers, side = textures.shape[1], textures.shape[-1]
     bend = times[..., None, None, None] * scene["bend"]
-    frames, _, displacement = _layer(scene["textures"][:, 0], scene["pose"][:, 0], scene["motion"][:, 0], times, bend)
-    for layer in range(1, scene["textures"].shape[1]):
-        visible = scene["textures"][:, layer, 3].flatten(1).any(1).nonzero()[:, 0]  # scenes differ in number of objects
-        if len(visible):
-            texture, pose, motion = (scene[name][visible, layer] for name in ("textures", "pose", "motion"))
-            colour, mask, moved = _layer(texture, pose, motion, times[:, visible])
-            frames[visible] = frames[visible].mul_(1 - mask).add_(colour)
-            opaque = F.avg_pool2d(mask[..., -side:, :], SUPERSAMPLING)
-            displacement[visible] = torch.lerp(displacement[visible], moved, opaque)
-    return F.avg_pool2d(frames, SUPERSAMPLING).unflatten(2, (len(times), -1)).movedim(2, 0), displacement
+    frames, _, displacement = _layer(textures[:, 0], poses[:, 0], motions[:, 0], times, bend)
+    for layer in range(1, num_layers):
+        masks = textures[:, layer, 3].flatten(1)
+        visible = masks.any(1).nonzero()[:, 0]  # scenes differ in number of objects
+        if not len(visible):
+            continue
+        texture = textures[visible, layer]
+        colour, mask, moved = _layer(texture, poses[visible, layer], motions[visible, layer], times[:, visible])
+        frames[visible] = frames[visible].mul_(1 - mask).add_(colour)
+        opaque = F.avg_pool2d(mask[..., -side:, :], SUPERSAMPLING)
+        displacement[visible] = torch.lerp(displacement[visible], moved, opaque)
+    averaged = F.avg_pool2d(frames, SUPERSAMPLING)
+    return averaged.unflatten(2, (len(times), -1)).movedim(2, 0), displacement
 
 
 def _layer(texture: Tensor, pose: Tensor, motion: Tensor, times: Tensor, bend: Tensor | None = None) -> tuple:
     """One layer: colour times mask, all times below each other, ``(B, 3, T * S, S)``, mask, last displacement in px."""
-    side, size = texture.shape[-1], texture.shape[-1] // SUPERSAMPLING
-    to_texture = _affine(pose[:, None] + times.T[..., None] * motion[:, None], size)  # (B, T, 2, 3)
+    side = texture.shape[-1]
+    size = side // SUPERSAMPLING
+    poses = pose[:, None] + times.T[..., None] * motion[:, None]  # (B, T, 3)
+    to_texture = _affine(poses, size)  # (B, T, 2, 3)
     grid = F.affine_grid(to_texture.flatten(0, 1), [times.numel(), 1, side, side], align_corners=False)
     grid = grid.view(len(pose), -1, side, 2)
     moved = _displacement(pose, to_texture[:, -1], size)
@@ -87,7 +94,8 @@ def _layer(texture: Tensor, pose: Tensor, motion: Tensor, times: Tensor, bend: T
 
 def _affine(pose: Tensor, size: int) -> Tensor:
     """Matrices ``(..., 2, 3)`` from normalised frame to normalised texture coordinates, of poses ``(..., 3)``."""
-    cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
+    cos = pose[..., 2].cos()
+    sin = pose[..., 2].sin()
     turn = torch.stack([torch.stack([cos, sin], -1), torch.stack([-sin, cos], -1)], -2)
     centre = (pose[..., :2] * 2 / size - 1)[..., None]
     return torch.cat([turn, -turn @ centre], -1)
@@ -112,16 +120,17 @@ def _premultiplied(texture: Tensor) -> Tensor:
 
 def _sense(frame: Tensor, scene: dict[str, Tensor], number: int) -> Tensor:
     """A camera's view of a clean frame: photon-like noise, dither, 8 bits."""
-    noises, dithers = zip(*(_pixel_noise(int(seed) + number, frame.shape[1:]) for seed in scene["seed"]), strict=True)
-    noise, dither = (torch.stack(draws).to(frame.device) for draws in (noises, dithers))
-    noise = noise * scene["noise"].view(-1, 1, 1, 1) * (frame / 0.5).clamp(min=0).sqrt()
-    dither = dither * scene["dither"].view(-1, 1, 1, 1)
-    return (frame * 255 + noise + dither).round().clamp(0, 255) / 255
-
-
-def _pixel_noise(seed: int, shape: torch.Size) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator), torch.rand(shape, generator=generator) - 0.5
+    noises = []
+    dithers = []
+    for seed in scene["seed"]:
+        generator = torch.Generator().manual_seed(int(seed) + number)
+        noises.append(torch.randn(frame.shape[1:], generator=generator))
+        dithers.append(torch.rand(frame.shape[1:], generator=generator) - 0.5)
+    photons = (frame / 0.5).clamp(min=0).sqrt()
+    noise = torch.stack(noises).to(frame.device) * scene["noise"].view(-1, 1, 1, 1) * photons
+    dither = torch.stack(dithers).to(frame.device) * scene["dither"].view(-1, 1, 1, 1)
+    levels = frame * 255 + noise + dither
+    return levels.round().clamp(0, 255) / 255
 
 
 SUBPIXEL_MOTIONS = (
@@ -159,7 +168,8 @@ def protocol_scene(scene: Scene, motion: float, noise: float) -> Scene:
     Source: Oh et al. 2018, Sec. 4 (sub-pixel test and noise test); plain 8-bit rounding, no dither.
     """
     layers = len(scene["pose"])
-    direction = torch.rand(layers, generator=torch.Generator().manual_seed(int(scene["seed"]))) * 2 * math.pi
+    generator = torch.Generator().manual_seed(int(scene["seed"]))
+    direction = torch.rand(layers, generator=generator) * 2 * math.pi
     steps = torch.stack([direction.cos(), direction.sin(), torch.zeros(layers)], 1) * motion
     steps[0] = 0
     return Scene(

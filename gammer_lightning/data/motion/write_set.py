@@ -88,11 +88,14 @@ def write_motion_set(out: Path, spec: MotionSetSpec, workers: int = 0) -> None:
         unwritten = list(_unwritten(out, spec, is_ours))
         finish(run(partial(_write_sample, out, spec), unwritten), len(unwritten), "samples")
         with replacing(out / "train" / FACTORS) as temporary:
-            temporary.write_text("".join(f"{spec.alpha(index)!r}\n" for index in range(spec.samples)))
+            factors = [f"{spec.alpha(index)!r}\n" for index in range(spec.samples)]
+            temporary.write_text("".join(factors))
 
 
 def _manifest(spec: MotionSetSpec) -> dict:
-    files = [path for source in spec.sources for path in source_files(source)]
+    files: list[Path] = []
+    for source in spec.sources:
+        files += source_files(source)
     content = content_hash(*(f"{path.name} {path.stat().st_size}" for path in files))
     return {"motion_pairs": VERSION, **asdict(spec), "images": len(files), "names_and_sizes": content}
 
@@ -117,7 +120,7 @@ def _unwritten(out: Path, spec: MotionSetSpec, is_ours: bool) -> Iterator[int]:
 
 def _write_sample(out: Path, spec: MotionSetSpec, index: int) -> None:
     for name, frame in _frames(spec, index).items():
-        encoded = cv2.imencode(".png", frame[..., ::-1])[1]
+        _, encoded = cv2.imencode(".png", frame[..., ::-1])
         with replacing(_path(out, name, index), sync=False) as temporary:
             temporary.write_bytes(encoded.tobytes())
 
@@ -128,10 +131,11 @@ def _frames(spec: MotionSetSpec, index: int) -> dict[str, np.ndarray]:
     scene = draw_scene(_pictures(spec.sources), rng, spec.size, spec.objects, alpha=spec.alpha(index))
     batch = default_collate([dict(scene)])
     rendered = render(batch)
-    amplified = linear_to_srgb(recolour(srgb_to_linear(rendered["magnified"]), batch["colour"]))
-    frames = (rendered["onset"], rendered["perturbed"], rendered["apex"], amplified)
-    pixels = ((frame[0] * 255).round().byte().permute(1, 2, 0).numpy() for frame in frames)
-    return dict(zip(FRAMES, pixels, strict=True))
+    magnified = srgb_to_linear(rendered["magnified"])
+    amplified = linear_to_srgb(recolour(magnified, batch["colour"]))
+    frames = torch.cat([rendered["onset"], rendered["perturbed"], rendered["apex"], amplified])
+    pixels = (frames * 255).round().byte().permute(0, 2, 3, 1)
+    return dict(zip(FRAMES, pixels.numpy(), strict=True))
 
 
 @lru_cache(1)

@@ -99,7 +99,7 @@ class CacheEntry:
         for stale in self.folder.glob(".*.tmp*"):  # of a process that was killed
             stale.unlink()
         with ThreadPoolExecutor() as pool:
-            hashes = dict(zip(images, pool.map(self._write_png, images, images.values()), strict=True))
+            hashes = list(pool.map(self._write_png, images, images.values()))
         record = {
             "key": self.key,
             "clip": self.clip.key,
@@ -107,13 +107,14 @@ class CacheEntry:
             "matrix": face.matrix.tolist(),
             "landmarks": face.landmarks.tolist(),
             "detected": face.detected,
-            "sha256": self.record().get("sha256", {}) | hashes,
+            "sha256": self.record().get("sha256", {}) | dict(zip(images, hashes, strict=True)),
         }
         with replacing(self.folder / RECORD) as path:
             path.write_text(json.dumps(record | {"digest": _digest(record)}, indent=1))
 
     def _write_png(self, name: str, image: np.ndarray) -> str:
-        data = cv2.imencode(".png", image[:, :, ::-1], PNG_SETTINGS)[1].tobytes()
+        _, encoded = cv2.imencode(".png", image[:, :, ::-1], PNG_SETTINGS)
+        data = encoded.tobytes()
         with replacing(self.folder / name, sync=False) as path:  # the record has its hash
             path.write_bytes(data)
         return sha256(data).hexdigest()
@@ -140,7 +141,8 @@ class CacheEntry:
 
 
 def _decode(png: bytes) -> np.ndarray:
-    return np.asarray(cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR))[:, :, ::-1]
+    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    return np.asarray(bgr)[:, :, ::-1]
 
 
 def _digest(record: dict) -> str:

@@ -109,13 +109,15 @@ def premagnify(
     magnifier = load_magnifier(magnifier_name)
     pairs = _Pairs(clips, magnifier.fingerprint, cache, alphas)
     todo = [index for index in range(len(clips)) if pairs.is_incomplete(index)]
-    assumed, still = [], []
+    assumed: list[str] = []
+    still: list[str] = []
     if todo:
         check_writable(Path(cache))
+        workers_per_device = max(workers, 1) if len(places) > 1 else workers
         loader = DataLoader(
             Subset(pairs, todo),
             batch_size=None,
-            num_workers=max(workers, len(places) > 1) * len(places),
+            num_workers=workers_per_device * len(places),
             worker_init_fn=start_loader_worker,
         )
         complete = len(clips) - len(todo)
@@ -124,7 +126,8 @@ def premagnify(
             work = _Work(loader, alphas, bar)
             work.run([copy.deepcopy(magnifier).to(place).eval() for place in places], places)
         _raise_together(work.errors, len(clips))
-        assumed, still = work.assumed, work.still
+        assumed = work.assumed
+        still = work.still
     seconds = time.monotonic() - started
     return PremagnifyReport(len(clips), len(todo), seconds, Path(cache), tuple(assumed), tuple(still))
 
@@ -141,16 +144,22 @@ def find_devices(kind: str, count: int) -> list[torch.device]:
     """
     if kind not in ("auto", "cpu", "gpu"):
         raise GammerError(f"device {kind!r}", "it is auto, cpu or gpu", "choose one of them")
-    gpu = torch.accelerator.current_accelerator(check_available=True) if kind != "cpu" else None
+    gpu = None
+    if kind != "cpu":
+        gpu = torch.accelerator.current_accelerator(check_available=True)
     if kind == "gpu" and gpu is None:
         raise GammerError(
             "device gpu", "this machine has no GPU that torch can use", "choose cpu, or see `gammer doctor`"
         )
     available = torch.accelerator.device_count() if gpu else os.cpu_count() or 1
     if not 1 <= count <= available:
-        have = f"{available} {'GPUs' if gpu else 'CPU cores'}"
-        raise GammerError(f"{count} devices", f"1 or more, and this machine has {have}", f"at most {available}")
-    return [torch.device(gpu.type, index) if gpu else torch.device("cpu") for index in range(count)]
+        unit = "GPUs" if gpu else "CPU cores"
+        raise GammerError(
+            f"{count} devices", f"1 or more, and this machine has {available} {unit}", f"at most {available}"
+        )
+    if gpu is None:
+        return [torch.device("cpu")] * count
+    return [torch.device(gpu.type, index) for index in range(count)]
 
 
 @dataclass(frozen=True)
@@ -167,14 +176,18 @@ class _Pairs(torch.utils.data.Dataset):
     """Clips as crops; a clip that is complete as None, an unusable one as its error."""
 
     def __init__(self, clips: Sequence[Clip], fingerprint: str, cache: str | Path, alphas: Sequence[float]):
-        self.clips, self.fingerprint, self.cache, self.alphas = clips, fingerprint, cache, alphas
+        self.clips = clips
+        self.fingerprint = fingerprint
+        self.cache = cache
+        self.alphas = alphas
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def is_incomplete(self, index: int) -> bool:
         try:
-            return bool(CacheEntry(self.clips[index], self.fingerprint, self.cache).missing(self.alphas))
+            entry = CacheEntry(self.clips[index], self.fingerprint, self.cache)
+            return bool(entry.missing(self.alphas))
         except GammerError:
             return True
 
@@ -184,7 +197,8 @@ class _Pairs(torch.utils.data.Dataset):
             entry = CacheEntry(clip, self.fingerprint, self.cache)
             if not entry.missing(self.alphas):
                 return None
-            onset, apex = (read_image(clip.frame(number)) for number in (clip.onset, clip.known_apex))
+            onset = read_image(clip.frame(clip.onset))
+            apex = read_image(clip.frame(clip.known_apex))
             face = find_face(onset, str(clip.frame(clip.onset)), clip.cropped)
             _check_same_size(onset, apex, clip)
         except GammerError as error:  # a worker would lose its parts on the way to the main process
@@ -203,11 +217,14 @@ def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
 
 
 class _Work:
-    """Incomplete clips, magnified and written by a thread a device; what another process is at is left for the end."""
+    """Incomplete clips, magnified and written by a thread a device; a clip that another process holds comes last."""
 
     def __init__(self, items: Iterable[_CropPair | GammerError | None], alphas: Sequence[float], bar: tqdm):
-        self.items, self.alphas, self.bar = iter(items), alphas, bar
-        self.lock, self.is_stopped = threading.Lock(), False
+        self.items = iter(items)
+        self.alphas = alphas
+        self.bar = bar
+        self.lock = threading.Lock()
+        self.is_stopped = False
         self.errors: list[GammerError] = []
         self.assumed: list[str] = []
         self.still: list[str] = []
@@ -219,7 +236,10 @@ class _Work:
             return
         with ThreadPoolExecutor(len(places)) as pool:
             try:
-                shares = [pool.submit(self._share, *pair) for pair in zip(magnifiers, places, strict=True)]
+                shares = [
+                    pool.submit(self._share, magnifier, place)
+                    for magnifier, place in zip(magnifiers, places, strict=True)
+                ]
                 wait(shares, return_when=FIRST_EXCEPTION)
             finally:
                 self.is_stopped = True
@@ -264,28 +284,36 @@ class _Work:
         return True
 
     def _complete(self, pair: _CropPair, magnifier: nn.Module, place: torch.device) -> None:
-        if missing := pair.entry.missing(self.alphas):
-            self.assumed += [] if pair.face.detected else [pair.entry.clip.key]
-            self.still += [pair.entry.clip.key] if np.array_equal(pair.onset, pair.apex) else []
-            images = self._magnify(pair, magnifier, place)
-            pair.entry.write(pair.face, {name: images[name] for name in missing})
+        """Magnify and write the images that an entry lacks; the caller holds its lock."""
+        missing = pair.entry.missing(self.alphas)
+        if not missing:
+            return
+        if not pair.face.detected:
+            self.assumed.append(pair.entry.clip.key)
+        if np.array_equal(pair.onset, pair.apex):
+            self.still.append(pair.entry.clip.key)
+        images = self._magnify(pair, magnifier, place)
+        pair.entry.write(pair.face, {name: images[name] for name in missing})
 
     def _magnify(self, pair: _CropPair, magnifier: nn.Module, place: torch.device) -> dict[str, np.ndarray]:
         """Return all images of the entry by name, uint8 ``(256, 256, 3)``."""
-        onset, apex = (_to_float(image).to(place) for image in (pair.onset, pair.apex))
+        onset = _to_float(pair.onset).to(place)
+        apex = _to_float(pair.apex).to(place)
         magnified = magnifier(onset, apex, self.alphas)[:, 0]
         are_finite = magnified.isfinite().flatten(1).all(1).tolist()
         if not all(are_finite):
-            alphas = [alpha for alpha, is_finite in zip(self.alphas, are_finite, strict=True) if not is_finite]
+            is_finite = dict(zip(self.alphas, are_finite, strict=True))
+            alphas = ", ".join(f"{alpha:g}" for alpha in self.alphas if not is_finite[alpha])
             raise GammerError(
-                f"the magnifier returned NaN or infinity for {pair.entry.clip.key} at alpha "
-                + ", ".join(f"{alpha:g}" for alpha in alphas),
+                f"the magnifier returned NaN or infinity for {pair.entry.clip.key} at alpha {alphas}",
                 "images are finite; motion is magnified at most some 100 times",
                 "choose smaller alphas; where it happens at those, train the magnifier again, or choose another",
             )
-        pixels = (magnified.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        names = map(image_name, self.alphas)
-        return dict(zip(names, pixels, strict=True)) | {ONSET: pair.onset, image_name(RAW): pair.apex}
+        pixels = (magnified.clamp(0, 1) * 255).round().byte()
+        images = dict(zip(map(image_name, self.alphas), pixels.permute(0, 2, 3, 1).cpu().numpy(), strict=True))
+        images[ONSET] = pair.onset
+        images[image_name(RAW)] = pair.apex
+        return images
 
 
 def _to_float(image: np.ndarray) -> torch.Tensor:
