@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from exported_run import add_preset
 
 from gammer_lightning.deploy import tensorrt as engines
 from gammer_lightning.deploy.graphs import make_graphs
@@ -129,18 +130,20 @@ def test_the_precision_of_an_engine_is_that_of_its_layers(plan):
 
 @pytest.fixture(scope="module")
 def onnx_files(tmp_path_factory):
-    """Every graph of the preset `small` at both precisions and any batch, random weights."""
+    """Every graph at any batch, random weights: of the preset `small` at fp32, of a shallow one at fp16."""
     folder = tmp_path_factory.mktemp("onnx")
-    for precision in engines.PRECISIONS:
-        for name, graph in graphs(precision).items():
-            export_onnx(graph, folder / file_name(name, precision), None, {})
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        add_preset(monkeypatch)
+        for precision, preset in (("fp32", "small"), ("fp16", "tiny")):
+            for name, graph in graphs(precision, preset).items():
+                export_onnx(graph, folder / file_name(name, precision), None, {})
     return folder
 
 
-def graphs(precision="fp32"):
+def graphs(precision="fp32", preset="small"):
     settings = {"num_classes": 5, "patch_size": 16, "channels": 3}
     torch.manual_seed(0)
-    return make_graphs(STMEMM("small"), GamMer(**settings), settings, precision)
+    return make_graphs(STMEMM(preset), GamMer(**settings), settings, precision)
 
 
 @pytest.mark.tensorrt
