@@ -2,15 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
+from typing import Any, TypeVar
 
 FORMAT = 1
 """The format of bundle.json."""
 
-Record = TypeVar("Record", bound="DataclassInstance")
+Record = TypeVar(
+    "Record", "RunFacts", "MagnifierFacts", "Metrics", "Training", "HalfChange", "BundleFile", "BundleFacts"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
