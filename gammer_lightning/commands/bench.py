@@ -32,7 +32,8 @@ def main(arguments: argparse.Namespace) -> None:
     from gammer_lightning.files import check_is_file, check_writable, disk_errors, write_json
     from gammer_lightning.machine import cpu_name
 
-    if unknown := set(arguments.parts) - set(PARTS):
+    unknown = set(arguments.parts) - set(PARTS)
+    if unknown:
         raise GammerError(
             f"unknown part {', '.join(unknown)}", f"parts are {', '.join(PARTS)}", "gammer bench magnifier"
         )
@@ -48,14 +49,9 @@ def main(arguments: argparse.Namespace) -> None:
     print(f"{device_name}, {arguments.threads} threads, torch {torch.__version__}, {arguments.repeats} rounds")
     rows = [{"part": part} | row for part in arguments.parts for row in PARTS[part](arguments)]
     for row in rows:
-        print(
-            "  ".join(
-                [
-                    f"{row['part']:<10} {row['name']:<52}",
-                    *(f"{k} {v:.4g}" for k, v in row.items() if k not in ("part", "name")),
-                ]
-            )
-        )
+        cells = [f"{row['part']:<10} {row['name']:<52}"]
+        cells += [f"{key} {value:.4g}" for key, value in row.items() if key not in ("part", "name")]
+        print("  ".join(cells))
     if arguments.json:
         with disk_errors(arguments.json):
             write_json(arguments.json, rows)
@@ -71,7 +67,8 @@ def magnifier(arguments: argparse.Namespace) -> list[dict]:
     device = arguments.device
     network = STMEMM("small").to(device).eval()
     onset, apex = torch.rand(2, 1, 3, 256, 256, device=device)
-    one_alpha, seven_alphas = torch.full((1, 1), 10.0, device=device), torch.linspace(5, 20, 7, device=device)[:, None]
+    one_alpha = torch.full((1, 1), 10.0, device=device)
+    seven_alphas = torch.linspace(5, 20, 7, device=device)[:, None]
     with torch.inference_mode():
         with FlopCounterMode(display=False) as counter:
             network(onset, apex, one_alpha)
@@ -141,7 +138,8 @@ def _stacked(folds: int, patches, labels) -> Callable[[], None]:
 
     members = stack([seeded(0, {"num_classes": 5}) for _ in range(folds)]).to(patches.device)
     optimizer = torch.optim.Adam(members.parameters())
-    clip_weights, class_weights = (torch.ones(folds, n, device=patches.device) for n in (len(labels), 5))
+    clip_weights = torch.ones(folds, len(labels), device=patches.device)
+    class_weights = torch.ones(folds, 5, device=patches.device)
     chunk = members.cpu_chunk if patches.device.type == "cpu" else folds
 
     def step() -> None:
@@ -149,7 +147,8 @@ def _stacked(folds: int, patches, labels) -> Callable[[], None]:
         for start in range(0, folds, chunk):
             part = slice(start, start + chunk)
             logits = stacked_logits(members, patches, part)
-            member_losses(logits, labels, clip_weights[part], class_weights[part]).sum().backward()
+            losses = member_losses(logits, labels, clip_weights[part], class_weights[part])
+            losses.sum().backward()
         optimizer.step()
 
     return step
@@ -166,7 +165,8 @@ def _in_turn(folds: int, patches, labels) -> Callable[[], None]:
     def step() -> None:
         for network, optimizer in zip(networks, optimizers, strict=True):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(network(patches), labels).backward()
+            loss = torch.nn.functional.cross_entropy(network(patches), labels)
+            loss.backward()
             optimizer.step()
 
     return step
@@ -178,10 +178,10 @@ def startup(arguments: argparse.Namespace) -> list[dict]:
         "gammer --help": python_command("-m", "gammer_lightning.cli", "--help"),
         "import gammer_lightning": python_command("-c", "import gammer_lightning"),
     }
-    run = {
-        name: partial(subprocess.run, command, check=True, capture_output=True) for name, command in commands.items()
-    }
-    return interleaved(run, arguments.repeats)
+    steps = {}
+    for name, command in commands.items():
+        steps[name] = partial(subprocess.run, command, check=True, capture_output=True)
+    return interleaved(steps, arguments.repeats)
 
 
 def sweep(arguments: argparse.Namespace) -> list[dict]:

@@ -1,8 +1,8 @@
 """``gammer bench export``: the paper's Table 5 on this machine.
 
-Each row is a process of its own (`bench_rows`), so that memory and threads are its own. All import at once, are made
-ready one by one and then run in turn, several rounds of some steps each, so that a drift of the machine meets all rows
-alike and shows.
+Each row is a process of its own (`gammer_lightning.export.latency`), so that memory and threads are its own. All import
+at once, are made ready one by one and then run in turn, several rounds of some steps each, so that a drift of the
+machine meets all rows alike and shows.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from importlib.metadata import PackageNotFoundError, version
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -64,7 +64,8 @@ def main(arguments: argparse.Namespace) -> int:
         GammerError: The run has no finished checkpoint, or a number is not positive.
     """
     for name, largest in LARGEST.items():
-        if (value := getattr(arguments, name)) is not None and not 1 <= value <= largest:
+        value = getattr(arguments, name)
+        if value is not None and not 1 <= value <= largest:
             raise GammerError(f"--{name} {value}", f"a number from 1 to {largest:,}", f"e.g. --{name} 2")
     from gammer_lightning.deploy.bundle import MEASURED
 
@@ -72,15 +73,16 @@ def main(arguments: argparse.Namespace) -> int:
     check_writable(out)  # now, not after the minutes of measuring
     rows = []
     for model in ROWS:
-        measured, stopped = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
-        rows += with_ratios(model, measured)
-        print("\n".join([TITLES[model], *table(rows[-len(measured) :]), ""]), flush=True)
-        if stopped:
+        results, is_stopped = measure(model, place, arguments.rounds, arguments.repeats, arguments.only)
+        model_rows = with_ratios(model, results)
+        rows += model_rows
+        print("\n".join([TITLES[model], *table(model_rows), ""]), flush=True)
+        if is_stopped:
             print("stopped by Ctrl-C; nothing was written", file=sys.stderr)
             return 130
     report = facts | {"side": SIDE, "batch": 1, "rounds": arguments.rounds, "repeats": arguments.repeats, "rows": rows}
+    numbers, picture = (out / name for name in MEASURED)
     with disk_errors(out):
-        numbers, picture = (out / name for name in MEASURED)
         with replacing(numbers) as temporary:
             temporary.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
         draw(report, picture)
@@ -89,7 +91,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
-    """Return where all rows run, where the report goes, and what is said about both; print the same."""
+    """Return the place of all rows, the folder of the report, and facts on the machine; print these facts."""
     import torch
 
     from gammer_lightning.deploy.bundle import FOLDER, load_bundle
@@ -101,28 +103,39 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
     threads = arguments.threads or len(os.sched_getaffinity(0))
     out = arguments.out or (bundle.path if bundle.facts.files else bundle.path / FOLDER)
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
-    facts = dict(device=device, device_name=name, threads=threads, warmup=WARMUP, alpha=bundle.alpha)
-    versions = {package: version for package in PACKAGES if (version := _version(package))}
-    print(f"{device}: {name}, {threads} threads, {', '.join(f'{p} {v}' for p, v in versions.items())}")
-    if (load := os.getloadavg()[0]) > 0.5:
+    versions = _versions()
+    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    load, _, _ = os.getloadavg()
+    print(f"{device}: {name}, {threads} threads, {packages}")
+    if load > 0.5:
         print(f"the machine is busy (load {load:.1f}): times and ratios are not to be trusted, least of all on the CPU")
     print(f"median of {arguments.rounds} rounds of {arguments.repeats} steps after {WARMUP}, rows in turn\n")
-    facts |= {"versions": versions, "load": load}
+    facts = {
+        "device": device,
+        "device_name": name,
+        "threads": threads,
+        "warmup": WARMUP,
+        "alpha": bundle.alpha,
+        "versions": versions,
+        "load": load,
+    }
     return Place(arguments.run, device, threads, float(bundle.alpha)), out, facts
 
 
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def _versions() -> dict[str, str]:
+    """Return the versions of those of `PACKAGES` that are installed."""
+    versions = {}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 class BenchProcess:
     """The process of one row: begun at once, made ready when asked, then asked for steps.
 
     Attributes:
-        facts: What the row is: its network, name, column of Table 5; its memory, or why it cannot run.
+        facts: The row's network, name and column of Table 5; its memory, or why it cannot run.
     """
 
     def __init__(self, model: str, row: TimedRow, place: Place, stack: ExitStack) -> None:
@@ -133,7 +146,7 @@ class BenchProcess:
             return
         self._log = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
         spec = json.dumps({"model": model, "row": row.name, "place": place._asdict()})
-        threads = {f"{library}_NUM_THREADS": str(place.threads) for library in ("OMP", "MKL")}
+        threads = {"OMP_NUM_THREADS": str(place.threads), "MKL_NUM_THREADS": str(place.threads)}
         self._process = subprocess.Popen(
             python_command("-m", "gammer_lightning.export.latency", spec),
             stdin=subprocess.PIPE,
@@ -144,7 +157,8 @@ class BenchProcess:
             preexec_fn=end_with_parent(),
         )
         assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
-        self._requests, self._replies = self._process.stdin, self._process.stdout
+        self._requests = self._process.stdin
+        self._replies = self._process.stdout
         stack.callback(self._end)
 
     @property
@@ -164,19 +178,23 @@ class BenchProcess:
             self.facts |= reply
 
     def _reply(self) -> dict[str, Any]:
-        if line := self._replies.readline():
-            return json.loads(line)
-        code = self._process.wait()
+        reply = self._replies.readline()
+        if reply:
+            return json.loads(reply)
+        reason = f"its process ended with code {self._process.wait()}"
         self._log.seek(0)
-        last = [line for line in self._log.read().splitlines() if line.strip()][-1:]
-        said = without_passwords("".join(last))[:200]
-        return {"why": f"its process ended with code {code}{': ' if said else ''}{said}"}
+        lines = [line for line in self._log.read().splitlines() if line.strip()]
+        if lines:
+            reason += f": {without_passwords(lines[-1])[:200]}"
+        return {"why": reason}
 
     def result(self) -> dict[str, Any]:
-        """Return what it is and what was measured of it."""
-        if self.runs and not self.rounds:
+        """Return the row's facts and the summary of its times, or why it has none."""
+        if not self.runs:
+            return self.facts
+        if not self.rounds:
             return self.facts | {"why": "stopped before it was measured"}
-        return self.facts | (summary(self.rounds) if self.runs else {})
+        return self.facts | summary(self.rounds)
 
     def _end(self) -> None:
         with suppress(BrokenPipeError):
@@ -203,52 +221,71 @@ def measure(
         For each row its name, column of Table 5 and either ``why`` it cannot run, or median, quartiles, fastest and
         slowest in ms, the median of each round, and its peak memory in MB. And whether Ctrl-C stopped it.
     """
-    first, *following = ROWS[model]
-    rows = [row for row in following if not only or any(word.lower() in row.name.lower() for word in only)]
+    first, *others = ROWS[model]
+    words = [word.lower() for word in only]
+    rows = [first]
+    for row in others:
+        if not words or any(word in row.name.lower() for word in words):
+            rows.append(row)
+    requests = [PREPARE] + [str(repeats)] * rounds
     with ExitStack() as stack:
-        children = [BenchProcess(model, row, place, stack) for row in (first, *rows)]
-        stopped = False
-        with tqdm(total=len(children) * (1 + rounds), desc=model, unit="row", leave=False) as bar:
+        children = [BenchProcess(model, row, place, stack) for row in rows]
+        is_stopped = False
+        with tqdm(total=len(children) * len(requests), desc=model, unit="row", leave=False) as bar:
             try:
-                for request, child in product((PREPARE, *[str(repeats)] * rounds), children):
+                for request, child in product(requests, children):
                     bar.set_postfix_str(child.facts["name"])
                     if child.runs:
                         child.ask(request)
                     bar.update()
             except KeyboardInterrupt:
-                stopped = True
-        return [child.result() for child in children], stopped
+                is_stopped = True
+        return [child.result() for child in children], is_stopped
 
 
 def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Summarise the times of all rounds."""
-    times = [time for times_of_round in rounds for time in times_of_round]
+    times = list(chain(*rounds))
     low, middle, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
-    spread = {"ms": middle, "quartiles": [low, high], "fastest": min(times), "slowest": max(times)}
-    return spread | {"round_medians": [median(times_of_round) for times_of_round in rounds]}
+    return {
+        "ms": middle,
+        "quartiles": [low, high],
+        "fastest": min(times),
+        "slowest": max(times),
+        "round_medians": [median(round_times) for round_times in rounds],
+    }
 
 
 def with_ratios(model: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Add how many times faster than the first row each is, here and in the paper."""
-    published, first = PUBLISHED[model], rows[0].get("ms")
-    complete = []
+    published = PUBLISHED[model]
+    first_ms = rows[0].get("ms")
+    rows_with_ratios = []
     for row in rows:
-        measured_ratio = {"faster": first / row["ms"]} if first and "ms" in row else {}
+        row = dict(row)
+        if first_ms and "ms" in row:
+            row["faster"] = first_ms / row["ms"]
         column = row["published"]
-        published_ratio = {"published_ms": published[column]} if column else {}
-        published_ratio |= {"published_faster": round(published["PyTorch"] / published[column], 2)} if column else {}
-        complete.append(row | measured_ratio | published_ratio)
-    return complete
+        if column:
+            row["published_ms"] = published[column]
+            row["published_faster"] = round(published["PyTorch"] / published[column], 2)
+        rows_with_ratios.append(row)
+    return rows_with_ratios
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return the rows as lines of text."""
     head = f"  {'':<48}{'ms':>8}{'quartiles':>16}{'fastest-slowest':>18}{'faster':>8}{'published, A10':>20}{'MB':>7}"
-    return [head, *(f"  {row['name']:<48}" + (_measured(row) if "ms" in row else _missing(row)) for row in rows)]
+    lines = [head]
+    for row in rows:
+        cells = _measured(row) if "ms" in row else _missing(row)
+        lines.append(f"  {row['name']:<48}{cells}")
+    return lines
 
 
 def _measured(row: dict[str, Any]) -> str:
-    quartiles = "{:.3g}-{:.3g}".format(*row["quartiles"])
+    low, high = row["quartiles"]
+    quartiles = f"{low:.3g}-{high:.3g}"
     spread = f"{row['fastest']:.3g}-{row['slowest']:.3g}"
     faster = f"{row['faster']:.2f}" if "faster" in row else ""
     return f"{row['ms']:>8.3g}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
@@ -256,7 +293,7 @@ def _measured(row: dict[str, Any]) -> str:
 
 def _missing(row: dict[str, Any]) -> str:
     published = _published(row)
-    return f"-- {row['why']}" + (f"; published: {published}" if published else "")
+    return f"-- {row['why']}; published: {published}" if published else f"-- {row['why']}"
 
 
 def _published(row: dict[str, Any]) -> str:
@@ -282,15 +319,36 @@ def draw(report: dict[str, Any], path: Path) -> None:
 
 
 def _bars(axes, rows: Sequence[dict[str, Any]]) -> None:
-    places, ratios = range(len(rows)), [row["faster"] for row in rows]
-    ends = [[row["faster"] * row["ms"] / row["quartiles"][side] for row in rows] for side in (1, 0)]
-    errors = [[abs(end - ratio) for end, ratio in zip(side, ratios, strict=True)] for side in ends]
+    ratios = []
+    errors_below = []
+    errors_above = []
+    published_x = []
+    published_y = []
+    for y, row in enumerate(rows):
+        ratio = row["faster"]
+        low_ms, high_ms = row["quartiles"]
+        lower_ratio = ratio * row["ms"] / high_ms
+        upper_ratio = ratio * row["ms"] / low_ms
+        ratios.append(ratio)
+        errors_below.append(abs(lower_ratio - ratio))
+        errors_above.append(abs(upper_ratio - ratio))
+        axes.text(upper_ratio, y, f"  {row['ms']:.3g} ms", va="center", fontsize=7)
+        if "published_faster" in row:
+            published_x.append(row["published_faster"])
+            published_y.append(y)
+    places = range(len(rows))
+    errors = [errors_below, errors_above]
     axes.barh(places, ratios, 0.6, xerr=errors, color="#22578f", ecolor="#808080", label="here, quartiles")
-    published = [(place, row["published_faster"]) for place, row in enumerate(rows) if "published_faster" in row]
-    published_bars = [[ratio for _, ratio in published], [place for place, _ in published]]
-    axes.scatter(*published_bars, marker="|", s=250, linewidths=2, color="#d1622b", label="published, A10", zorder=3)
-    for place, row in enumerate(rows):
-        axes.text(ends[1][place], place, f"  {row['ms']:.3g} ms", va="center", fontsize=7)
+    axes.scatter(
+        published_x,
+        published_y,
+        marker="|",
+        s=250,
+        linewidths=2,
+        color="#d1622b",
+        label="published, A10",
+        zorder=3,
+    )
     axes.set_yticks(places, [row["name"] for row in rows], fontsize=8)
     axes.tick_params(axis="x", labelsize=8)
     axes.invert_yaxis()

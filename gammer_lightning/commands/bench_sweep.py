@@ -37,13 +37,14 @@ def measure() -> list[dict]:
         fit's own imports, throughput of several slots relative to one, and seconds to plan, list and reopen many rows.
     """
     with tempfile.TemporaryDirectory() as folder, chdir(folder), _sleeping_rows():
-        seconds_of_one, gaps = _run(1)
-        several, _ = _run(SLOTS)
+        one_seconds, gaps = _run(1)
+        several_seconds, _ = _run(SLOTS)
         many = _many_rows()
+    median_gap = sorted(gaps)[len(gaps) // 2]
     return [
-        {"name": "from a row's end to the next one's start", "ms": 1000 * sorted(gaps)[len(gaps) // 2]},
+        {"name": "from a row's end to the next one's start", "ms": 1000 * median_gap},
         {"name": "imports of a fit, which come on top", "ms": 1000 * _import_seconds()},
-        {"name": f"throughput of {SLOTS} slots / one, sleeping rows", "ratio": seconds_of_one / several * SLOTS},
+        {"name": f"throughput of {SLOTS} slots / one, sleeping rows", "ratio": one_seconds / several_seconds * SLOTS},
         *many,
     ]
 
@@ -65,12 +66,16 @@ def _run(slots: int) -> tuple[float, list[float]]:
     Supervisor(study, make_slots(None, slots, 1, count), None, lambda line: None).run()
     seconds = time.perf_counter() - started
     times = sorted((row.values["started"], row.values["ended"]) for row in study.rows())
-    return seconds, [after - before for (_, before), (after, _) in itertools.pairwise(times)]
+    gaps = []
+    for (_, end), (next_start, _) in itertools.pairwise(times):
+        gaps.append(next_start - end)
+    return seconds, gaps
 
 
 def _study(name: str, rows: int) -> Study:
-    plan = Sweep(name, "magnify_x.yaml", rows={f"row {number}": {"model.lr": number} for number in range(rows)})
-    return join_study(open_storage(None, name), plan, "")
+    settings = {f"row {number}": {"model.lr": number} for number in range(rows)}
+    sweep = Sweep(name, "magnify_x.yaml", rows=settings)
+    return join_study(open_storage(None, name), sweep, "")
 
 
 def _many_rows() -> list[dict]:
@@ -92,7 +97,7 @@ def _seconds(step) -> float:
 
 def _import_seconds() -> float:
     code = "from gammer_lightning.training.settings import recognize; recognize()"
+    command = python_command("-c", code)
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    return _seconds(
-        lambda: subprocess.run(python_command("-c", code), check=True, env={**os.environ, "PYTHONPATH": path})
-    )
+    environment = {**os.environ, "PYTHONPATH": path}
+    return _seconds(lambda: subprocess.run(command, check=True, env=environment))

@@ -31,7 +31,8 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the demo and print its table."""
     from gammer_lightning.files import check_writable
 
-    started, out = time.monotonic(), Path(arguments.out)
+    started = time.monotonic()
+    out = Path(arguments.out)
     check_writable(out)
     runs = out / "runs" / time.strftime("%Y%m%d-%H%M%S")
     _step("1/4 microfaces: clips of known motion, in CASME II's layout")
@@ -95,10 +96,10 @@ def table(runs: Path) -> str:
     for name in CONDITIONS:
         path = runs / name.replace(" ", "") / RESULTS
         results[name] = RunResults.from_file(path, "it has the scores of a recognition run", "run the demo again")
-    rows = [
-        [name, *(mean_and_std(of_input.mean[score], of_input.std[score]) for score in ("uf1", "uar", "accuracy"))]
-        for name, of_input in results.items()
-    ]
+    rows = []
+    for name, scores in results.items():
+        cells = [mean_and_std(scores.mean[score], scores.std[score]) for score in ("uf1", "uar", "accuracy")]
+        rows.append([name, *cells])
     lines = ["", *markdown_table(["input of GAM-MER", "UF1", "UAR", "accuracy"], rows)]
     first = next(iter(results.values()))
     note = (

@@ -55,15 +55,18 @@ def main(arguments: argparse.Namespace) -> int:
     folder = source.run.path / FOLDER
     with disk_errors(folder), staging(folder) as staged:
         job = Job(source, staged, arguments.precision, batch)
-        if failures := job.run(arguments.to):
+        failures = job.run(arguments.to)
+        if failures:
             lines = [f"error: the exported graphs are not PyTorch's; {folder} is as it was", *failures]
             print("\n  ".join(lines), file=sys.stderr)
             return 1
-        before = set(os.listdir(folder)) if folder.is_dir() else set()
+        old_files = set(os.listdir(folder)) if folder.is_dir() else set()
         bundle = write_bundle(folder, job.staged, job.facts, job.files)
-    if gone := before - set(os.listdir(folder)):
-        print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(gone))}")
-    print(f"bundle: {folder}, {sum(file.bytes for file in bundle.facts.files.values()) / 1e6:.1f} MB")
+    removed_files = old_files - set(os.listdir(folder))
+    if removed_files:
+        print(f"removed, being of other weights or of an ONNX file that is new: {', '.join(sorted(removed_files))}")
+    num_bytes = sum(file.bytes for file in bundle.facts.files.values())
+    print(f"bundle: {folder}, {num_bytes / 1e6:.1f} MB")
     if arguments.upload:
         print(artifacts.upload(source.run, bundle))
     print(f"next: gammer predict {path} VIDEO")

@@ -62,7 +62,8 @@ def main(args: argparse.Namespace) -> None:
         GammerError: A magnifier, the clips or the clip cannot be found, or a number is out of range.
     """
     for name, (least, largest) in RANGES.items():
-        if not least <= (value := getattr(args, name)) <= largest:
+        value = getattr(args, name)
+        if not least <= value <= largest:
             raise GammerError(f"--{name} {value}", f"a number from {least} to {largest:,}", "leave it out")
     check_writable(args.out)  # now, not after the minutes of scoring
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -76,10 +77,9 @@ def main(args: argparse.Namespace) -> None:
         times = frame_times(magnifiers, device)
         tables = [score_subpixel(magnifiers, args.scenes, args.size, device)]
         if has_truth:
-            compared = [
-                clips[i] for i in np.linspace(0, len(clips) - 1, min(args.clips, len(clips))).round().astype(int)
-            ]
-            tables.append(score_truth(magnifiers, root, compared, device))
+            num_clips = min(args.clips, len(clips))
+            indices = np.linspace(0, len(clips) - 1, num_clips).round().astype(int)
+            tables.append(score_truth(magnifiers, root, [clips[index] for index in indices], device))
     scores = pd.concat(tables, ignore_index=True)
     scores["ms"] = scores.magnifier.map(times)
     print(write(args.out, picture, scores, _conditions(args, clip, device)))
@@ -109,8 +109,9 @@ def find_clip(clips: Sequence[Clip], key: str | None, truth: Path | None) -> Cli
 
 
 def _strength(root: Path, clip: Clip) -> float:
-    acted = load_performance(root, f"sub{clip.subject}/{clip.name}")
-    return float(np.abs(acted.at(acted.apex) - acted.at(acted.onset))[: len(UNIT_COLUMNS)].sum())
+    performance = load_performance(root, f"sub{clip.subject}/{clip.name}")
+    change = performance.at(performance.apex) - performance.at(performance.onset)
+    return float(np.abs(change)[: len(UNIT_COLUMNS)].sum())
 
 
 def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, device: torch.device) -> Figure:
@@ -127,19 +128,23 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
     rows = {}
     for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
         if name != "none":
-            rows[name] = torch.cat([onset, apex, magnifier(onset, apex, ALPHAS)[:, 0]]).cpu().numpy()
+            magnified = magnifier(onset, apex, ALPHAS)[:, 0]
+            rows[name] = torch.cat([onset, apex, magnified]).cpu().numpy()
     if truth is not None:
-        first, second, magnified, _ = render_pair(truth, clip.key, ALPHAS)
-        rows["exact truth"] = np.concatenate([first[None], second[None], magnified])
+        true_onset, true_apex, true_frames, _ = render_pair(truth, clip.key, ALPHAS)
+        rows["exact truth"] = np.concatenate([true_onset[None], true_apex[None], true_frames])
     return _grid(rows, f"{clip.key}, {clip.emotion}")
 
 
 def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
     columns = ["onset", "raw apex", *(f"α = {alpha:g}" for alpha in ALPHAS)]
     height, width = next(iter(rows.values())).shape[-2:]
-    tile, dpi = (TILE / 100, TILE / 100 * height / width), 100
+    dpi = 100
+    tile_width = TILE / dpi
+    tile_height = TILE / dpi * height / width
+    size = (tile_width * len(columns) + 0.4, tile_height * len(rows) + 0.5)
     layout = ConstrainedLayoutEngine(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    figure = Figure((tile[0] * len(columns) + 0.4, tile[1] * len(rows) + 0.5), dpi, layout=layout)
+    figure = Figure(size, dpi, layout=layout)
     figure.suptitle(title, fontsize=8, parse_math=False)
     grid = figure.subplots(len(rows), len(columns), squeeze=False)
     for axes, (name, images) in zip(grid, rows.items(), strict=True):
@@ -155,7 +160,8 @@ def _grid(rows: dict[str, np.ndarray], title: str) -> Figure:
 
 def frame_times(magnifiers: dict[str, Magnifier], device: torch.device) -> dict[str, float]:
     """Return the median time in ms of a 256x256 pair at one alpha, by magnifier, measured in turns."""
-    onset, apex = torch.rand(2, 1, 3, SIDE, SIDE, device=device, generator=torch.Generator(device).manual_seed(0))
+    generator = torch.Generator(device).manual_seed(0)
+    onset, apex = torch.rand(2, 1, 3, SIDE, SIDE, device=device, generator=generator)
     steps = {name: partial(magnify, onset, apex, [10.0]) for name, magnify in magnifiers.items()}
     return {row["name"]: row["ms"] for row in interleaved(steps, REPEATS, device.type)}
 
@@ -178,9 +184,11 @@ def score_subpixel(magnifiers: dict[str, Magnifier], scenes: int, size: int, dev
     batches = tqdm(data.test_dataloader()[0], "sub-pixel test", unit="motion")
     for motion, scene in zip(SUBPIXEL_MOTIONS, batches, strict=True):
         batch = data.on_after_batch_transfer({key: value.to(device) for key, value in scene.items()}, 0)
+        alpha = float(batch["alpha"][0])
         for name, magnify in magnifiers.items():
-            frame = magnify(batch["onset"], batch["apex"], [float(batch["alpha"][0])])[0]
-            rows.append(dict(magnifier=name, test="sub-pixel", value=motion) | protocol_row(frame, batch))
+            frame = magnify(batch["onset"], batch["apex"], [alpha])[0]
+            row = {"magnifier": name, "test": "sub-pixel", "value": motion}
+            rows.append(row | protocol_row(frame, batch))
     return pd.DataFrame(rows)
 
 
@@ -188,10 +196,10 @@ def score_truth(
     magnifiers: dict[str, Magnifier], root: Path, clips: Sequence[Clip], device: torch.device
 ) -> pd.DataFrame:
     """Compare all with the exact truth of microfaces; rows as of `score_microfaces`, its input as the test."""
-    tables = [
-        score_microfaces(magnify, root, clips, device).rename(columns={"input": "test"}).assign(magnifier=name)
-        for name, magnify in magnifiers.items()
-    ]
+    tables = []
+    for name, magnify in magnifiers.items():
+        table = score_microfaces(magnify, root, clips, device).rename(columns={"input": "test"})
+        tables.append(table.assign(magnifier=name))
     return pd.concat(tables)
 
 
@@ -201,27 +209,29 @@ def summary(scores: pd.DataFrame) -> str:
     gains = subpixel.pivot(index="magnifier", columns="value", values="gain")
     table = gains[list(SHOWN_MOTIONS)].rename(columns="d {:g}".format)
     table["all d"] = gains.mean(axis=1)
-    table["ms"] = [f"{time:.0f}" for time in subpixel.groupby("magnifier").ms.first().loc[table.index]]
+    times = subpixel.groupby("magnifier").ms.first().loc[table.index]
+    table["ms"] = [f"{time:.0f}" for time in times]
     order = list(dict.fromkeys(scores.magnifier))
     heading = "Sub-pixel test (d px, alpha = 10 / d): SSIM gained over the apex itself; ms for a pair of 256x256 px"
     parts = [heading, as_text(table.loc[order].reset_index())]
     for test in ("clean", "recorded"):
         rows = scores[scores.test == test]
-        if len(rows):
-            wide = rows.pivot(index="magnifier", columns="alpha", values=["gain", "psnr"]).loc[order]
-            wide["psnr"] = wide["psnr"].map("{:.2f}".format)
-            wide.columns = [
-                f"{'SSIM gain' if measure == 'gain' else 'dB'} α {alpha:g}" for measure, alpha in wide.columns
-            ]
-            parts += [f"microfaces, {test} frames, against true magnified apexes", as_text(wide.reset_index())]
+        if rows.empty:
+            continue
+        wide = rows.pivot(index="magnifier", columns="alpha", values=["gain", "psnr"]).loc[order]
+        wide["psnr"] = wide["psnr"].map("{:.2f}".format)
+        headings = {"gain": "SSIM gain", "psnr": "dB"}
+        wide.columns = [f"{headings[measure]} α {alpha:g}" for measure, alpha in wide.columns]
+        parts += [f"microfaces, {test} frames, against true magnified apexes", as_text(wide.reset_index())]
     return "\n\n".join(parts) + "\n"
 
 
 def _conditions(args: argparse.Namespace, clip: Clip, device: torch.device) -> str:
-    state = git_state() or {}
+    git = git_state() or {}
+    commit = str(git.get("commit"))[:8]
     return (
         f"Drawn: {clip.key}; {args.scenes} scenes of {args.size} px, {args.clips} clips; {device.type}, "
-        f"{torch.get_num_threads()} threads, torch {torch.__version__}, commit {str(state.get('commit'))[:8]}"
+        f"{torch.get_num_threads()} threads, torch {torch.__version__}, commit {commit}"
     )
 
 

@@ -54,10 +54,12 @@ def main(args: argparse.Namespace) -> int:
     from gammer_lightning.inference.pipeline import check_settings
 
     check_settings(args.alpha, args.window, args.hop, args.onset, args.apex, args.face, args.fps, args.limit)
-    bundle, code = load_bundle(args.bundle), 0
+    bundle = load_bundle(args.bundle)
+    code = 0
     for text, name in zip(args.inputs, names, strict=True):
         try:
-            if _one(bundle, text, name, args):
+            is_stopped = _predict_input(bundle, text, name, args)
+            if is_stopped:
                 return 130
         except GammerError as error:
             if len(args.inputs) == 1:
@@ -73,25 +75,26 @@ def _name(text: str) -> str:
     Raises:
         GammerError: It is no name of a folder: too long, or ``..``.
     """
-    name = f"camera{text}" if text.isdecimal() and not Path(text).exists() else Path(text).resolve().stem
-    printed = "".join(sign if sign.isprintable() and sign != "\\" else "_" for sign in name)
-    return check_name(printed, f"the name of the folder for the input {text}")
+    is_camera = text.isdecimal() and not Path(text).exists()
+    name = f"camera{text}" if is_camera else Path(text).resolve().stem
+    printable_name = "".join(sign if sign.isprintable() and sign != "\\" else "_" for sign in name)
+    return check_name(printable_name, f"the name of the folder for the input {text}")
 
 
-def _one(bundle: "Bundle", text: str, name: str, args: argparse.Namespace) -> bool:
-    """Predict one input, say what came out, and return whether Ctrl-C stopped it."""
+def _predict_input(bundle: "Bundle", text: str, name: str, args: argparse.Namespace) -> bool:
+    """Predict one input, print a summary of its predictions, and return whether Ctrl-C stopped it."""
     from gammer_lightning.inference.pipeline import predict
 
     settings = ("alpha", "backend", "precision", "device", "window", "hop", "onset", "apex", "face", "fps", "limit")
     options = {setting: getattr(args, setting) for setting in settings}
     result = predict(bundle, text, args.out / name, progress=True, **options)
-    lost = [window.note for window in result.windows if window.note]
-    without = f" ({len(lost)} without a prediction: {', '.join(sorted(set(lost)))})" if lost else ""
-    print(
-        f"{result.input}: {result.frames} frames, {len(result.windows)} windows{without}, {result.speed:.1f} frames/s, "
-        f"{result.backend}"
-    )
-    if strongest := result.strongest:
+    windows = f"{len(result.windows)} windows"
+    reasons = [window.note for window in result.windows if window.note]
+    if reasons:
+        windows += f" ({len(reasons)} without a prediction: {', '.join(sorted(set(reasons)))})"
+    print(f"{result.input}: {result.frames} frames, {windows}, {result.speed:.1f} frames/s, {result.backend}")
+    strongest = result.strongest
+    if strongest:
         share = strongest.probabilities.max()
         print(
             f"  strongest motion {strongest.onset_time:.2f} to {strongest.apex_time:.2f} s: "

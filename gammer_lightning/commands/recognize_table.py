@@ -32,13 +32,20 @@ def main(arguments: argparse.Namespace) -> None:
     results = {run: _results(run) for run in arguments.runs}
     for number, (classes, published) in enumerate(TABLES.items(), 1):
         print(f"Table {number}, {classes} classes\n\n{table(classes, published, results)}\n\n{_notes(classes)}\n")
-    unplaced = [f"- {run}: {_text(r)} on {', '.join(r.datasets)}, {len(r.classes)} classes"
-            for run, r in results.items() if _column(r) is None]  # fmt: skip
-    print("\n".join([OURS, *(["", "Other runs:", *unplaced] if unplaced else [])]))
+    lines = []
+    for run, result in results.items():
+        if _column(result) is None:
+            datasets = ", ".join(result.datasets)
+            lines.append(f"- {run}: {_text(result)} on {datasets}, {len(result.classes)} classes")
+    print(OURS)
+    if lines:
+        print("\n".join(["", "Other runs:", *lines]))
 
 
 def _notes(classes: int) -> str:
-    return "\n".join([*filter(None, [NOTES[classes]]), *REMARKS[classes].values()])
+    lines = [NOTES[classes]] if NOTES[classes] else []
+    lines += REMARKS[classes].values()
+    return "\n".join(lines)
 
 
 def _results(run: str) -> "RunResults":
@@ -61,33 +68,41 @@ def table(classes: int, published: dict[str, Sequence[float | None]], results: "
     Args:
         classes: Number of classes, 3 or 5.
         published: The published rows.
-        results: Those of each run.
+        results: The results of each run, by its path.
     """
     columns = [name for name in DATASETS if classes == 3 or name != "smic"]
-    head = ["system", *(f"{DATASETS[name]} {metric}" for name in columns for metric in ("accuracy", "F1"))]
-    rows = [
-        [f"{system}{'*' * (classes == 3 and system in MEGC)} (published)", *map(_figure, figures)]
-        for system, figures in published.items()
-    ]
+    head = ["system"]
+    for name in columns:
+        head += [f"{DATASETS[name]} accuracy", f"{DATASETS[name]} F1"]
+    rows = []
+    for system, figures in published.items():
+        star = "*" if classes == 3 and system in MEGC else ""
+        rows.append([f"{system}{star} (published)", *map(_figure, figures)])
     for run, result in results.items():
-        if _column(result) == (classes, name := result.datasets[0]):
+        name = result.datasets[0]
+        if _column(result) == (classes, name):
             cells = ["-"] * (2 * len(columns))
-            at = 2 * columns.index(name)
-            cells[at : at + 2] = [_spread(result, metric) for metric in ("accuracy", "uf1")]
+            index = 2 * columns.index(name)
+            cells[index] = _spread(result, "accuracy")
+            cells[index + 1] = _spread(result, "uf1")
             rows.append([f"{run} ({_protocol(result)})", *cells])
     return "\n".join(markdown_table(head, rows))
 
 
 def _column(result: "RunResults") -> tuple[int, str] | None:
     """Return the table (by its number of classes) and the data set of a run; None if it is in neither."""
-    (name, *other_datasets), classes = result.datasets, set(result.classes)
+    name, *other_datasets = result.datasets
     if other_datasets or name not in DATASETS:
         return None
-    return (len(classes), name) if classes in (set(THREE), set(FIVE.get(name, ()))) else None
+    classes = set(result.classes)
+    if classes not in (set(THREE), set(FIVE.get(name, ()))):
+        return None
+    return len(classes), name
 
 
 def _protocol(result: "RunResults") -> str:
-    return result.protocol.partition(";")[0] + (", LEAKY" if "LEAKY" in result.protocol else "")
+    name, _, _ = result.protocol.partition(";")
+    return f"{name}, LEAKY" if "LEAKY" in result.protocol else name
 
 
 def _figure(value: float | None) -> str:

@@ -1,9 +1,9 @@
 """``gammer recognize audit``: a run scored honestly, and as much public code scores, side by side.
 
-It trains as ``gammer recognize fit`` does, to the same weights and results; beside that it notes after every epoch what
-the held-out clips are taken for. From these notes it shows how far two habits lift the score of the very same training:
-to take for each fold the epoch that does best on its test clips, and to average scores over folds instead of scoring
-all clips at once. None of it is logged as a metric, so nothing can be chosen by it.
+It trains as ``gammer recognize fit`` does, to the same weights and results. Beside that it notes after every epoch
+which class is predicted for each held-out clip. From these notes it shows how far two habits lift the score of the very
+same training: to take for each fold the epoch that does best on its test clips, and to average scores over folds
+instead of scoring all clips at once. None of it is logged as a metric, so nothing can be chosen by it.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gammer_lightning.escapes import markdown_cell
@@ -53,7 +54,8 @@ def fold_counts(
     names, fold = np.unique(folds, return_inverse=True)
     seeds, epochs, _ = predicted.shape
     counts = np.zeros((seeds, epochs, len(names), num_classes, num_classes), int)
-    seed, epoch = np.arange(seeds)[:, None, None], np.arange(epochs)[:, None]
+    seed = np.arange(seeds)[:, None, None]
+    epoch = np.arange(epochs)[:, None]
     np.add.at(counts, (seed, epoch, fold, np.asarray(labels), predicted), 1)
     return counts
 
@@ -69,13 +71,14 @@ def score_all_ways(counts: np.ndarray) -> dict[str, list[dict[str, float]]]:
     Args:
         counts: From `fold_counts`.
     """
-    last = counts[:, -1]
-    counts_of_chosen = np.take_along_axis(counts, chosen_epochs(counts)[:, None, :, None, None], 1)[:, 0]
+    last_counts = counts[:, -1]
+    epochs = chosen_epochs(counts)[:, None, :, None, None]
+    chosen_counts = np.take_along_axis(counts, epochs, 1)[:, 0]
     return {
-        HONEST: list(map(_at_once, last)),
-        OF_FOLDS: list(map(_mean_of_folds, last)),
-        CHOSEN: list(map(_at_once, counts_of_chosen)),
-        CHOSEN_OF_FOLDS: list(map(_mean_of_folds, counts_of_chosen)),
+        HONEST: list(map(_at_once, last_counts)),
+        OF_FOLDS: list(map(_mean_of_folds, last_counts)),
+        CHOSEN: list(map(_at_once, chosen_counts)),
+        CHOSEN_OF_FOLDS: list(map(_mean_of_folds, chosen_counts)),
     }
 
 
@@ -84,11 +87,12 @@ def _at_once(folds: np.ndarray) -> dict[str, float]:
 
 
 def _mean_of_folds(folds: np.ndarray) -> dict[str, float]:
-    return pd.DataFrame(list(map(scores, folds))).mean().to_dict()
+    table = pd.DataFrame([scores(counts) for counts in folds])
+    return table.mean().to_dict()
 
 
 def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]:
-    """Return what audit.json says: of each way of scoring mean, spread, every seed, and what no skill gets.
+    """Return the values of audit.json: mean, spread, every seed and the score without skill, for each way of scoring.
 
     Args:
         predictions: Those of the last epoch.
@@ -101,21 +105,27 @@ def summarise(predictions: Predictions, predicted: np.ndarray) -> dict[str, Any]
 
     confusion = counts(predictions.labels)
     no_skill = _no_skill(counts, predictions.labels)
+    ways = {}
+    for way, seed_scores in score_all_ways(confusion).items():
+        ways[way] = {
+            "leaky": way != HONEST,
+            **_spread(seed_scores),
+            "seeds": dict(zip(predictions.seeds, seed_scores, strict=True)),
+            "no_skill": no_skill[way],
+        }
+    fold_names = sorted(set(folds))
+    epochs_by_seed = {}
+    for seed, epochs in zip(predictions.seeds, chosen_epochs(confusion), strict=True):
+        numbers = (1 + epochs).tolist()
+        epochs_by_seed[seed] = dict(zip(fold_names, numbers, strict=True))
     return {
         "protocol": predictions.protocol,
         "datasets": sorted({clip.dataset for clip in predictions.clips}),
         "clips": len(predictions.clips),
-        "folds": len(set(folds)),
+        "folds": len(fold_names),
         "epochs": predicted.shape[1],
-        "ways": {
-            way: {"leaky": way != HONEST, **_spread(scores), "seeds": dict(zip(predictions.seeds, scores, strict=True))}
-            | {"no_skill": no_skill[way]}
-            for way, scores in score_all_ways(confusion).items()
-        },
-        "LEAKY_chosen_epochs": {
-            seed: dict(zip(sorted(set(folds)), (1 + epochs).tolist(), strict=True))
-            for seed, epochs in zip(predictions.seeds, chosen_epochs(confusion), strict=True)
-        },
+        "ways": ways,
+        "LEAKY_chosen_epochs": epochs_by_seed,
     }
 
 
@@ -124,13 +134,19 @@ def _no_skill(
 ) -> dict[str, dict[str, Any]]:
     """Return mean and spread over shuffles of the labels, of the mean over seeds, for each way of scoring."""
     rng = np.random.default_rng(0)
-    shuffled = [score_all_ways(counts(rng.permutation(labels))) for _ in range(SHUFFLES)]
-    return {way: _spread([_spread(ways[way])["mean"] for ways in shuffled]) for way in shuffled[0]}
+    means: dict[str, list[dict[str, float | None]]] = {}
+    for _ in range(SHUFFLES):
+        shuffled = rng.permutation(labels)
+        for way, seed_scores in score_all_ways(counts(shuffled)).items():
+            means.setdefault(way, []).append(_spread(seed_scores)["mean"])
+    return {way: _spread(way_means) for way, way_means in means.items()}
 
 
 def _spread(scores: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """Return mean and sample standard deviation of each score; the latter None where there is one value."""
     table = pd.DataFrame(scores)
-    return {"mean": table.mean().to_dict(), "std": table.std().to_dict() if len(scores) > 1 else dict.fromkeys(table)}
+    std = table.std().to_dict() if len(scores) > 1 else dict.fromkeys(table)
+    return {"mean": table.mean().to_dict(), "std": std}
 
 
 def write_audit(run: Path, summary: dict[str, Any]) -> str:
@@ -144,8 +160,8 @@ def write_audit(run: Path, summary: dict[str, Any]) -> str:
         The text of audit.md.
     """
     text = audit_text(summary)
-    for name, content in (("audit.json", json.dumps(summary, indent=2) + "\n"), ("audit.md", text)):
-        write_text(run / name, content)
+    write_text(run / "audit.json", json.dumps(summary, indent=2) + "\n")
+    write_text(run / "audit.md", text)
     with replacing(run / "figures/audit.png") as temporary:
         draw_audit(summary["ways"]).savefig(temporary, dpi=150)
     return text
@@ -155,27 +171,27 @@ def audit_text(summary: dict[str, Any]) -> str:
     """Return a summary as Markdown; every line of a score that leaks says LEAKY."""
     rows = []
     for way, figures in summary["ways"].items():
-        rows.append(
-            [way, *(_figure(figures, score) for score in ("uf1", "uar", "accuracy")), _figure(figures["no_skill"])]
-        )
+        cells = [_figure(figures, score) for score in ("uf1", "uar", "accuracy")]
+        rows.append([way, *cells, _figure(figures["no_skill"], "uf1")])
     datasets = markdown_cell(", ".join(summary["datasets"]))
-    head = f"{summary['clips']} clips in {summary['folds']} folds ({datasets}), "
-    notes = [*NOTES, *([MICROFACES_NOTE] if "microfaces" in summary["datasets"] else [])]
-    return "\n".join(
-        [
-            "# Audit: one training, scored in four ways",
-            "",
-            f"{head}{summary['epochs']} epochs; {summary['protocol']}. ±: standard deviation over seeds.",
-            "",
-            *markdown_table(["", "UF1", "UAR", "accuracy", "UF1 without skill"], rows),
-            "",
-            *(f"- {note}" for note in notes),
-            "",
-        ]
-    )
+    head = f"{summary['clips']} clips in {summary['folds']} folds ({datasets}), {summary['epochs']} epochs"
+    notes = list(NOTES)
+    if "microfaces" in summary["datasets"]:
+        notes.append(MICROFACES_NOTE)
+    lines = [
+        "# Audit: one training, scored in four ways",
+        "",
+        f"{head}; {summary['protocol']}. ±: standard deviation over seeds.",
+        "",
+        *markdown_table(["", "UF1", "UAR", "accuracy", "UF1 without skill"], rows),
+        "",
+        *(f"- {note}" for note in notes),
+        "",
+    ]
+    return "\n".join(lines)
 
 
-def _figure(figures: dict[str, Any], score: str = "uf1") -> str:
+def _figure(figures: dict[str, Any], score: str) -> str:
     return mean_and_std(figures["mean"][score], figures["std"][score])
 
 
@@ -183,14 +199,20 @@ def draw_audit(ways: dict[str, dict[str, Any]]) -> Figure:
     """Draw UF1 of each way of scoring, of the run and of no skill, with their spreads."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axes = figure.subplots()
-    bars = [(figures, -0.2, "#b3261e" if figures["leaky"] else "#22578f") for figures in ways.values()]
-    bars += [(figures["no_skill"], 0.2, "0.75") for figures in ways.values()]
-    for place, (figures, offset, colour) in enumerate(bars):
-        mean, std = figures["mean"]["uf1"], figures["std"]["uf1"] or 0
-        axes.barh(place % len(ways) + offset, mean, 0.38, xerr=std, color=colour, ecolor="0.35", capsize=2)
-        axes.text(mean + std + 0.01, place % len(ways) + offset, f"{mean:.2f}", va="center", fontsize=8)
-    axes.set_yticks(range(len(ways)), [way.replace(", ", ",\n").replace(": ", ":\n", 1) for way in ways], fontsize=8)
+    for index, figures in enumerate(ways.values()):
+        colour = "#b3261e" if figures["leaky"] else "#22578f"
+        _draw_bar(axes, index - 0.2, figures, colour)
+        _draw_bar(axes, index + 0.2, figures["no_skill"], "0.75")
+    labels = [way.replace(", ", ",\n").replace(": ", ":\n", 1) for way in ways]
+    axes.set_yticks(range(len(ways)), labels, fontsize=8)
     axes.set(xlim=(0, 1.08), xlabel="UF1 (grey: no skill, labels shuffled)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.invert_yaxis()
     return figure
+
+
+def _draw_bar(axes: Axes, y: float, figures: dict[str, Any], colour: str) -> None:
+    mean = figures["mean"]["uf1"]
+    std = figures["std"]["uf1"] or 0
+    axes.barh(y, mean, 0.38, xerr=std, color=colour, ecolor="0.35", capsize=2)
+    axes.text(mean + std + 0.01, y, f"{mean:.2f}", va="center", fontsize=8)

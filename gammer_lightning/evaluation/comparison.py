@@ -49,7 +49,8 @@ def subject_counts(path: Path, class_names: Sequence[str]) -> np.ndarray:
     seed, seeds = pd.factorize(table["seed"])
     subject, subjects = pd.factorize(table["dataset"] + "/" + table["subject"], sort=True)
     index = {name: k for k, name in enumerate(class_names)}
-    label, prediction = ([index[name] for name in table[column]] for column in ("label", "prediction"))
+    label = [index[name] for name in table["label"]]
+    prediction = [index[name] for name in table["prediction"]]
     counts = np.zeros((len(seeds), len(subjects), len(index), len(index)), int)
     np.add.at(counts, (seed, subject, label, prediction), 1)
     return counts
@@ -67,23 +68,25 @@ def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, D
     Returns:
         The difference of each row but the reference.
     """
-    resampled = {name: _resampled_uf1(row) for name, row in counts.items()}
-    compared = {}
-    for name, row in counts.items():
+    uf1 = {name: _uf1(row_counts) for name, row_counts in counts.items()}
+    resampled_uf1 = {name: _resampled_uf1(row_counts) for name, row_counts in counts.items()}
+    accuracies = {name: _subject_accuracies(row_counts) for name, row_counts in counts.items()}
+    row_differences = {}
+    for name in counts:
         if name == reference:
             continue
-        low, high = np.quantile(resampled[name] - resampled[reference], (0.025, 0.975))
-        compared[name] = Difference(
-            uf1=float(_uf1(row) - _uf1(counts[reference])),
+        low, high = np.quantile(resampled_uf1[name] - resampled_uf1[reference], (0.025, 0.975))
+        row_differences[name] = Difference(
+            uf1=float(uf1[name] - uf1[reference]),
             low=float(low),
             high=float(high),
-            p=_wilcoxon(_subject_accuracies(row), _subject_accuracies(counts[reference])),
+            p=_wilcoxon(accuracies[name], accuracies[reference]),
         )
-    return compared
+    return row_differences
 
 
 def _uf1(counts: np.ndarray) -> np.ndarray:
-    """Return UF1 of counts pooled over subjects, mean over seeds, as `gammer_lightning.evaluation.folds.scores` has it.
+    """Return UF1 of counts pooled over subjects, mean over seeds, as in `gammer_lightning.evaluation.scores.scores`.
 
     Args:
         counts: ``(S, N, K, K)``.
@@ -98,10 +101,13 @@ def _pooled_uf1(counts: np.ndarray) -> np.ndarray:
 def _resampled_uf1(counts: np.ndarray) -> np.ndarray:
     """Return UF1, mean over seeds, for each resample of the subjects ``(RESAMPLES,)``."""
     seeds, subjects, classes, _ = counts.shape
-    times = np.random.default_rng(0).multinomial(subjects, np.full(subjects, 1 / subjects), RESAMPLES)
+    equal_shares = np.full(subjects, 1 / subjects)
+    draws = np.random.default_rng(0).multinomial(subjects, equal_shares, RESAMPLES)  # (RESAMPLES, N)
     # floats, since numpy multiplies whole numbers without BLAS; these are small enough to stay exact
-    pooled = times.astype(float) @ counts.reshape(seeds, subjects, -1).astype(float)
-    return _pooled_uf1(pooled.reshape(seeds, RESAMPLES, classes, classes)).mean(0)
+    flat_counts = counts.reshape(seeds, subjects, -1).astype(float)
+    pooled = draws.astype(float) @ flat_counts
+    pooled = pooled.reshape(seeds, RESAMPLES, classes, classes)
+    return _pooled_uf1(pooled).mean(0)
 
 
 def _subject_accuracies(counts: np.ndarray) -> np.ndarray:
@@ -118,9 +124,12 @@ def _wilcoxon(accuracies: np.ndarray, reference: np.ndarray) -> float | None:
 def holm(p: Mapping[str, float | None]) -> dict[str, float | None]:
     """Correct p of several tests after Holm; a None stays one and is not counted as a test."""
     ascending = sorted((value, name) for name, value in p.items() if value is not None)
-    corrected, floor = dict.fromkeys(p), 0.0
+    corrected: dict[str, float | None] = dict.fromkeys(p)
+    largest = 0.0
     for rank, (value, name) in enumerate(ascending):
-        floor = corrected[name] = max(floor, min(1.0, value * (len(ascending) - rank)))
+        adjusted = min(1.0, value * (len(ascending) - rank))
+        largest = max(largest, adjusted)
+        corrected[name] = largest
     return corrected
 
 

@@ -52,7 +52,9 @@ def make_folds(
     if protocol == INNER:
         left_out = outer_clips(subjects, labels, num_folds, outer_fold)
         training = np.setdiff1d(np.arange(len(labels)), left_out)
-        folds = _stratified_folds(protocol, np.asarray(subjects)[training], np.asarray(labels)[training], num_folds)
+        training_subjects = np.asarray(subjects)[training]
+        training_labels = np.asarray(labels)[training]
+        folds = _stratified_folds(protocol, training_subjects, training_labels, num_folds)
         return [(name, training[test]) for name, test in folds]
     return _stratified_folds(protocol, subjects, labels, num_folds)
 
@@ -65,26 +67,37 @@ def outer_clips(subjects: Sequence[str], labels: Sequence[int], num_folds: int, 
     """
     if not 1 <= outer_fold <= num_folds:
         raise GammerError(f"outer fold {outer_fold}", f"1 to model.num_folds ({num_folds})", "change model.outer_fold")
-    return _stratified_folds("outer", subjects, labels, num_folds)[outer_fold - 1][1]
+    folds = _stratified_folds("outer", subjects, labels, num_folds)
+    _, clips = folds[outer_fold - 1]
+    return clips
 
 
 def _stratified_folds(
     protocol: ProtocolName, subjects: Sequence[str], labels: Sequence[int], num_folds: int
 ) -> list[tuple[str, np.ndarray]]:
-    """Return folds of whole subjects, or one of clips, whose classes are as frequent as in all."""
+    """Return folds in which classes are as frequent as in all clips: of whole subjects, or the first one of clips."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    whole = protocol != LEAKY
-    units = len(set(subjects)) if whole else min(np.bincount(labels)[np.unique(labels)])
-    if not 2 <= num_folds <= units:
+    has_whole_subjects = protocol != LEAKY
+    if has_whole_subjects:
+        units = "subjects"
+        num_units = len(set(subjects))
+    else:
+        units = "clips of the rarest class"
+        num_units = min(np.unique(labels, return_counts=True)[1])
+    if not 2 <= num_folds <= num_units:
         raise GammerError(
-            f"{num_folds} folds of {units} {'subjects' if whole else 'clips of the rarest class'}",
+            f"{num_folds} folds of {num_units} {units}",
             "at least 2, and no more than there are",
             "change model.num_folds",
         )
-    splitter = (StratifiedGroupKFold if whole else StratifiedKFold)(num_folds, shuffle=True, random_state=0)
-    tests = [test for _, test in splitter.split(labels, labels, subjects if whole else None)]
-    return [(f"fold {index}", test) for index, test in enumerate(tests if whole else tests[:1], 1)]
+    if has_whole_subjects:
+        splits = StratifiedGroupKFold(num_folds, shuffle=True, random_state=0).split(labels, labels, subjects)
+        tests = [test for _, test in splits]
+    else:
+        _, test = next(StratifiedKFold(num_folds, shuffle=True, random_state=0).split(labels, labels))
+        tests = [test]
+    return [(f"fold {number}", test) for number, test in enumerate(tests, 1)]
 
 
 def loso_folds(subjects: Sequence[str]) -> list[tuple[str, np.ndarray]]:
@@ -113,11 +126,14 @@ def _each_held_out(groups: Sequence[str], group_name: str, next_step: str) -> li
 def training_masks(
     folds: Sequence[tuple[str, np.ndarray]], num_clips: int, left_out: Sequence[int] | np.ndarray = ()
 ) -> dict[str, np.ndarray]:
-    """Return for each fold, and last for `NOBODY`, which clips train it: bool ``(n,)``; none those ``left_out``."""
+    """Return for each fold, and last for `NOBODY`, which clips train it: bool ``(n,)``; never those in ``left_out``."""
     clips = np.arange(num_clips)
-    nobody = ~np.isin(clips, left_out)
-    masks = {name: nobody & ~np.isin(clips, test) for name, test in folds}
-    return {**masks, NOBODY: nobody}
+    is_available = ~np.isin(clips, left_out)
+    masks = {}
+    for name, test in folds:
+        masks[name] = is_available & ~np.isin(clips, test)
+    masks[NOBODY] = is_available
+    return masks
 
 
 def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str) -> np.ndarray:

@@ -27,7 +27,8 @@ def quality(frame: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Source: SSIM of Wang et al. 2004, Gaussian window of 11 px, sigma 1.5.
     """
-    psnr = -10 * ((frame - target) ** 2).mean((1, 2, 3)).clamp(min=1e-10).log10()
+    squared_error = ((frame - target) ** 2).mean((1, 2, 3))
+    psnr = -10 * squared_error.clamp(min=1e-10).log10()
     ssim = structural_similarity_index_measure(frame, target, data_range=1.0, reduction="none")
     return psnr, ssim  # type: ignore[return-value]  # torchmetrics: a pair only with return_full_image=True
 
@@ -42,11 +43,18 @@ def protocol_row(frame: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
     Returns:
         alpha; means of ssim, floor, gain, psnr and floor_psnr (dB), and the gain's standard deviation.
     """
-    (psnr, ssim), (floor_psnr, floor) = (quality(image, batch["magnified"]) for image in (frame, batch["apex"]))
+    psnr, ssim = quality(frame, batch["magnified"])
+    floor_psnr, floor = quality(batch["apex"], batch["magnified"])
     gain = ssim - floor
-    row = dict(ssim=ssim.mean(), floor=floor.mean(), gain=gain.mean(), gain_std=gain.std())
-    row |= dict(psnr=psnr.mean(), floor_psnr=floor_psnr.mean())
-    return dict(alpha=round(float(batch["alpha"][0]), 3)) | {name: float(value) for name, value in row.items()}
+    return {
+        "alpha": round(float(batch["alpha"][0]), 3),
+        "ssim": float(ssim.mean()),
+        "floor": float(floor.mean()),
+        "gain": float(gain.mean()),
+        "gain_std": float(gain.std()),
+        "psnr": float(psnr.mean()),
+        "floor_psnr": float(floor_psnr.mean()),
+    }
 
 
 def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], device: torch.device) -> pd.DataFrame:
@@ -62,15 +70,18 @@ def score_microfaces(magnifier: Magnifier, root: Path, clips: Sequence[Clip], de
     rows = []
     for clip in tqdm(clips, desc="true apexes", unit="clip"):
         onset, apex, truth, mask = render_pair(root, clip.key, ALPHAS)
-        numbers = true_frames(root, clip.key)
-        recorded = [to_floats(read_image(clip.frame(number))).numpy() for number in numbers]
-        for kind, pair in (("clean", (onset, apex)), ("recorded", recorded)):
-            first, second = (torch.from_numpy(frame)[None].to(device) for frame in pair)
-            for alpha, frame, target in zip(
-                ALPHAS, magnifier(first, second, ALPHAS)[:, 0].cpu().numpy(), truth, strict=True
-            ):
-                (ssim, psnr), (floor, floor_psnr) = (masked_quality(f, target, mask) for f in (frame, pair[1]))
-                rows.append((kind, alpha, ssim, floor, ssim - floor, psnr, floor_psnr))
+        recorded_onset, recorded_apex = (
+            to_floats(read_image(clip.frame(number))).numpy() for number in true_frames(root, clip.key)
+        )
+        inputs = {"clean": (onset, apex), "recorded": (recorded_onset, recorded_apex)}
+        for name, (input_onset, input_apex) in inputs.items():
+            onset_batch = torch.from_numpy(input_onset)[None].to(device)
+            apex_batch = torch.from_numpy(input_apex)[None].to(device)
+            frames = magnifier(onset_batch, apex_batch, ALPHAS)[:, 0].cpu().numpy()
+            for alpha, frame, target in zip(ALPHAS, frames, truth, strict=True):
+                ssim, psnr = masked_quality(frame, target, mask)
+                floor, floor_psnr = masked_quality(input_apex, target, mask)
+                rows.append((name, alpha, ssim, floor, ssim - floor, psnr, floor_psnr))
     table = pd.DataFrame(rows, columns=["input", "alpha", "ssim", "floor", "gain", "psnr", "floor_psnr"])
     groups = table.groupby(["input", "alpha"])
     return groups.mean().assign(gain_std=groups["gain"].std()).reset_index()
@@ -83,8 +94,9 @@ def masked_quality(frame: np.ndarray, target: np.ndarray, mask: np.ndarray) -> t
     """
     settings = dict(channel_axis=0, data_range=1.0, gaussian_weights=True, use_sample_covariance=False, full=True)
     _, ssim = structural_similarity(frame, target, **settings)
-    error = ((frame - target) ** 2)[:, mask].mean()
-    return float(ssim[:, mask].mean()), float(-10 * np.log10(max(error, 1e-10)))
+    squared_error = ((frame - target) ** 2)[:, mask].mean()
+    psnr = -10 * np.log10(max(squared_error, 1e-10))
+    return float(ssim[:, mask].mean()), float(psnr)
 
 
 def write_protocol(folder: Path, protocol: pd.DataFrame, faces: pd.DataFrame) -> str:
@@ -96,10 +108,11 @@ def write_protocol(folder: Path, protocol: pd.DataFrame, faces: pd.DataFrame) ->
         "motion": "Sub-pixel test: d px, alpha = 10 / d",
         "noise": "Noise test: d = .05 px, noise in grey levels",
     }
-    parts = [
-        f"{title}\n\n{as_text(protocol[protocol.test == test].drop(columns='test'))}" for test, title in titles.items()
-    ]
-    parts.append("microfaces, true magnified apexes (eyes left out)\n\n" + as_text(faces))
+    parts = []
+    for test, title in titles.items():
+        rows = protocol[protocol.test == test].drop(columns="test")
+        parts.append(f"{title}\n\n{as_text(rows)}")
+    parts.append(f"microfaces, true magnified apexes (eyes left out)\n\n{as_text(faces)}")
     text = "\n\n".join(parts) + "\n"
     with replacing(folder / "protocol.md") as temporary:
         temporary.write_text(text)
@@ -110,10 +123,13 @@ def write_protocol(folder: Path, protocol: pd.DataFrame, faces: pd.DataFrame) ->
 def as_text(table: pd.DataFrame) -> str:
     """A Markdown table with three decimals for SSIM, two for dB."""
     digits = {"psnr": 2, "floor_psnr": 2, "alpha": 1}
-    rows = [
-        [f"{v:.{digits.get(c, 3)}f}" if isinstance(v, float) else str(v) for c, v in row.items()]
-        for _, row in table.iterrows()
-    ]
+    rows = []
+    for _, row in table.iterrows():
+        cells = []
+        for column, value in row.items():
+            is_float = isinstance(value, float)
+            cells.append(f"{value:.{digits.get(str(column), 3)}f}" if is_float else str(value))
+        rows.append(cells)
     return "\n".join(markdown_table(list(table.columns), rows))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 import pandas as pd
@@ -52,9 +53,8 @@ class Predictions:
         return pd.concat([self._seed_table(index) for index in range(len(self.seeds))], ignore_index=True)
 
     def _seed_table(self, index: int) -> pd.DataFrame:
-        table = pd.DataFrame(
-            [(c.dataset, c.subject, c.name) for c in self.clips], columns=["dataset", "subject", "clip"]
-        )
+        rows = [(clip.dataset, clip.subject, clip.name) for clip in self.clips]
+        table = pd.DataFrame(rows, columns=["dataset", "subject", "clip"])
         table["label"] = [self.class_names[label] for label in self.labels]
         table["prediction"] = [self.class_names[label] for label in self.predicted[index]]
         for k, name in enumerate(self.class_names):
@@ -65,13 +65,16 @@ class Predictions:
         """Return one row for each clip: the share of seeds that are right, each seed's class and its probability."""
         table = self._seed_table(0)[["dataset", "subject", "clip", "label", "fold"]]
         table["correct"] = (self.predicted == np.asarray(self.labels)).mean(0)
-        for seed, predicted, likely in zip(self.seeds, self.predicted, self.probabilities.max(-1), strict=True):
-            table[f"seed {seed}"] = [self.class_names[label] for label in predicted]
-            table[f"seed {seed} p"] = likely.astype(float).round(4)
+        for index, seed in enumerate(self.seeds):
+            probabilities = self.probabilities[index].max(-1)
+            table[f"seed {seed}"] = [self.class_names[label] for label in self.predicted[index]]
+            table[f"seed {seed} p"] = probabilities.astype(float).round(4)
         return table
 
     def clip_table(self) -> pd.DataFrame:
         """Return one row for each clip: what was evaluated."""
         columns = ["dataset", "subject", "name", "onset", "apex", "offset", "action_units", "emotion"]
-        table = pd.DataFrame([[getattr(clip, column) for column in columns] for clip in self.clips], columns=columns)
-        return table.rename(columns={"name": "clip"}).assign(label=[self.class_names[k] for k in self.labels])
+        row_of = attrgetter(*columns)
+        table = pd.DataFrame([row_of(clip) for clip in self.clips], columns=columns)
+        table["label"] = [self.class_names[label] for label in self.labels]
+        return table.rename(columns={"name": "clip"})

@@ -48,8 +48,11 @@ MEGC = {
 }
 """Systems whose figures for three classes are no accuracy and F1, whatever the paper prints above them."""
 TABLE_CLASSES = {"table1": 3, "table2": 5}
-METRICS, REMARK = TEXTS = ("metrics", "remark")
-"""Beside a row's published figures: what they are, where not accuracy and F1; and what else is odd about them."""
+METRICS = "metrics"
+"""Key beside a row's published figures: their names, where they are not accuracy and F1."""
+REMARK = "remark"
+"""Key beside a row's published figures: a remark on them."""
+TEXTS = (METRICS, REMARK)
 REMARKS = {
     3: {"SSSN": "the paper prints the same figures of SSSN for three and for five classes"},
     5: {
@@ -75,7 +78,14 @@ def paper_figures(name: str, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def _by_data(classes: int, system: str) -> dict[str, Any]:
+    """Return accuracy and F1 of a system by data set, and its texts."""
     figures = TABLES[classes][system]
-    pairs = zip(DATASETS, zip(figures[::2], figures[1::2], strict=True), strict=False)  # no SMIC-HS of five classes
-    texts = {METRICS: MEGC.get(system) if classes == 3 else None, REMARK: REMARKS[classes].get(system)}
-    return {f"{dataset}_{classes}": list(pair) for dataset, pair in pairs} | {k: v for k, v in texts.items() if v}
+    pairs = zip(figures[::2], figures[1::2], strict=True)
+    published: dict[str, Any] = {}
+    for dataset, pair in zip(DATASETS, pairs, strict=False):  # no SMIC-HS of five classes
+        published[f"{dataset}_{classes}"] = list(pair)
+    if classes == 3 and system in MEGC:
+        published[METRICS] = MEGC[system]
+    if system in REMARKS[classes]:
+        published[REMARK] = REMARKS[classes][system]
+    return published

@@ -41,7 +41,7 @@ def write_results(run: Path, predictions: Predictions) -> RunResults:
         predictions: Predictions of every clip.
 
     Returns:
-        What results.json says.
+        The content of results.json.
     """
     clip_list = csv_table(predictions.clip_table())
     clip_hash = sha256(clip_list.encode()).hexdigest()
@@ -70,54 +70,65 @@ def summarise(predictions: Predictions, clip_hash: str) -> RunResults:
         clip_hash: SHA-256 of clips.csv.
     """
     seeds = [str(seed) for seed in predictions.seeds]
-    per_seed = pd.DataFrame([scores(counts) for counts in predictions.confusions], index=seeds)
-    several = len(per_seed) > 1
-    by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
-    by_class["support"] //= len(per_seed)
+    confusions = predictions.confusions
+    per_seed = pd.DataFrame([scores(counts) for counts in confusions], index=seeds)
+    std = per_seed.std().to_dict() if len(seeds) > 1 else dict.fromkeys(per_seed)
+    by_class = _class_table(predictions)
+    by_class["support"] //= len(seeds)
+    apexes = Counter(clip.apex_origin for clip in predictions.clips)
     return RunResults(
         protocol=predictions.protocol,
         datasets=sorted({clip.dataset for clip in predictions.clips}),
         clips=len(predictions.clips),
         subjects=len(set(predictions.subjects)),
         folds=len(set(predictions.folds)),
-        apexes=dict(Counter(clip.apex_origin for clip in predictions.clips)),
+        apexes=dict(apexes),
         clips_sha256=clip_hash,
         mean=per_seed.mean().to_dict(),
-        std=per_seed.std().to_dict() if several else dict.fromkeys(per_seed),
+        std=std,
         seeds=per_seed.to_dict("index"),
         classes=by_class.to_dict("index"),
-        confusion=dict(zip(seeds, predictions.confusions.tolist(), strict=True)),
+        confusion=dict(zip(seeds, confusions.tolist(), strict=True)),
     )
+
+
+def _class_table(predictions: Predictions) -> pd.DataFrame:
+    """Return the scores of each class over all seeds, a row for each."""
+    counts = predictions.confusions.sum(0)
+    return pd.DataFrame(class_scores(counts), index=list(predictions.class_names))
 
 
 def results_text(results: RunResults) -> str:
     """Return the tables of a run's results as Markdown."""
     rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in results.seeds.items()]
-    rows += [["mean", *three_decimals(results.mean.values())], ["std", *three_decimals(results.std.values())]]
-    by_class = [
-        [name, *three_decimals([values["f1"], values["recall"], values["precision"]]), str(values["support"])]
-        for name, values in results.classes.items()
-    ]
-    notes = [MICROFACES_NOTE, ""] if "microfaces" in results.datasets else []
+    rows.append(["mean", *three_decimals(results.mean.values())])
+    rows.append(["std", *three_decimals(results.std.values())])
+    class_rows = []
+    for name, values in results.classes.items():
+        decimals = three_decimals([values["f1"], values["recall"], values["precision"]])
+        class_rows.append([name, *decimals, str(values["support"])])
+    notes = []
+    if "microfaces" in results.datasets:
+        notes += [MICROFACES_NOTE, ""]
     if results.apexes and results.apexes.keys() != {"annotated"}:
-        notes += [f"Apexes: {', '.join(f'{count} {origin}' for origin, count in results.apexes.items())}.", ""]
+        counts = ", ".join(f"{count} {origin}" for origin, count in results.apexes.items())
+        notes += [f"Apexes: {counts}.", ""]
     datasets = markdown_cell(", ".join(results.datasets))
     head = f"{results.clips} clips of {results.subjects} subjects ({datasets})"
-    return "\n".join(
-        [
-            "# Recognition results",
-            "",
-            f"{head}; {results.protocol}. Clip list: SHA-256 {results.clips_sha256}.",
-            "",
-            *notes,
-            *markdown_table(["", "UF1", "UAR", "accuracy"], rows),
-            "",
-            "Per class, over all seeds:",
-            "",
-            *markdown_table(["class", "F1", "recall", "precision", "clips"], by_class),
-            "",
-        ]
-    )
+    lines = [
+        "# Recognition results",
+        "",
+        f"{head}; {results.protocol}. Clip list: SHA-256 {results.clips_sha256}.",
+        "",
+        *notes,
+        *markdown_table(["", "UF1", "UAR", "accuracy"], rows),
+        "",
+        "Per class, over all seeds:",
+        "",
+        *markdown_table(["class", "F1", "recall", "precision", "clips"], class_rows),
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def write_figures(
@@ -138,7 +149,9 @@ def write_figures(
     alphas = [1.0, *sorted(set(data.alphas) - {1.0})]
     onset, *apexes = data.images(0, alphas)
     title = f"{data.clips[0].key}, {data.clips[0].emotion}"
-    strip = {"onset": onset, **{_alpha_name(a): image for a, image in zip(alphas, apexes, strict=True)}}
+    strip = {"onset": onset}
+    for alpha, apex in zip(alphas, apexes, strict=True):
+        strip["raw apex" if alpha == 1 else f"α = {alpha:g}"] = apex
     counts = predictions.confusions.sum(0)
     figures = {
         "confusion": draw_confusion(counts, predictions.class_names, len(predictions.seeds)),
@@ -149,10 +162,6 @@ def write_figures(
     for name, figure in figures.items():
         with replacing(run / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, dpi=150)
-
-
-def _alpha_name(alpha: float) -> str:
-    return "raw apex" if alpha == 1 else f"α = {alpha:g}"
 
 
 def draw_confusion(counts: np.ndarray, class_names: Sequence[str], num_seeds: int) -> Figure:
@@ -200,14 +209,15 @@ def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, 
         data: The DataModule after its setup, for a picture of each clip.
     """
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            for picture in sorted((run / "figures").glob("*.png")):
-                logger.log_image(picture.stem, [str(picture)])
-            by_class = pd.DataFrame(class_scores(predictions.confusions.sum(0)), index=list(predictions.class_names))
-            logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
-            logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
-            columns, rows = _pictured(predictions, data)
-            logger.log_table("predictions", columns=columns, data=rows)
+        if not isinstance(logger, WandbLogger):
+            continue
+        for picture in sorted((run / "figures").glob("*.png")):
+            logger.log_image(picture.stem, [str(picture)])
+        by_class = _class_table(predictions)
+        logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
+        logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
+        columns, rows = _clip_pictures(predictions, data)
+        logger.log_table("predictions", columns=columns, data=rows)
 
 
 def _confusion_chart(predictions: Predictions) -> Any:
@@ -222,15 +232,17 @@ def _confusion_chart(predictions: Predictions) -> Any:
     )
 
 
-def _pictured(predictions: Predictions, data: "RecognitionData") -> tuple[list[str], list[list]]:
+def _clip_pictures(predictions: Predictions, data: "RecognitionData") -> tuple[list[str], list[list]]:
     """Return columns and rows of the clips, each with its apex as the networks were shown it."""
     from wandb import Image as Picture
 
-    index = {clip.key: number for number, clip in enumerate(data.clips)}
+    indices = {clip.key: index for index, clip in enumerate(data.clips)}
     table = predictions.by_clip()
-    apexes = (data.images(index[clip.key], [data.eval_alpha])[1] for clip in predictions.clips)
-    pictures = [Picture(_thumbnail(apex), file_type="jpg") for apex in apexes]
-    rows = [[picture, *row] for picture, row in zip(pictures, table.to_numpy(object).tolist(), strict=True)]
+    rows = []
+    for clip, values in zip(predictions.clips, table.to_numpy(object).tolist(), strict=True):
+        _, apex = data.images(indices[clip.key], [data.eval_alpha])
+        picture = Picture(_thumbnail(apex), file_type="jpg")
+        rows.append([picture, *values])
     return ["apex", *table], rows
 
 

@@ -60,7 +60,7 @@ class RunResults:
 
     @classmethod
     def from_record(cls, record: Any, where: object, rule: str, next_step: str) -> "RunResults":
-        """Take what a results.json says.
+        """Take the content of a results.json.
 
         Args:
             record: The value of the whole file.
@@ -74,10 +74,11 @@ class RunResults:
         if not are_results(record):
             raise GammerError(f"{where} is damaged", rule, next_step)
         names = [field.name for field in fields(cls)]
-        return cls(**{name: record[name] for name in names if name in record})
+        values = {name: record[name] for name in names if name in record}
+        return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what results.json says, in its order."""
+        """Return the values of results.json, in its order."""
         record = asdict(self)
         names = ["protocol", "datasets", "clips", "subjects", "folds", "apexes", "clips_sha256"]
         names += ["mean", "std", "seeds", "classes", "confusion"]
@@ -85,25 +86,41 @@ class RunResults:
 
 
 def are_results(record: Any) -> bool:
-    """Return whether a value is what a results.json says: all that is read of it is there, and of its type."""
+    """Return whether a value has all entries of a results.json that are read, each of its type."""
     if not isinstance(record, dict):
         return False
-    classes, confusion, seeds = record.get("classes"), record.get("confusion"), record.get("seeds")
-    mean, std = record.get("mean"), record.get("std")
-    if not (isinstance(classes, dict) and classes and isinstance(confusion, dict) and confusion):
-        return False
-    if not (isinstance(mean, dict) and isinstance(std, dict)):
-        return False
+    for name in ("classes", "confusion", "mean", "std", "seeds"):
+        if not isinstance(record.get(name), dict):
+            return False
     return (
-        all(isinstance(of_class, dict) and _is_number(of_class.get("f1")) for of_class in classes.values())
-        and all(_is_square(counts, len(classes)) for counts in confusion.values())
-        and all(_is_number(mean.get(name)) for name in METRICS)
-        and all(std.get(name) is None or _is_number(std[name]) for name in METRICS)
-        and all(isinstance(record.get(name), str) for name in ("protocol", "clips_sha256"))
-        and all(type(record.get(name)) is int for name in ("clips", "subjects"))
+        isinstance(record.get("protocol"), str)
+        and isinstance(record.get("clips_sha256"), str)
+        and type(record.get("clips")) is int
+        and type(record.get("subjects")) is int
         and _are_texts(record.get("datasets"))
-        and isinstance(seeds, dict)
+        and _are_classes(record["classes"])
+        and _are_confusions(record["confusion"], len(record["classes"]))
+        and _are_means_and_stds(record["mean"], record["std"])
     )
+
+
+def _are_classes(classes: dict[str, Any]) -> bool:
+    for class_scores in classes.values():
+        if not isinstance(class_scores, dict) or not _is_number(class_scores.get("f1")):
+            return False
+    return bool(classes)
+
+
+def _are_confusions(confusions: dict[str, Any], num_classes: int) -> bool:
+    return bool(confusions) and all(_is_square(counts, num_classes) for counts in confusions.values())
+
+
+def _are_means_and_stds(mean: dict[str, Any], std: dict[str, Any]) -> bool:
+    for name in METRICS:
+        std_is_valid = std.get(name) is None or _is_number(std[name])
+        if not _is_number(mean.get(name)) or not std_is_valid:
+            return False
+    return True
 
 
 def _is_number(value: object) -> bool:
@@ -114,8 +131,10 @@ def _is_square(counts: object, size: int) -> bool:
     """Return whether a value is a list of ``size`` lists, each of ``size`` whole numbers."""
     if not isinstance(counts, list) or len(counts) != size:
         return False
-    for line in counts:
-        if not isinstance(line, list) or len(line) != size or not all(type(count) is int for count in line):
+    for row in counts:
+        if not isinstance(row, list) or len(row) != size:
+            return False
+        if not all(type(count) is int for count in row):
             return False
     return True
 

@@ -25,21 +25,23 @@ def scores(counts: np.ndarray) -> dict[str, float]:
 
     Source: paper Sec. 3.2, Eqs. 10 to 12; Eq. 12 lacks its sum: UF1 is the mean of the per-class F1.
     """
-    per_class, present = class_scores(counts), counts.sum(1) > 0
-    return {
-        "uf1": float(per_class["f1"][present].mean()),
-        "uar": float(per_class["recall"][present].mean()),
-        "accuracy": float(np.trace(counts) / counts.sum()),
-    }
+    per_class = class_scores(counts)
+    has_clips = counts.sum(1) > 0
+    uf1 = per_class["f1"][has_clips].mean()
+    uar = per_class["recall"][has_clips].mean()
+    accuracy = np.trace(counts) / counts.sum()
+    return {"uf1": float(uf1), "uar": float(uar), "accuracy": float(accuracy)}
 
 
 def class_scores(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Return ``f1``, ``recall``, ``precision``, ``support`` per class; 0 where nothing counts.
+    """Return ``f1``, ``recall``, ``precision``, ``support`` per class; 0 where the denominator is 0.
 
     Args:
         counts: Confusion matrices ``(..., K, K)``; each score has shape ``(..., K)``.
     """
-    hits, support, predicted = np.diagonal(counts, 0, -2, -1), counts.sum(-1), counts.sum(-2)
+    hits = np.diagonal(counts, 0, -2, -1)
+    support = counts.sum(-1)
+    predicted = counts.sum(-2)
     return {
         "f1": 2 * hits / np.maximum(support + predicted, 1),
         "recall": hits / np.maximum(support, 1),
@@ -62,6 +64,7 @@ def megc_log(subjects: Sequence[str], clips: Sequence[str], labels: Sequence[int
     lines = []
     for subject in sorted(set(subjects)):
         lines.append(subject.replace("/", " ", 1))
-        of_subject = (i for i, other in enumerate(subjects) if other == subject)
-        lines += [f"{clips[i]} {labels[i]} {predictions[i]}" for i in of_subject]
+        for index, clip in enumerate(clips):
+            if subjects[index] == subject:
+                lines.append(f"{clip} {labels[index]} {predictions[index]}")
     return "\n".join(lines) + "\n"

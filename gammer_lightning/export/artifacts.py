@@ -32,16 +32,14 @@ def check_online(source: str) -> None:
     Raises:
         GammerError: If it is switched off, there is no key, or no connection.
     """
-    is_artifact = source.startswith(PREFIX)
-    rule = (
-        "what lies in W&B is read from there"
-        if is_artifact
-        else "the bundle is uploaded to W&B; the run folder has it, too"
-    )
-    alternative = (
-        "copy the run folder here and give its path" if is_artifact else f"without --upload: gammer export {source}"
-    )
-    if (mode := os.environ.get("WANDB_MODE", "online")) in OFFLINE:
+    if source.startswith(PREFIX):
+        rule = "what lies in W&B is read from there"
+        alternative = "copy the run folder here and give its path"
+    else:
+        rule = "the bundle is uploaded to W&B; the run folder has it, too"
+        alternative = f"without --upload: gammer export {source}"
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode in OFFLINE:
         raise GammerError(f"W&B is {mode} (WANDB_MODE)", rule, f"WANDB_MODE=online gammer export ..., or {alternative}")
     try:
         check_login()
@@ -62,7 +60,9 @@ def upload(run: RunFolder, bundle: Bundle) -> str:
     """
     import wandb
 
-    name, aliases, target = artifact_name(run), artifact_aliases(bundle.facts), _target(run)
+    name = artifact_name(run)
+    aliases = artifact_aliases(bundle.facts)
+    target = _target(run)
     metadata = {key: value for key, value in bundle.facts.as_dict().items() if key != "adjacency"}
     artifact = wandb.Artifact(name, "model", metadata=metadata)
     files = [*bundle.path.iterdir(), run.best, run.config, run.path / "results.json"]
@@ -75,7 +75,8 @@ def upload(run: RunFolder, bundle: Bundle) -> str:
 
 def artifact_name(run: RunFolder) -> str:
     """Return the name of a run's bundle in W&B, of the signs that it takes."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{run.facts.name}-{run.facts.wandb_id}-export")[-128:]
+    name = f"{run.facts.name}-{run.facts.wandb_id}-export"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-128:]
 
 
 def artifact_aliases(facts: BundleFacts) -> list[str]:
@@ -98,8 +99,9 @@ def _upload_run(run: RunFolder, target: Target) -> None:
             "the artifact is linked to its run there",
             f"wandb artifact put --type model --name {target.project}/{artifact_name(run)} {run.path}/export",
         )
-    if waiting := Upload("", run.path).offline:
-        upload_runs(waiting, target)
+    offline_runs = Upload("", run.path).offline
+    if offline_runs:
+        upload_runs(offline_runs, target)
 
 
 def fetch(source: str) -> Path:
@@ -115,7 +117,8 @@ def fetch(source: str) -> Path:
         GammerError: If the address is malformed, W&B cannot be reached, or has no such run or no checkpoint.
     """
     entity, project, identity = _address(source)
-    folder = Path("runs", "recognize", "wandb", check_name(f"{entity}-{project}-{identity}", "the folder of that run"))
+    name = check_name(f"{entity}-{project}-{identity}", "the folder of that run")
+    folder = Path("runs", "recognize", "wandb", name)
     check_online(source)
     import wandb
 
@@ -149,11 +152,12 @@ def _address(source: str) -> list[str]:
 
 
 def _model(artifacts: list["Artifact"], path: str) -> "Artifact":
-    models = [
-        artifact
-        for artifact in artifacts
-        if artifact.type == "model" and any(n.endswith(".ckpt") for n in artifact.manifest.entries)
-    ]
+    """Return the newest model artifact of a run that has a checkpoint."""
+    models = []
+    for artifact in artifacts:
+        has_checkpoint = any(name.endswith(".ckpt") for name in artifact.manifest.entries)
+        if artifact.type == "model" and has_checkpoint:
+            models.append(artifact)
     if not models:
         raise GammerError(
             f"the run {path} has no checkpoint in W&B",
@@ -203,7 +207,8 @@ def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
     """Lay an artifact's files out as a run folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
-        downloaded, run = Path(artifact.download(str(Path(temporary, "taken")))), Path(temporary, "run")
+        downloaded = Path(artifact.download(str(Path(temporary, "taken"))))
+        run = Path(temporary, "run")
         (run / "checkpoints").mkdir(parents=True)
         for name in ("config.yaml", "results.json"):
             if (downloaded / name).is_file():
@@ -217,15 +222,17 @@ def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:
 
 def _check_taken(downloaded: Path, run: Path) -> None:
     """See that the checkpoint is the one that a bundle beside it was made of, and that the settings are there."""
-    recorded = read_facts(downloaded).run if (downloaded / BUNDLE).is_file() else None
-    if recorded and not (run / "checkpoints" / recorded.checkpoint).is_file():
-        raise GammerError(
-            f"the artifact in W&B has no checkpoint {recorded.checkpoint}",
-            "its bundle was made of that",
-            "upload it again: gammer export RUN --upload",
-        )
-    if recorded and sha256_of(run / "checkpoints" / recorded.checkpoint) != recorded.checkpoint_sha256:
-        raise GammerError("the checkpoint in W&B is not the bundle's", "both are of one run", "upload it again")
+    if (downloaded / BUNDLE).is_file():
+        facts = read_facts(downloaded).run
+        checkpoint = run / "checkpoints" / facts.checkpoint
+        if not checkpoint.is_file():
+            raise GammerError(
+                f"the artifact in W&B has no checkpoint {facts.checkpoint}",
+                "its bundle was made of that",
+                "upload it again: gammer export RUN --upload",
+            )
+        if sha256_of(checkpoint) != facts.checkpoint_sha256:
+            raise GammerError("the checkpoint in W&B is not the bundle's", "both are of one run", "upload it again")
     if not (run / "config.yaml").is_file() or not isinstance(read_yaml(run / "config.yaml"), dict):
         raise GammerError(
             "the artifact in W&B has no config.yaml",

@@ -11,6 +11,12 @@ from gammer_lightning.faces.graph import REGIONS
 from gammer_lightning.reports.tables import markdown_table, mean_and_std
 
 METRICS = {"uf1": "UF1", "uar": "UAR", "accuracy": "accuracy"}
+INPUTS = {
+    "apex": "magnified apex",
+    "difference": "difference of the magnified apex from the onset",
+    "both": "magnified apex and the difference of the magnified apex from the onset",
+}
+"""What patches show, in words."""
 LIMITS = (
     "One upright, frontal face, about 40 px wide or more; the onset shows the same face before it moves.",
     "Clips of a laboratory at a high frame rate (CASME II: 200 a second). At 25 to 30 frames a second a "
@@ -51,22 +57,18 @@ def model_card(facts: BundleFacts) -> str:
         "Licences": [f"- {line}" for line in _licences(facts)],
         "Files": _files(facts.files),
     }
-    body = [line for title, lines in sections.items() if lines for line in (f"## {title}", "", *lines, "")]
     classes = ", ".join(map(markdown_cell, facts.classes))
-    head = f"{len(facts.classes)} classes ({classes}), trained on {_datasets(facts)}"
-    return "\n".join(
-        [
-            f"# {markdown_cell(facts.run.name)}: micro-expressions by motion magnification",
-            "",
-            f"{head}.",
-            "",
-            *body,
-        ]
-    )
-
-
-def _datasets(facts: BundleFacts) -> str:
-    return ", ".join(DATASETS[name].title for name in facts.datasets)
+    datasets = ", ".join(DATASETS[name].title for name in facts.datasets)
+    lines = [
+        f"# {markdown_cell(facts.run.name)}: micro-expressions by motion magnification",
+        "",
+        f"{len(facts.classes)} classes ({classes}), trained on {datasets}.",
+        "",
+    ]
+    for title, section in sections.items():
+        if section:
+            lines += [f"## {title}", "", *section, ""]
+    return "\n".join(lines)
 
 
 def _use(facts: BundleFacts) -> list[str]:
@@ -79,20 +81,15 @@ def _use(facts: BundleFacts) -> list[str]:
         "",
         f"ST-MEMM (`{facts.magnifier.preset}`) magnifies the motion from an onset to an apex frame by alpha "
         f"{facts.alpha:g}; GAM-MER classifies {facts.patch_size} px patches around {len(facts.nodes)} of 68 "
-        f"landmarks ({', '.join(facts.regions)}; {facts.graph} graph) of the {_shown(facts)}.",
-    ]
-
-
-def _shown(facts: BundleFacts) -> str:
-    difference = "difference of the magnified apex from the onset"
-    return {"apex": "magnified apex", "difference": difference, "both": f"magnified apex and the {difference}"}[
-        facts.input
+        f"landmarks ({', '.join(facts.regions)}; {facts.graph} graph) of the {INPUTS[facts.input]}.",
     ]
 
 
 def _training(facts: BundleFacts) -> list[str]:
-    run, magnifier = facts.run, facts.magnifier
-    folder, commit = f"{markdown_cell(run.name)}/{markdown_cell(run.folder)}", markdown_cell(str(run.commit))
+    run = facts.run
+    magnifier = facts.magnifier
+    folder = f"{markdown_cell(run.name)}/{markdown_cell(run.folder)}"
+    commit = markdown_cell(str(run.commit))
     alphas = ", ".join(f"{alpha:g}" for alpha in facts.train_alphas)
     lines = [
         f"- Data: {_trained_on(facts)}.",
@@ -107,14 +104,21 @@ def _training(facts: BundleFacts) -> list[str]:
 
 
 def _trained_on(facts: BundleFacts) -> str:
-    evaluated, trained = facts.clips, facts.training
-    which = "which are those that were judged" if evaluated == trained.clips else f"of which {evaluated} were judged"
-    left_out = "; the subjects of one outer fold were left out" if facts.protocol == PROTOCOLS[INNER] else ""
-    return f"{trained.clips} clips of {trained.subjects} subjects, {which}{left_out}"
+    training = facts.training
+    text = f"{training.clips} clips of {training.subjects} subjects, "
+    if facts.clips == training.clips:
+        text += "which are those that were judged"
+    else:
+        text += f"of which {facts.clips} were judged"
+    if facts.protocol == PROTOCOLS[INNER]:
+        text += "; the subjects of one outer fold were left out"
+    return text
 
 
 def _results(facts: BundleFacts) -> list[str]:
-    mean, std, seeds = facts.metrics.mean, facts.metrics.std, facts.metrics.seeds
+    mean = facts.metrics.mean
+    std = facts.metrics.std
+    seeds = facts.metrics.seeds
     spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
     rows = [[METRICS.get(key, key), mean_and_std(mean[key], std[key])] for key in mean]
     notes = ["", MICROFACES_NOTE] if "microfaces" in facts.datasets else []
@@ -149,17 +153,19 @@ def _half(facts: BundleFacts) -> list[str]:
 
 def _alpha_limit(facts: BundleFacts) -> str:
     least, largest = facts.alpha_range
-    unused = sorted(set(REGIONS) - set(facts.regions)) if "all" not in facts.regions else []
-    blind = f" It does not look at: {', '.join(unused)}." if unused else ""
-    return f"Trained and judged at alpha {least:g} to {largest:g}; beyond, nothing is known.{blind}"
+    text = f"Trained and judged at alpha {least:g} to {largest:g}; beyond, nothing is known."
+    unused = sorted(set(REGIONS) - set(facts.regions))
+    if unused and "all" not in facts.regions:
+        text += f" It does not look at: {', '.join(unused)}."
+    return text
 
 
 def _licences(facts: BundleFacts) -> list[str]:
-    licensed = [name for name in facts.datasets if name != "microfaces"]
-    notes = [
-        f"{DATASETS[name].title}: {DATASETS[name].get}. Research use; ask its owners about weights."
-        for name in licensed
-    ]
+    notes = []
+    for name in facts.datasets:
+        if name != "microfaces":
+            dataset = DATASETS[name]
+            notes.append(f"{dataset.title}: {dataset.get}. Research use; ask its owners about weights.")
     if "microfaces" in facts.datasets:
         notes.append("microfaces: generated; its two default portraits are in the public domain, others need not be.")
     weights = "The code and the shipped weights `st-memm-small`: Apache-2.0."
@@ -167,8 +173,9 @@ def _licences(facts: BundleFacts) -> list[str]:
 
 
 def _files(files: Mapping[str, BundleFile]) -> list[str]:
-    rows = [
-        [name, file.graph, file.precision, str(file.batch or "-"), f"{file.bytes / 1e6:.2f}", f"`{file.sha256[:16]}`"]
-        for name, file in files.items()
-    ]
+    rows = []
+    for name, file in files.items():
+        batch = str(file.batch or "-")
+        size = f"{file.bytes / 1e6:.2f}"
+        rows.append([name, file.graph, file.precision, batch, size, f"`{file.sha256[:16]}`"])
     return markdown_table(["file", "graph", "precision", "batch", "MB", "SHA-256"], rows)

@@ -14,7 +14,7 @@ from gammer_lightning.deploy.facts import GraphFile, HalfChange, Training
 from gammer_lightning.deploy.finished_run import FinishedRun
 from gammer_lightning.deploy.graphs import INTERFACE, Precision, make_graphs
 from gammer_lightning.deploy.onnx_files import OPSET, Session, export_onnx, file_name
-from gammer_lightning.deploy.tensorrt import PAPERS_GPU, Runner, build_plan
+from gammer_lightning.deploy.tensorrt import PAPERS_GPU, Runner, build_plan, description_path
 from gammer_lightning.deploy.values import Rule, check_values, is_count, is_text
 from gammer_lightning.evaluation.folds import INNER, outer_clips
 from gammer_lightning.export.parity import BATCHES, TOLERANCE, compare, measure_change, open_clips
@@ -47,17 +47,20 @@ class Job:
     """
 
     def __init__(self, source: FinishedRun, staged: Path, precision: Precision, batch: int | None):
-        self.staged, self.precision, self.batch = staged, precision, batch
+        self.staged = staged
+        self.precision = precision
+        self.batch = batch
         self.batches = (batch, batch) if batch else BATCHES
         self.clips = open_clips(source)
         self.facts = replace(source.facts(), training=_trained_on(source, self.clips))
         self.networks = (source.magnifier.network, source.recognizer, self.facts.network)
-        self.reference, self.graphs = make_graphs(*self.networks), make_graphs(*self.networks, precision)
+        self.reference = make_graphs(*self.networks)
+        self.graphs = make_graphs(*self.networks, precision)
         save_networks(source, staged)
         self.files = {name: GraphFile(graph=graph, precision="fp32") for graph, name in WEIGHTS.items()}
 
     def run(self, target: str) -> list[str]:
-        """Write and prove ONNX files, then plans if they are wanted; return what does not hold."""
+        """Write and compare ONNX files, then plans if the target needs them; return a line for each failure."""
         onnx = {name: self._write_onnx(name) for name in self.graphs}
         sessions = {name: Session(path) for name, path in onnx.items()}
         failures = self._compare(sessions, ONNXRUNTIME[self.precision])
@@ -68,29 +71,36 @@ class Job:
         return self._prove_plans(self._build_plans(onnx, target), target)
 
     def _write_onnx(self, name: str) -> Path:
-        started, path = time.monotonic(), self.staged / file_name(name, self.precision)
+        started = time.monotonic()
+        path = self.staged / file_name(name, self.precision)
         file = GraphFile(graph=name, precision=self.precision, batch=self.batch or "dynamic", opset=OPSET)
-        facts = {key: value for key, value in self.facts.as_dict().items() if key not in ("files", "fp16")}
-        export_onnx(self.graphs[name], path, self.batch, facts | {"exported": file.as_dict()})
+        description = self.facts.as_dict()
+        del description["files"], description["fp16"]
+        description["exported"] = file.as_dict()
+        export_onnx(self.graphs[name], path, self.batch, description)
         self._add(path, file, started)
         return path
 
     def _add(self, path: Path, file: GraphFile, started: float) -> None:
+        """Note a new file, and print its size and how long it took."""
         self.files[path.name] = file
-        print(f"{path.name:<40} {path.stat().st_size / 1e6:7.2f} MB  {time.monotonic() - started:5.1f} s", flush=True)
+        megabytes = path.stat().st_size / 1e6
+        seconds = time.monotonic() - started
+        print(f"{path.name:<40} {megabytes:7.2f} MB  {seconds:5.1f} s", flush=True)
 
     def _compare(self, graphs: Mapping[str, Run], name: str) -> list[str]:
-        """Print the comparison with PyTorch; return what does not hold."""
+        """Print the comparison with PyTorch; return a line for each failure."""
         tolerance = TOLERANCE[self.precision]
         print(f"{name} against PyTorch fp32 on clips of the run, tolerance {tolerance:g} of the largest value or of 1:")
         failures = []
         for result in compare(self.reference, graphs, self.clips, self.facts, self.precision, self.batches):
             print(f"  {result}", flush=True)
-            failures += [] if result.holds else [f"{name}: {result}"]
+            if not result.holds:
+                failures.append(f"{name}: {result}")
         return failures
 
     def _prove(self, graphs: Mapping[str, Run], name: str, device: str) -> list[str]:
-        """Compare with PyTorch, and at fp16 measure the change over all clips; return what does not hold."""
+        """Compare with PyTorch, and at fp16 measure the change over all clips; return a line for each failure."""
         failures = self._compare(graphs, name)
         if failures or self.precision == "fp32":
             return failures
@@ -111,18 +121,20 @@ class Job:
 
     def _build_plans(self, onnx: Mapping[str, Path], target: str) -> dict[str, Path]:
         """Build a TensorRT plan from each ONNX file."""
-        plans, package = {}, target.replace("-", "_")
+        package = target.replace("-", "_")
+        profile = (self.batch, self.batch, self.batch) if self.batch else PROFILE
+        plans = {}
         for name, path in onnx.items():
             started = time.monotonic()
-            profile = (self.batch,) * 3 if self.batch else PROFILE
-            plans[name] = build_plan(path, self.precision, package=package, batch=profile)
+            plan = build_plan(path, self.precision, package=package, batch=profile)
             file = replace(self.files[path.name], onnx_sha256=sha256_of(path))
-            self._add(plans[name], file, started)
-            self.files[plans[name].with_name(plans[name].name + ".json").name] = file
+            self._add(plan, file, started)
+            self.files[description_path(plan).name] = file
+            plans[name] = plan
         return plans
 
     def _prove_plans(self, plans: Mapping[str, Path], target: str) -> list[str]:
-        """Compare plans with PyTorch where there is a GPU to run them; return what does not hold."""
+        """Compare plans with PyTorch where there is a GPU to run them; return a line for each failure."""
         if not torch.cuda.is_available():
             print(
                 f"{target}: there is no GPU here, so plans are built for {PAPERS_GPU}, the paper's A10, and were not "
@@ -136,11 +148,13 @@ class Job:
 def _trained_on(source: FinishedRun, clips: MagnifiedClips) -> Training:
     """Count what the exported member has trained on: it holds out nobody, but inner validation leaves subjects out."""
     check_values(source.config, PROTOCOL_RULES, source.run.config, "copy the run folder again")
-    model, trained = source.config["model"], set(range(len(clips.clips)))
+    model = source.config["model"]
+    indices = set(range(len(clips.clips)))
     if model["protocol"] == INNER:
         left_out = outer_clips(clips.subjects, clips.labels, model["num_folds"], model["outer_fold"])
-        trained -= set(left_out.tolist())
-    return Training(clips=len(trained), subjects=len({clips.subjects[index] for index in trained}))
+        indices -= set(left_out.tolist())
+    subjects = {clips.subjects[index] for index in indices}
+    return Training(clips=len(indices), subjects=len(subjects))
 
 
 def _device_name() -> str:

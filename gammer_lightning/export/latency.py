@@ -14,7 +14,10 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.machine import keep_freed_memory
 
 Step = Callable[[], object]
-SIDE, WARMUP = 256, 5
+SIDE = 256
+"""Side of a frame, px."""
+WARMUP = 5
+"""Steps that are run before any is timed."""
 
 
 class Place(NamedTuple):
@@ -86,14 +89,17 @@ def torch_step(
         with torch.inference_mode(), context():
             if frames == "together":
                 network(*inputs)
-            else:
-                network.decode(onset_code or network.encode(inputs[0]), network.encode(inputs[1]), inputs[2])
+                return
+            onset, apex, alphas = inputs
+            onset_features = onset_code or network.encode(onset)
+            apex_features = network.encode(apex)
+            network.decode(onset_features, apex_features, alphas)
 
     return _capture(step) if captured else step
 
 
 def _capture(step: Step) -> Step:
-    """Return what replays a step as one CUDA graph."""
+    """Return a function that replays a step as one CUDA graph."""
     import torch
 
     for _ in range(WARMUP):
@@ -111,12 +117,17 @@ def _network(model: str, place: Place) -> tuple[Any, tuple]:
 
     bundle = load_bundle(place.bundle)
     magnifier, recognizer = bundle.networks()
+    network: Any
+    shapes: dict[str, Sequence[int]]
     if model == "gam_mer":
-        patches = {"patches": (1, 68, bundle.facts.channels, bundle.patch_size, bundle.patch_size)}
-        return recognizer.to(place.device), tuple(_inputs(patches, place, place.device).values())
-    frame = (1, 3, SIDE, SIDE)
-    shapes = {"onset": frame, "apex": frame, "alpha": (1, 1)}  # STMEMM takes alphas (A, B)
-    return magnifier.to(place.device), tuple(_inputs(shapes, place, place.device).values())
+        network = recognizer
+        shapes = {"patches": (1, 68, bundle.facts.channels, bundle.patch_size, bundle.patch_size)}
+    else:
+        network = magnifier
+        frame = (1, 3, SIDE, SIDE)
+        shapes = {"onset": frame, "apex": frame, "alpha": (1, 1)}  # STMEMM takes alphas (A, B)
+    inputs = _inputs(shapes, place, place.device)
+    return network.to(place.device), tuple(inputs.values())
 
 
 def _inputs(shapes: Mapping[str, Sequence[int | str]], place: Place, device: str) -> dict[str, Any]:
@@ -124,11 +135,15 @@ def _inputs(shapes: Mapping[str, Sequence[int | str]], place: Place, device: str
     import torch
 
     torch.manual_seed(0)
-    sizes = {name: [max(size, 1) if isinstance(size, int) else 1 for size in shape] for name, shape in shapes.items()}
-    inputs = {name: torch.rand(size, device=device) for name, size in sizes.items()}
+    inputs = {}
+    for name, shape in shapes.items():
+        sizes = [max(size, 1) if isinstance(size, int) else 1 for size in shape]
+        inputs[name] = torch.rand(sizes, device=device)
     if "patches" in inputs:
         inputs["patches"] = inputs["patches"] * 2 - 1
-    return inputs | ({"alpha": torch.full_like(inputs["alpha"], place.alpha)} if "alpha" in inputs else {})
+    if "alpha" in inputs:
+        inputs["alpha"] = torch.full_like(inputs["alpha"], place.alpha)
+    return inputs
 
 
 def onnx_step(model: str, place: Place, device: str, precision: str = "fp32") -> Step:
@@ -140,9 +155,16 @@ def onnx_step(model: str, place: Place, device: str, precision: str = "fp32") ->
 
 def onnx_cached_step(model: str, place: Place, device: str) -> Step:
     """Return a step in ONNX Runtime that encodes one more frame and decodes it against a kept onset."""
-    encoder, decoder = (_session(f"{model}_{part}", place, device, "fp32") for part in ("encoder", "decoder"))
-    frame, inputs = (_inputs(session.inputs, place, device) for session in (encoder, decoder))
-    return lambda: decoder(**(inputs | {"apex_mix": encoder(**frame)}))
+    encoder = _session(f"{model}_encoder", place, device, "fp32")
+    decoder = _session(f"{model}_decoder", place, device, "fp32")
+    encoder_inputs = _inputs(encoder.inputs, place, device)
+    decoder_inputs = _inputs(decoder.inputs, place, device)
+
+    def step() -> None:
+        apex_mix = encoder(**encoder_inputs)
+        decoder(**decoder_inputs | {"apex_mix": apex_mix})
+
+    return step
 
 
 def _session(graph: str, place: Place, device: str, precision: str):
@@ -161,7 +183,8 @@ def tensorrt_step(model: str, place: Place, package: str, precision: str) -> Ste
     from gammer_lightning.deploy.tensorrt import Runner, import_tensorrt, plan_path
 
     import_tensorrt(package)
-    runner = Runner(load_bundle(place.bundle).file(plan_path(f"{model}.onnx", precision, package).name))
+    name = plan_path(f"{model}.onnx", precision, package).name
+    runner = Runner(load_bundle(place.bundle).file(name))
     inputs = _inputs(runner.description["inputs"], place, "cuda")
     return lambda: runner(inputs)
 
@@ -228,7 +251,8 @@ def needs_gpu(row: TimedRow) -> bool:
 def main(argv: Sequence[str]) -> None:
     """Prepare a row at the first line of the standard input, then time as many steps as each further line says.
 
-    Prints a JSON line when ready, and one for each such line: what was measured, or ``{"why": ...}`` it cannot run.
+    Prints ``{"memory_mb": ...}`` when ready, and ``{"times": ...}`` in ms for each further line, as JSON; or
+    ``{"why": ...}`` if the row cannot run.
     """
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # compilers print, too
@@ -239,54 +263,69 @@ def main(argv: Sequence[str]) -> None:
     place = Place(**spec["place"])
     row = next(row for row in ROWS[spec["model"]] if row.name == spec["row"])
     try:
-        step, wait, memory = _prepare(row, spec["model"], place)
+        step, synchronize, peak_memory = _prepare(row, spec["model"], place)
     except Exception as error:  # whatever hinders a row, the others go on
-        replies.write(json.dumps({"why": _why(error)}) + "\n")
+        replies.write(json.dumps({"why": _reason(error)}) + "\n")
         return
-    replies.write(json.dumps({"memory_mb": round(memory(), 1)}) + "\n")
+    replies.write(json.dumps({"memory_mb": round(peak_memory(), 1)}) + "\n")
     for line in sys.stdin:
-        times = [_milliseconds(step, wait) for _ in range(int(line))]
+        times = [_milliseconds(step, synchronize) for _ in range(int(line))]
         replies.write(json.dumps({"times": times}) + "\n")
 
 
 def _prepare(row: TimedRow, model: str, place: Place) -> tuple[Step, Step, Callable[[], float]]:
-    """Return a warm step, what waits for the device, and what reads the peak memory in MB."""
-    wait: Step
-    if place.device == "cpu":
-        wait, memory = (lambda: None), (lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    else:
-        wait, memory = _gpu()
+    """Return a warm step, a function that waits for the device, and one that returns the peak memory in MB."""
+    synchronize, peak_memory = _cpu_functions() if place.device == "cpu" else _gpu_functions()
     step = row.prepare(model, place)
     for _ in range(WARMUP):
         step()
-    wait()
-    return step, wait, memory
+    synchronize()
+    return step, synchronize, peak_memory
 
 
-def _gpu() -> tuple[Step, Callable[[], float]]:
-    """Return what waits for the GPU, and how much of its memory this process took beyond an empty context, MB.
+def _cpu_functions() -> tuple[Step, Callable[[], float]]:
+    """Return a function that waits for nothing, and one that returns this process's peak memory, MB."""
 
-    To be read before another row starts. No allocator of the three gives memory back: so that is the peak.
+    def synchronize() -> None:
+        pass
+
+    def peak_memory() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    return synchronize, peak_memory
+
+
+def _gpu_functions() -> tuple[Step, Callable[[], float]]:
+    """Return a function that waits for the GPU, and one that returns this process's memory on it, MB.
+
+    The memory is what the process took beyond an empty context, to be read before another row starts. None of the
+    three allocators gives memory back, so it is the peak.
     """
     import torch
 
     torch.zeros(1, device="cuda")
-    before = torch.cuda.mem_get_info()[0]
-    return torch.cuda.synchronize, lambda: (before - torch.cuda.mem_get_info()[0]) / 2**20
+    free_before, _ = torch.cuda.mem_get_info()
+
+    def peak_memory() -> float:
+        free, _ = torch.cuda.mem_get_info()
+        return (free_before - free) / 2**20
+
+    return torch.cuda.synchronize, peak_memory
 
 
-def _milliseconds(step: Step, wait: Step) -> float:
+def _milliseconds(step: Step, synchronize: Step) -> float:
     started = time.perf_counter()
     step()
-    wait()
+    synchronize()
     return 1000 * (time.perf_counter() - started)
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, GammerError):
         return "; ".join(part for part in (error.what, error.next_step) if part)
     lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+    first_line = lines[0] if lines else ""
+    return f"{type(error).__name__}: {first_line[:200]}"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Whether exported graphs say what PyTorch says, on the run's own clips; and what half precision changes."""
 
 import inspect
+import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,19 +49,22 @@ def open_clips(source: FinishedRun) -> MagnifiedClips:
     """
     check_values(source.config, DATA_RULES, source.run.config, "copy the run folder again, or train again")
     data = source.config["data"]
-    alpha = [data["eval_alpha"]]
+    alphas = [data["eval_alpha"]]
     roots = {name: root if root and Path(root).is_dir() else None for name, root in data["roots"].items()}
+    settings = data | {"roots": roots, "alphas": alphas, "train_alphas": alphas, "num_workers": 0}
     try:
-        clips = MagnifiedClips(**data | {"roots": roots, "alphas": alpha, "train_alphas": alpha, "num_workers": 0})
+        clips = MagnifiedClips(**settings)
         clips.prepare_data()
         clips.setup()
     except GammerError as error:
-        if absent := [name for name, root in roots.items() if not root and not os.environ.get(variable(name))]:
+        absent = [name for name, root in roots.items() if not root and not os.environ.get(variable(name))]
+        if absent:
             raise _absent(source, absent) from error
         raise
     if clips.clip_hash != source.recognition.clip_hash:
+        folders = ", ".join(map(str, roots.values()))
         raise GammerError(
-            f"the clips in {', '.join(str(root) for root in roots.values())} are not those of {source.run.path}",
+            f"the clips in {folders} are not those of {source.run.path}",
             "an export is compared with PyTorch on the clips and labels that the run was trained with",
             "restore the data set, or train again: gammer recognize fit",
         )
@@ -126,13 +130,19 @@ def compare(
         indices = [index % len(clips.clips) for index in range(first, first + batch)]
         first += batch
         inputs = graph_inputs(reference, clips, indices, facts)
-        for name, (needed, _) in INTERFACE.items():
-            arguments = {key: inputs[key] for key in needed}
-            yield _result(
-                f"{name}, batch {batch}", exported[name](**arguments), reference[name](**arguments), precision
-            )
-        whole = exported["st_memm"](**{key: inputs[key] for key in INTERFACE["st_memm"][0]})
-        yield _result(f"encoder + decoder against whole, batch {batch}", _split(exported, inputs), whole, precision)
+        for name, (input_names, _) in INTERFACE.items():
+            arguments = {key: inputs[key] for key in input_names}
+            output = exported[name](**arguments)
+            expected = reference[name](**arguments)
+            yield _result(f"{name}, batch {batch}", output, expected, precision)
+        onset = inputs["onset"]
+        apex = inputs["apex"]
+        alpha = inputs["alpha"]
+        whole = exported["st_memm"](onset=onset, apex=apex, alpha=alpha)
+        onset_mix = exported["st_memm_encoder"](frame=onset)
+        apex_mix = exported["st_memm_encoder"](frame=apex)
+        split = exported["st_memm_decoder"](onset=onset, onset_mix=onset_mix, apex_mix=apex_mix, alpha=alpha)
+        yield _result(f"encoder + decoder against whole, batch {batch}", split, whole, precision)
 
 
 def graph_inputs(
@@ -141,14 +151,16 @@ def graph_inputs(
     """Return every graph's inputs by name for some clips, alpha in turn the run's own, its least and its largest."""
     onset, apex = crops(clips, indices)
     alphas = (facts.alpha, *facts.alpha_range)
+    batch_alphas = [alphas[index % len(alphas)] for index in range(len(indices))]
+    patches = torch.from_numpy(clips.patches[list(indices)])
     return {
         "onset": onset,
         "apex": apex,
         "frame": apex,
-        "alpha": torch.tensor([alphas[index % len(alphas)] for index in range(len(indices))]),
+        "alpha": torch.tensor(batch_alphas),
         "onset_mix": reference["st_memm_encoder"](frame=onset),
         "apex_mix": reference["st_memm_encoder"](frame=apex),
-        "patches": to_input(torch.from_numpy(clips.patches[list(indices)]), clips.hparams["input"]),
+        "patches": to_input(patches, clips.hparams["input"]),
     }
 
 
@@ -159,15 +171,12 @@ def crops(clips: MagnifiedClips, indices: Sequence[int]) -> tuple[Tensor, Tensor
     return onset.contiguous(), apex.contiguous()
 
 
-def _split(graphs: Mapping[str, Run], inputs: dict[str, Tensor]) -> Tensor:
-    mixes = {f"{name}_mix": graphs["st_memm_encoder"](frame=inputs[name]) for name in ("onset", "apex")}
-    return graphs["st_memm_decoder"](onset=inputs["onset"], alpha=inputs["alpha"], **mixes)
-
-
 def _result(what: str, output: Tensor, expected: Tensor, precision: str) -> Result:
-    output, expected = output.cpu(), expected.cpu()
+    output = output.cpu()
+    expected = expected.cpu()
     difference = float((output - expected).abs().max())
-    limit = TOLERANCE[precision] * max(1.0, float(expected.abs().max()))
+    largest = float(expected.abs().max())
+    limit = TOLERANCE[precision] * max(1.0, largest)
     return Result(what, difference, limit)
 
 
@@ -178,7 +187,7 @@ class Change:
     Attributes:
         arithmetic: What computed at the lower precision.
         clips: Number of clips.
-        changed: Of how many the most probable class differs.
+        changed: Number of clips whose most probable class differs.
         probability: Largest change of a class's probability.
         frame: Largest change of a magnified frame's pixel, of 1.
         broken: Clips with a value that is not finite.
@@ -193,12 +202,14 @@ class Change:
 
     def __str__(self) -> str:
         """Return the report."""
+        verdict = "finite on every clip"
+        if self.broken:
+            verdict = f"NOT FINITE: {', '.join(self.broken[:5])}"
         return (
             f"over all {self.clips} clips of the run, magnified, cut and classified by {self.arithmetic} and by "
             "PyTorch fp32:\n"
             f"  {self.changed} of {self.clips} predictions change; largest change of a probability "
-            f"{self.probability:.4f}, of a pixel {self.frame:.4f}; "
-            + (f"NOT FINITE: {', '.join(self.broken[:5])}" if self.broken else "finite on every clip")
+            f"{self.probability:.4f}, of a pixel {self.frame:.4f}; {verdict}"
         )
 
 
@@ -216,26 +227,34 @@ def measure_change(reference: Backend, lower: Backend, clips: MagnifiedClips, al
         batch: Clips at once; a graph of a fixed batch takes no fewer, so the last ones are filled up.
     """
     count = len(clips.clips)
-    frames, expected, changed = torch.zeros(count), *torch.zeros(2, count, len(clips.class_names))
-    firsts = range(0, count, batch)
+    expected = torch.zeros(count, len(clips.class_names))
+    probabilities = torch.zeros(count, len(clips.class_names))
+    frame_changes = torch.zeros(count)
+    starts = range(0, count, batch)
 
-    def measure(first: int) -> None:
-        indices = [index % count for index in range(first, first + batch)]
-        (images, expected[indices]), (other_images, changed[indices]) = (
-            _predict(backend, clips, indices, alpha) for backend in (reference, lower)
-        )
-        frames[indices] = (other_images - images).abs().flatten(1).amax(1)
+    def measure(start: int) -> None:
+        indices = [index % count for index in range(start, start + batch)]
+        expected_images, expected[indices] = _predict(reference, clips, indices, alpha)
+        images, probabilities[indices] = _predict(lower, clips, indices, alpha)
+        frame_changes[indices] = (images - expected_images).abs().flatten(1).amax(1)
 
     with one_thread() as threads, ThreadPoolExecutor(threads if lower.device.type == "cpu" else 1) as pool:
-        list(tqdm(pool.map(measure, firsts), total=len(firsts), desc="fp16 against fp32", unit="batch"))
-    finite = frames.isfinite() & changed.isfinite().all(1)
+        list(tqdm(pool.map(measure, starts), total=len(starts), desc="fp16 against fp32", unit="batch"))
+    is_finite = frame_changes.isfinite() & probabilities.isfinite().all(1)
+    probability_change = torch.inf
+    frame_change = torch.inf
+    if is_finite.any():
+        probability_change = float((expected - probabilities)[is_finite].abs().max())
+        frame_change = float(frame_changes[is_finite].max())
+    is_changed = expected.argmax(1) != probabilities.argmax(1)
+    keys = [clip.key for clip in clips.clips]
     return Change(
         arithmetic=lower.name,
         clips=count,
-        changed=int((expected.argmax(1) != changed.argmax(1)).sum()),
-        probability=float((expected - changed)[finite].abs().max()) if finite.any() else torch.inf,
-        frame=float(frames[finite].max()) if finite.any() else torch.inf,
-        broken=tuple(clip.key for clip, whole in zip(clips.clips, finite.tolist(), strict=True) if not whole),
+        changed=int(is_changed.sum()),
+        probability=probability_change,
+        frame=frame_change,
+        broken=tuple(itertools.compress(keys, ~is_finite)),
     )
 
 
@@ -245,11 +264,14 @@ def _predict(backend: Backend, clips: MagnifiedClips, indices: Sequence[int], al
     images = apexes
     if alpha != RAW:
         images = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
-    patches = [_cut(clips, *pair) for pair in zip(indices, onsets, images, strict=True)]
-    return images, backend.classify(to_input(torch.from_numpy(np.stack(patches)), clips.hparams["input"]))
+    clip_patches = [_cut(clips, *pair) for pair in zip(indices, onsets, images, strict=True)]
+    patches = torch.from_numpy(np.stack(clip_patches))
+    return images, backend.classify(to_input(patches, clips.hparams["input"]))
 
 
 def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:
     """Return uint8 patches ``(2, 68, P, P, 3)`` of a clip's onset and magnified apex."""
     images = to_uint8(torch.stack([onset, apex]).nan_to_num())
-    return np.stack([cut_patches(image, clips.landmarks[index], clips.hparams["patch_size"]) for image in images])
+    landmarks = clips.landmarks[index]
+    patch_size = clips.hparams["patch_size"]
+    return np.stack([cut_patches(image, landmarks, patch_size) for image in images])

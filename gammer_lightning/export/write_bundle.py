@@ -15,13 +15,7 @@ from gammer_lightning.deploy.bundle import BUNDLE, MEASURED, WEIGHTS, Bundle, _d
 from gammer_lightning.deploy.facts import BundleFacts, BundleFile, GraphFile
 from gammer_lightning.deploy.finished_run import FinishedRun
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import (
-    remove_stale,
-    replacing,
-    sha256_of,
-    write_json,
-    write_text,
-)
+from gammer_lightning.files import remove_stale, replacing, sha256_of, write_json, write_text
 from gammer_lightning.magnifiers.trained import save_st_memm
 
 
@@ -51,7 +45,10 @@ def staging(folder: Path) -> Iterator[Path]:
     if any(folder.parent.glob(f".{folder.name}.*.tmp*")):
         with _locked(folder):
             for aside in folder.parent.glob(f".{folder.name}.*.tmp.old"):  # killed while a new bundle took its place
-                shutil.rmtree(aside) if folder.exists() else os.replace(aside, folder)
+                if folder.exists():
+                    shutil.rmtree(aside)
+                else:
+                    os.replace(aside, folder)
             remove_stale(folder)
     with tempfile.TemporaryDirectory(".tmp", f".{folder.name}.{os.getpid()}-", folder.parent) as staged:
         yield Path(staged)
@@ -78,9 +75,10 @@ def write_bundle(folder: Path, staged: Path, facts: BundleFacts, files: Mapping[
         old = _old_facts(folder, facts)
         entries = _kept_files(folder, new, old.files, files) if old else {}
         for name, file in files.items():
-            held = {entry.name: getattr(file, entry.name) for entry in fields(file)}
-            entries[name] = BundleFile(**held, sha256=sha256_of(new / name), bytes=(new / name).stat().st_size)
-        fp16 = (old.fp16 if old else {}) | facts.fp16
+            content = {entry.name: getattr(file, entry.name) for entry in fields(file)}
+            path = new / name
+            entries[name] = BundleFile(**content, sha256=sha256_of(path), bytes=path.stat().st_size)
+        fp16 = old.fp16 | facts.fp16 if old else facts.fp16
         facts = replace(facts, files=dict(sorted(entries.items())), fp16=fp16)
         record = facts.as_dict()
         write_json(new / BUNDLE, record | {"digest": _digest(record)})
@@ -89,7 +87,7 @@ def write_bundle(folder: Path, staged: Path, facts: BundleFacts, files: Mapping[
 
 
 def _old_facts(folder: Path, facts: BundleFacts) -> BundleFacts | None:
-    """Return what the folder's bundle.json says, no files where there is none; None if it is of other weights."""
+    """Return the facts of the folder's bundle, without files where it has none; None if it is of other weights."""
     try:
         old = read_facts(folder)
     except GammerError:
@@ -108,8 +106,13 @@ def _kept_files(
     for name, file in old.items():
         if name not in files and (folder / name).is_file() and sha256_of(folder / name) == file.sha256:
             whole[name] = file
-    hashes = {file.sha256 for file in whole.values()} | {sha256_of(new / name) for name in files}
-    still_valid = {name: file for name, file in whole.items() if file.onnx_sha256 in {None, *hashes}}
-    for name in (*still_valid, *(name for name in MEASURED if (folder / name).is_file())):
+    hashes = {file.sha256 for file in whole.values()}
+    hashes |= {sha256_of(new / name) for name in files}
+    still_valid = {}
+    for name, file in whole.items():
+        if file.onnx_sha256 is None or file.onnx_sha256 in hashes:
+            still_valid[name] = file
+    measurements = [name for name in MEASURED if (folder / name).is_file()]
+    for name in (*still_valid, *measurements):
         shutil.copyfile(folder / name, new / name)
     return still_valid
