@@ -157,7 +157,8 @@ def find_landmarks(
         SeveralFacesError: If there are several, and none is prominent.
     """
     height, width = image.shape[:2]
-    pad, boxes = 0, detector()(image, 0)
+    pad = 0
+    boxes = detector()(image, 0)
     if not boxes:
         pad = max(height, width) // 4
         image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
@@ -165,10 +166,13 @@ def find_landmarks(
     detected = bool(boxes) or not cropped
     if not detected:
         box = dlib.rectangle(pad, pad, pad + width, pad + height)
+    elif near is None or not boxes:
+        box = _prominent(boxes, where)
     else:
-        box = _prominent(boxes, where) if near is None or not boxes else _nearest(boxes, near + pad)
+        box = _nearest(boxes, near + pad)
     shape = predictor()(image, box)
-    return np.array([(point.x, point.y) for point in shape.parts()], np.float64) - pad, detected
+    landmarks = np.array([(point.x, point.y) for point in shape.parts()], np.float64)
+    return landmarks - pad, detected
 
 
 def _nearest(boxes: list[dlib.rectangle], point: np.ndarray) -> dlib.rectangle:
@@ -194,10 +198,13 @@ def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:
 
 def _eyes_to_crop(landmarks: np.ndarray) -> np.ndarray:
     """Return the similarity that makes the eye line horizontal, IOD px long, centred at EYE_LINE."""
-    first, second = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
-    (dx, dy), centre = second - first, (first + second) / 2
+    first = landmarks[36:42].mean(0)
+    second = landmarks[42:48].mean(0)
+    dx, dy = second - first
+    centre = (first + second) / 2
     turn = np.array([[dx, dy], [-dy, dx]]) * IOD / (dx * dx + dy * dy)
-    return np.column_stack([turn, np.array([CROP / 2, EYE_LINE]) - turn @ centre])
+    shift = np.array([CROP / 2, EYE_LINE]) - turn @ centre
+    return np.column_stack([turn, shift])
 
 
 def _check_inside(matrix: np.ndarray, size: tuple[int, int], where: str) -> None:
@@ -223,12 +230,15 @@ def crop(frame: np.ndarray, face: Face) -> np.ndarray:
     Returns:
         uint8 RGB ``(256, 256, 3)``, replicated beyond the frame's border.
     """
-    dense = max(1, int(np.ceil(1 / np.linalg.norm(face.matrix[:, 0]))))
+    scale = np.linalg.norm(face.matrix[:, 0])
+    dense = max(1, int(np.ceil(1 / scale)))
     matrix = face.matrix * dense
     matrix[:, 2] += (dense - 1) / 2  # pixel centres: x -> dense * (x + .5) - .5
     side = (CROP * dense, CROP * dense)
     warped = cv2.warpAffine(frame, matrix, side, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return cv2.resize(warped, (CROP, CROP), interpolation=cv2.INTER_AREA) if dense > 1 else warped
+    if dense == 1:
+        return warped
+    return cv2.resize(warped, (CROP, CROP), interpolation=cv2.INTER_AREA)
 
 
 def cut_patches(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
@@ -244,5 +254,7 @@ def cut_patches(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarr
     """
     start = np.rint(landmarks).astype(int) - size // 2
     span = start[:, :, None] + np.arange(size)
-    columns, rows = np.clip(span[:, 0], 0, image.shape[1] - 1), np.clip(span[:, 1], 0, image.shape[0] - 1)
+    height, width = image.shape[:2]
+    columns = np.clip(span[:, 0], 0, width - 1)
+    rows = np.clip(span[:, 1], 0, height - 1)
     return image[rows[:, :, None], columns[:, None, :]]

@@ -5,7 +5,7 @@ its regions are read from Sec. 2.2, the edges here are our choice.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -90,7 +90,10 @@ def nodes_of(regions: Sequence[str]) -> tuple[int, ...]:
             f"a list of at least one of: {', '.join(REGIONS)}, all",
             "e.g. --model.regions [brows,nose_tip,mouth]",
         )
-    return tuple(sorted({node for name in names for node in REGIONS[name]}))
+    nodes: set[int] = set()
+    for name in names:
+        nodes |= set(REGIONS[name])
+    return tuple(sorted(nodes))
 
 
 def adjacency(regions: Sequence[str], kind: GraphName) -> np.ndarray:
@@ -107,11 +110,15 @@ def adjacency(regions: Sequence[str], kind: GraphName) -> np.ndarray:
     if kind not in GRAPHS:
         raise GammerError(f"facial graph {kind!r}", f"one of: {', '.join(GRAPHS)}", "e.g. --model.graph optimised")
     nodes = list(nodes_of(regions))
+    edges = list(chain.from_iterable(pairwise(landmarks) for landmarks in CHAINS))
+    if kind == "optimised":
+        edges += _distant_edges()
     linked = np.zeros((68, 68), bool)
-    edges = _chain_edges() + (_distant_edges() if kind == "optimised" else [])
-    linked[tuple(np.array(edges).T)] = True
+    for node, neighbour in edges:
+        linked[node, neighbour] = True
     linked = linked[nodes][:, nodes] | _nearest(nodes)
-    return (linked | linked.T | np.eye(len(nodes), dtype=bool)).astype(np.float32)
+    loops = np.eye(len(nodes), dtype=bool)
+    return (linked | linked.T | loops).astype(np.float32)
 
 
 def draw_graph(
@@ -143,9 +150,8 @@ def draw_graph(
         lines = LineCollection(segments, linewidths=1.0, colors="cyan")
     else:
         weight = np.maximum(attention, np.asarray(attention).T)[rows, columns]
-        lines = LineCollection(
-            list(segments), linewidths=0.5 + 3.5 * weight / weight.max(), array=weight, cmap="plasma"
-        )
+        widths = 0.5 + 3.5 * weight / weight.max()
+        lines = LineCollection(segments, linewidths=widths, array=weight, cmap="plasma")
         figure.colorbar(lines, ax=axes, shrink=0.5, label="attention")
     axes.add_collection(lines)
     axes.scatter(points[:, 0], points[:, 1], s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
@@ -153,13 +159,12 @@ def draw_graph(
     return figure
 
 
-def _chain_edges() -> list[tuple[int, int]]:
-    return [edge for chain in CHAINS for edge in pairwise(chain)]
-
-
 def _distant_edges() -> list[tuple[int, int]]:
-    mirror_pairs = [(node, twin) for node, twin in enumerate(MIRROR) if node < twin]
-    return mirror_pairs + [edge for edges in DISTANT_LINKS.values() for edge in edges]
+    """Return the mirror pairs and `DISTANT_LINKS`."""
+    edges = [(node, twin) for node, twin in enumerate(MIRROR) if node < twin]
+    for links in DISTANT_LINKS.values():
+        edges += links
+    return edges
 
 
 def _nearest(nodes: list[int]) -> np.ndarray:

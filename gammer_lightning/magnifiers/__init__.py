@@ -27,7 +27,8 @@ __all__ = ["Magnifier", "TemporalMagnifier", "check_alphas", "load_magnifier", "
 class Unmagnified(Magnifier):
     """The apex itself at every alpha: what recognition does without magnification."""
 
-    name, fingerprint = "none", "none 1"
+    name = "none"
+    fingerprint = "none 1"
 
     def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
         """Repeat the apex for each alpha."""

@@ -31,7 +31,8 @@ class Eulerian(TemporalMagnifier):
 
     def __init__(self, motion: float = 0.5, levels: int = 5) -> None:
         super().__init__()
-        self.motion, self.levels = motion, levels
+        self.motion = motion
+        self.levels = levels
         self.fingerprint = f"eulerian 2 motion={motion} levels={levels}"
         kernel = torch.from_numpy(cv2.getGaussianKernel(5, 1.0)).float()
         self.register_buffer("kernel", (kernel @ kernel.T).expand(3, 1, 5, 5).clone())
@@ -45,24 +46,28 @@ class Eulerian(TemporalMagnifier):
         check_pair(onset, apex)
         alphas = check_alphas(alphas)
         bands = self._laplacian(apex - onset)
-        return torch.stack([(onset + self._sum(bands, alpha)).clamp(0, 1) for alpha in alphas])
+        frames = [onset + self._sum(bands, alpha) for alpha in alphas]
+        return torch.stack(frames).clamp(0, 1)
 
     def stream(self, frames: Iterable[Tensor], alpha: float, fps: float, band: tuple[float, float]) -> Iterator[Tensor]:
         """Magnify the motion of a band of frequencies in a stream of frames; see `magnifiers.magnify_clip`."""
-        keep = BandPass(band, fps)
+        band_pass = BandPass(band, fps)
         for frame in frames:
-            change = keep(frame)
-            yield (frame - change + self._sum(self._laplacian(change), alpha)).clamp(0, 1)
+            change = band_pass(frame)
+            magnified = self._sum(self._laplacian(change), alpha)
+            yield (frame - change + magnified).clamp(0, 1)
 
     def _laplacian(self, image: Tensor) -> list[Tensor]:
         """Bands at full resolution, fine to coarse; their sum is the image."""
-        bands, low = [], image
+        bands = []
+        low = image
         for _ in range(self.levels - 1):
             if min(low.shape[-2:]) < 8:
                 break
-            smooth = F.conv2d(F.pad(low, (2, 2, 2, 2), mode="replicate"), self.kernel, groups=3)
-            smaller = smooth[..., ::2, ::2]
-            bands.append(low - F.interpolate(smaller, low.shape[-2:], mode="bilinear", align_corners=False))
+            padded = F.pad(low, (2, 2, 2, 2), mode="replicate")
+            smaller = F.conv2d(padded, self.kernel, groups=3)[..., ::2, ::2]
+            coarse = F.interpolate(smaller, low.shape[-2:], mode="bilinear", align_corners=False)
+            bands.append(low - coarse)
             low = smaller
         return [*bands, low]
 

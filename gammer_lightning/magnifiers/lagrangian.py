@@ -29,7 +29,8 @@ class Lagrangian(Magnifier):
     synthesis); flow of Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016.
     """
 
-    name, fingerprint = "lagrangian", "lagrangian 1"
+    name = "lagrangian"
+    fingerprint = "lagrangian 1"
 
     def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
         """Magnify pairs ``(B, 3, H, W)``, 16 px or more a side, to ``(A, B, 3, H, W)`` in [0, 1].
@@ -39,9 +40,14 @@ class Lagrangian(Magnifier):
         """
         check_pair(onset, apex, SMALLEST)
         alphas = check_alphas(alphas)
-        flow = torch.stack([dense_flow(*pair) for pair in zip(onset, apex, strict=True)])
-        moved = [spread(alpha * flow) for alpha in alphas]
-        return torch.stack([torch.where((d == 0).all(1, True), onset, warp(onset, d)) for d in moved]).clamp(0, 1)
+        flows = [dense_flow(first, second) for first, second in zip(onset, apex, strict=True)]
+        flow = torch.stack(flows)
+        frames = []
+        for alpha in alphas:
+            displacement = spread(alpha * flow)
+            stands_still = (displacement == 0).all(1, keepdim=True)
+            frames.append(torch.where(stands_still, onset, warp(onset, displacement)))
+        return torch.stack(frames).clamp(0, 1)
 
 
 def dense_flow(onset: Tensor, apex: Tensor) -> Tensor:
@@ -50,14 +56,22 @@ def dense_flow(onset: Tensor, apex: Tensor) -> Tensor:
     Returns:
         ``(2, H, W)``, x and y in px: what the onset shows at p the apex shows at p + flow(p).
     """
-    first, second = (np.tensordot(LUMA, frame.cpu().numpy() * 255, 1).astype(np.float32) for frame in (onset, apex))
-    rough = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    rough.setFinestScale(0)
-    first_bytes, second_bytes = (frame.round().clip(0, 255).astype(np.uint8) for frame in (first, second))
+    first = _luma(onset)
+    second = _luma(apex)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setFinestScale(0)
+    first_bytes = first.round().clip(0, 255).astype(np.uint8)
+    second_bytes = second.round().clip(0, 255).astype(np.uint8)
     # OpenCV's stub demands a flow to begin with, which its code does not
-    flow = rough.calc(first_bytes, second_bytes, None)  # type: ignore[call-overload]
-    flow = cv2.VariationalRefinement.create().calc(first, second, flow)
+    rough = dis.calc(first_bytes, second_bytes, None)  # type: ignore[call-overload]
+    flow = cv2.VariationalRefinement.create().calc(first, second, rough)
     return torch.from_numpy(flow).permute(2, 0, 1).to(onset)
+
+
+def _luma(frame: Tensor) -> np.ndarray:
+    """Return the grey levels of a frame ``(3, H, W)`` in [0, 1]: float32 ``(H, W)``, 0 to 255, not rounded."""
+    channels = frame.cpu().numpy() * 255
+    return np.tensordot(LUMA, channels, 1).astype(np.float32)
 
 
 def spread(displacement: Tensor) -> Tensor:
@@ -71,18 +85,24 @@ def spread(displacement: Tensor) -> Tensor:
     """
     batch, _, height, width = displacement.shape
     length = displacement.square().sum(1, keepdim=True)
-    weight = 1e-3 + length / length.amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    longest = length.amax((1, 2, 3), keepdim=True)
+    weight = 1e-3 + length / longest.clamp(min=1e-12)
     carried = torch.cat([displacement * weight, weight], 1).flatten(2)
-    grid = torch.stack(torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")).to(displacement)
-    ends = displacement + grid
-    corner, total = ends.floor(), torch.zeros_like(carried)
+    columns, rows = torch.meshgrid(torch.arange(width), torch.arange(height), indexing="xy")
+    ends = displacement + torch.stack([columns, rows]).to(displacement)
+    end_x = ends[:, 0]
+    end_y = ends[:, 1]
+    total = torch.zeros_like(carried)
     for dx in (0, 1):
         for dy in (0, 1):
-            x, y = corner[:, 0] + dx, corner[:, 1] + dy
-            share = (1 - (ends[:, 0] - x).abs()) * (1 - (ends[:, 1] - y).abs())
-            share = share * ((x >= 0) & (x < width) & (y >= 0) & (y < height))
-            place = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long().flatten(1)
-            total.scatter_add_(2, place[:, None].expand_as(carried), carried * share.flatten(1)[:, None])
+            x = end_x.floor() + dx
+            y = end_y.floor() + dy
+            share = (1 - (end_x - x).abs()) * (1 - (end_y - y).abs())
+            is_inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            share = (share * is_inside).flatten(1)[:, None]
+            pixel = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+            pixel = pixel.long().flatten(1)[:, None]
+            total.scatter_add_(2, pixel.expand_as(carried), carried * share)
     return _filled(total.view(batch, 3, height, width))
 
 

@@ -46,40 +46,46 @@ class Phase(TemporalMagnifier):
         """
         check_pair(onset, apex, SMALLEST)
         pyramid = self._pyramid(onset)
-        spectra = pyramid.spectrum(onset), pyramid.spectrum(apex)
-        first, second = (pyramid.coefficients(spectrum) for spectrum in spectra)
-        phases = [self._smooth(*_shift(a, b)) for a, b in zip(first, second, strict=True)]
+        onset_spectrum = pyramid.spectrum(onset)
+        apex_spectrum = pyramid.spectrum(apex)
+        first = pyramid.coefficients(onset_spectrum)
+        second = pyramid.coefficients(apex_spectrum)
+        phases = []
+        for a, b in zip(first, second, strict=True):
+            phase, weight = _shift(a, b)
+            phases.append(self._smooth(phase, weight))
 
         def magnify(alpha: float) -> Tensor:
             share = min(alpha, 1.0)
+            spectrum = torch.lerp(onset_spectrum, apex_spectrum, share)
             mixed = (_between(a, b, phase, alpha, share) for a, b, phase in zip(first, second, phases, strict=True))
-            return pyramid.frames(torch.lerp(*spectra, share), mixed).clamp(0, 1)
+            return pyramid.frames(spectrum, mixed).clamp(0, 1)
 
         return torch.stack([magnify(alpha) for alpha in check_alphas(alphas)])
 
     def stream(self, frames: Iterable[Tensor], alpha: float, fps: float, band: tuple[float, float]) -> Iterator[Tensor]:
         """Magnify the motion of a band of frequencies in a stream of frames; see `magnifiers.magnify_clip`."""
-        before: list[Tensor] | None = None
+        previous: list[Tensor] | None = None
         totals: list[Tensor | float] = []
         filters: list[BandPass] = []
         for frame in frames:
             check_pair(frame, frame, SMALLEST)
             pyramid = self._pyramid(frame)
             spectrum = pyramid.spectrum(frame)
-            now = pyramid.coefficients(spectrum)
-            if before is None:
-                before = now
-                totals = [0.0 for _ in now]
-                filters = [BandPass(band, fps) for _ in now]
-            moved = []
-            for level, (old, new, keep) in enumerate(zip(before, now, filters, strict=True)):
-                step, weight = _shift(old, new)
+            current = pyramid.coefficients(spectrum)
+            if previous is None:
+                previous = current
+                totals = [0.0 for _ in current]
+                filters = [BandPass(band, fps) for _ in current]
+            phases = []
+            for level, band_pass in enumerate(filters):
+                step, weight = _shift(previous[level], current[level])
                 total = step + totals[level]  # from frame to frame, so that no phase wraps
                 totals[level] = total
-                moved.append(self._smooth(keep(total), weight))
-            shifted = (_turned(new, (alpha - 1) * phase) for new, phase in zip(now, moved, strict=True))
+                phases.append(self._smooth(band_pass(total), weight))
+            shifted = (_turned(values, (alpha - 1) * phase) for values, phase in zip(current, phases, strict=True))
             yield pyramid.frames(spectrum, shifted).clamp(0, 1)
-            before = now
+            previous = current
 
     def _pyramid(self, frame: Tensor) -> SteerablePyramid:
         height, width = frame.shape[-2:]
@@ -89,7 +95,8 @@ class Phase(TemporalMagnifier):
         """Average phases ``(B, 1, K, h, w)``, weighted by amplitude; 0 where there is none."""
         maps = torch.stack([phase * weight, weight]).view(-1, 1, *phase.shape[-2:])
         half = self.kernel.shape[2] // 2
-        maps = F.conv2d(F.conv2d(maps, self.kernel, padding=(half, 0)), self.kernel.mT, padding=(0, half))
+        maps = F.conv2d(maps, self.kernel, padding=(half, 0))
+        maps = F.conv2d(maps, self.kernel.mT, padding=(0, half))
         weighted, weights = maps.view(2, *phase.shape)
         return weighted / (weights + 1e-12)
 
@@ -106,5 +113,8 @@ def _turned(coefficients: Tensor, phase: Tensor) -> Tensor:
 
 def _between(first: Tensor, second: Tensor, phase: Tensor, alpha: float, share: float) -> Tensor:
     """The onset's coefficients shifted by alpha, and the apex's by what it lacks to alpha, mixed by the share."""
-    late = _turned(second, (alpha - 1) * phase)
-    return late if share == 1 else torch.lerp(_turned(first, alpha * phase), late, share)
+    from_apex = _turned(second, (alpha - 1) * phase)
+    if share == 1:
+        return from_apex
+    from_onset = _turned(first, alpha * phase)
+    return torch.lerp(from_onset, from_apex, share)

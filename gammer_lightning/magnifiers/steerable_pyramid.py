@@ -49,7 +49,8 @@ class SteerablePyramid:
         radius = 2 * torch.hypot(rows[:, None], columns)  # 1 at the highest frequency along an axis
         angle = torch.atan2(rows[:, None].expand_as(radius), columns.expand_as(radius))
         octaves = max(1, int(math.log2(min(size))) - 2)
-        self.bands, covered = [], torch.zeros_like(radius)
+        self.bands: list[Band] = []
+        covered = torch.zeros_like(radius)
         for number in range(octaves):
             window = _window(radius, number)
             covered += window**2
@@ -62,9 +63,9 @@ class SteerablePyramid:
         padding = (left, min(right, left), top, min(bottom, top))
         frames = F.pad(frames, padding, mode="reflect")
         padding_back = (0, right - padding[1], 0, bottom - padding[3])
-        return torch.fft.fft2(
-            F.pad(frames, padding_back, mode="replicate") if any(padding_back) else frames, norm="forward"
-        )
+        if any(padding_back):
+            frames = F.pad(frames, padding_back, mode="replicate")
+        return torch.fft.fft2(frames, norm="forward")
 
     def coefficients(self, spectrum: Tensor) -> list[Tensor]:
         """Return each scale's complex coefficients ``(..., K, h, w)``, fine to coarse."""
@@ -72,7 +73,8 @@ class SteerablePyramid:
 
     @staticmethod
     def _analyse(band: Band, spectrum: Tensor) -> Tensor:
-        (rows, columns), (down, across) = band.inside, band.place
+        rows, columns = band.inside
+        down, across = band.place
         cut = spectrum.new_zeros(*spectrum.shape[:-2], *band.filters.shape[-2:])
         cut[..., down[:, None], across] = spectrum[..., rows[:, None], columns]
         return torch.fft.ifft2(cut[..., None, :, :] * band.filters, norm="forward")
@@ -87,10 +89,12 @@ class SteerablePyramid:
         total = spectrum * self.residual
         for band, values in zip(self.bands, coefficients, strict=True):
             part = (torch.fft.fft2(values, norm="forward") * band.filters).sum(-3)
-            (rows, columns), (down, across) = band.inside, band.place
+            rows, columns = band.inside
+            down, across = band.place
             total[..., rows[:, None], columns] += 2 * part[..., down[:, None], across]  # 2: the negative frequencies
         whole = torch.fft.ifft2(total, norm="forward").real
-        (top, left), (height, width) = self.margins, self.size
+        top, left = self.margins
+        height, width = self.size
         return whole[..., top : top + height, left : left + width]
 
 
@@ -102,7 +106,9 @@ def _window(radius: Tensor, number: int) -> Tensor:
 
 def _band(window: Tensor, angle: Tensor, orientations: int, reach: float, device: torch.device) -> Band:
     """Make the filters of a scale; ``reach`` is its highest frequency in cycles a px."""
-    inside, place, sides = [], [], []
+    inside: list[Tensor] = []
+    place: list[Tensor] = []
+    sides: list[int] = []
     for whole in window.shape:
         highest = min(math.ceil(reach * whole), (whole - 1) // 2)
         side = next_fast_len(2 * highest + 1)
@@ -113,12 +119,15 @@ def _band(window: Tensor, angle: Tensor, orientations: int, reach: float, device
     directions = torch.arange(orientations) * math.pi / orientations
     lobes = torch.cos(angle - directions[:, None, None]).clamp(min=0) ** (orientations - 1)
     power = orientations * math.comb(2 * orientations - 2, orientations - 1) / 4 ** (orientations - 1)
+    whole_filters = lobes * window / power**0.5
+    rows, columns = inside
+    down, across = place
     filters = torch.zeros(orientations, *sides)
-    filters[:, place[0][:, None], place[1]] = (lobes * window / power**0.5)[:, inside[0][:, None], inside[1]].float()
+    filters[:, down[:, None], across] = whole_filters[:, rows[:, None], columns].float()
     return Band(
         filters.to(device),
-        inside=(inside[0].to(device), inside[1].to(device)),
-        place=(place[0].to(device), place[1].to(device)),
+        inside=(rows.to(device), columns.to(device)),
+        place=(down.to(device), across.to(device)),
     )
 
 

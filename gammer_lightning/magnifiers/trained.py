@@ -39,7 +39,8 @@ class TrainedMagnifier(Magnifier):
 
     def __init__(self, network: STMEMM | MagNet, name: str) -> None:
         super().__init__()
-        self.network, self.name = network.eval(), name
+        self.network = network.eval()
+        self.name = name
         digest = hashlib.sha256(self.version.encode())
         for key, value in sorted(network.state_dict().items()):
             digest.update(key.encode() + value.cpu().numpy().tobytes())
@@ -49,7 +50,8 @@ class TrainedMagnifier(Magnifier):
     def forward(self, onset: Tensor, apex: Tensor, alphas: Sequence[float]) -> Tensor:
         """Magnify pairs ``(B, 3, H, W)`` to ``(A, B, 3, H, W)`` in [0, 1]; a pair is encoded once for all alphas."""
         check_pair(onset, apex)
-        factors = onset.new_tensor(check_alphas(alphas))[:, None].expand(-1, len(onset))
+        alphas = check_alphas(alphas)
+        factors = onset.new_tensor(alphas)[:, None].expand(-1, len(onset))
         return self.network(onset, apex, factors).clamp(0, 1)
 
 
@@ -83,7 +85,9 @@ def build_network(preset: str) -> STMEMM | MagNet:
 
 def as_magnifier(network: STMEMM | MagNet, name: str) -> TrainedMagnifier:
     """Return a network as a magnifier."""
-    return (MagNetMagnifier if isinstance(network, MagNet) else STMEMMMagnifier)(network, name)
+    if isinstance(network, MagNet):
+        return MagNetMagnifier(network, name)
+    return STMEMMMagnifier(network, name)
 
 
 def load_trained(name_or_path: str) -> TrainedMagnifier:
@@ -95,7 +99,8 @@ def load_trained(name_or_path: str) -> TrainedMagnifier:
     path = SHIPPED_WEIGHTS if name_or_path == SHIPPED else Path(name_or_path)
     if path.is_dir():
         path = open_run(path, "magnify").best
-    preset, weights = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+    read = _read_safetensors if path.suffix == ".safetensors" else _read_checkpoint
+    preset, weights = read(path)
     network = build_network(preset)
     load_weights(network, weights, path)
     return as_magnifier(network, name_or_path)
@@ -125,7 +130,10 @@ def _read_safetensors(path: Path) -> tuple[str, dict[str, Tensor]]:
 def _read_checkpoint(path: Path) -> tuple[str, dict[str, Tensor]]:
     checkpoint = load_checkpoint(path)
     prefix = "network."
-    weights = {k.removeprefix(prefix): v for k, v in checkpoint["state_dict"].items() if str(k).startswith(prefix)}
+    weights = {}
+    for name, value in checkpoint["state_dict"].items():
+        if str(name).startswith(prefix):
+            weights[name.removeprefix(prefix)] = value
     settings = checkpoint.get("hyper_parameters")
     preset = settings.get("preset") if isinstance(settings, dict) else None
     if not isinstance(preset, str) or not weights:

@@ -106,7 +106,9 @@ class MagNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoder, self.manipulator, self.decoder = Encoder(), Manipulator(), Decoder()
+        self.encoder = Encoder()
+        self.manipulator = Manipulator()
+        self.decoder = Decoder()
         self.to(memory_format=torch.channels_last)  # 1.6 times faster steps in bf16 on a CPU
 
     def forward(self, onset: Tensor, apex: Tensor, alpha: Tensor) -> Tensor:

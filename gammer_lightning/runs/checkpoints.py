@@ -159,7 +159,8 @@ def load_weights(module: torch.nn.Module, state: dict[str, torch.Tensor], where:
 
 def another_model(where: str | Path, error: Exception) -> GammerError:
     """Turn torch's complaint about a state dict into one line."""
-    details = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    _, *lines = str(error).splitlines()
+    details = [line.strip() for line in lines if line.strip()]
     return GammerError(
         f"{where} does not fit this model: {details[0][:200]}",
         "names and shapes of all weights must agree",

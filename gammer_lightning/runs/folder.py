@@ -145,7 +145,10 @@ class RunFolder:
         """Remove what lies in the folder, and the folder where a sweep's log does not stay in it."""
         for path in self.path.iterdir():
             if path.name != LOG:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
@@ -158,7 +161,8 @@ class RunFolder:
         Raises:
             GammerError: If another process holds it, with its id and host; or if the folder cannot be written.
         """
-        lock, holder = FileLock(self.path / LOCK), self.path / HOLDER
+        lock = FileLock(self.path / LOCK)
+        holder = self.path / HOLDER
         try:
             lock.acquire(timeout=ORPHAN_PATIENCE if _has_died(holder) else 0)
         except Timeout:
@@ -246,9 +250,15 @@ def refuse_used(task: str, out: Path) -> None:
     Raises:
         GammerError: Naming it.
     """
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir()} - {LOG, LOCK, HOLDER}):
+    if out.is_dir():
+        is_used = bool({path.name for path in out.iterdir()} - {LOG, LOCK, HOLDER})
+        problem = f"the run folder {out} is not empty"
+    else:
+        is_used = out.exists()
+        problem = f"{out} is a file, not a folder"
+    if is_used:
         raise GammerError(
-            f"the run folder {out} is not empty" if out.is_dir() else f"{out} is a file, not a folder",
+            problem,
             "a new run never writes into another one",
             f"choose another --out, or go on with that run: gammer {task} fit --resume {out}",
         )

@@ -184,10 +184,12 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
     metrics = MetricsFile(run)
     if wandb_mode == "disabled" or not is_first_process():
         return [metrics]
-    facts, folder = run.facts, run.path.resolve()  # the W&B service has a working directory of its own
+    facts = run.facts
+    folder = run.path.resolve()  # the W&B service has a working directory of its own
     stage_in(folder)
     tags = os.environ.get("WANDB_TAGS")
     online = {"resume": "allow"} if wandb_mode == "online" else {"offline": True}
+    config = read_yaml(run.config) | {"task": facts.task, "seed": facts.seed, "git": facts.git}
     wandb_logger = WandbRun(
         name=os.environ.get("WANDB_NAME") or f"{facts.name}/{folder.name}",
         group=os.environ.get("WANDB_RUN_GROUP") or facts.task,
@@ -196,7 +198,7 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
         project=WANDB_PROJECT,
         save_dir=folder,
         id=facts.wandb_id,
-        config=read_yaml(run.config) | {"task": facts.task, "seed": facts.seed, "git": facts.git},
+        config=config,
         **online,
     )
     return [metrics, wandb_logger]
@@ -230,5 +232,5 @@ def finish_wandb() -> None:
         with suppress(Exception, SystemExit):  # it raises that its service is gone, in place of at the process's end
             wandb.teardown()
     if failures:
-        said = printable(without_passwords(failures[0]))
-        print(f"W&B's own copy of the run is not whole: {said}; metrics.csv is", file=sys.stderr)
+        failure = printable(without_passwords(failures[0]))
+        print(f"W&B's own copy of the run is not whole: {failure}; metrics.csv is", file=sys.stderr)

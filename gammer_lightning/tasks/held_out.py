@@ -37,7 +37,9 @@ class HeldOutPredictions:
         member_folds: Sequence[str],
         seeds: Sequence[int],
     ):
-        self.data, self.folds, self.seeds = data, folds, seeds
+        self.data = data
+        self.folds = folds
+        self.seeds = seeds
         member = torch.full((len(data.clips),), member_folds.index(NOBODY))
         for name, clips in folds:
             member[clips] = member_folds.index(name)
@@ -71,7 +73,8 @@ class HeldOutPredictions:
     @property
     def num_predicted(self) -> int:
         """Number of clips with a prediction of every seed."""
-        return int(self.probabilities.isfinite().all(-1).all(0).sum())
+        is_predicted = self.probabilities.isfinite().all(-1).all(0)
+        return int(is_predicted.sum())
 
     @property
     def is_complete(self) -> bool:
@@ -84,7 +87,9 @@ class HeldOutPredictions:
         Args:
             protocol: Key of `PROTOCOLS`.
         """
-        fold_of_clip = {int(clip): name for name, clips in self.folds for clip in clips}
+        fold_of_clip: dict[int, str] = {}
+        for name, clips in self.folds:
+            fold_of_clip |= dict.fromkeys(clips.tolist(), name)
         held_out = sorted(fold_of_clip)
         return Predictions(
             [self.data.clips[clip] for clip in held_out],

@@ -101,10 +101,9 @@ class MagnifyTask(pl.LightningModule):
         losses = self._losses(batch)
         total = reduce(torch.add, losses.values())
         if not torch.isfinite(total):
+            terms = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
             raise GammerError(
-                f"the loss became {total.item()} at step {self.global_step} ("
-                + ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
-                + ")",
+                f"the loss became {total.item()} at step {self.global_step} ({terms})",
                 "a finite loss",
                 "resume from the last good checkpoint with a lower model.lr, or without 16-bit precision",
             )
@@ -113,23 +112,29 @@ class MagnifyTask(pl.LightningModule):
         return total
 
     def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        h, target = self.hparams, batch["magnified"]
+        h = self.hparams
         if isinstance(self.network, MagNet):
             frame, terms = self._magnet(self.network, batch)
         else:
             frame, terms = self._st_memm(self.network, batch)
-        error = frame.float() - target
-        losses = {"pixel": error.abs().mean() if h.loss == "l1" else (error**2 + 1e-6).sqrt().mean()}
+        error = frame.float() - batch["magnified"]
+        pixel = error.abs() if h.loss == "l1" else (error**2 + 1e-6).sqrt()
+        losses = {"pixel": pixel.mean()}
         if h.edge_weight:
-            losses["edge"] = h.edge_weight * sum(error.diff(dim=dim).abs().mean() for dim in (-2, -1))
+            vertical = error.diff(dim=-2).abs().mean()
+            horizontal = error.diff(dim=-1).abs().mean()
+            losses["edge"] = h.edge_weight * (vertical + horizontal)
         return losses | terms
 
     def _st_memm(self, network: STMEMM, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The magnified frame, and the losses of what leads to it."""
-        h, (height, width) = self.hparams, batch["magnified"].shape[-2:]
-        onset, apex = network.encode(batch["onset"]), network.encode(batch["apex"])
+        h = self.hparams
+        height, width = batch["magnified"].shape[-2:]
+        onset = network.encode(batch["onset"])
+        apex = network.encode(batch["apex"])
         frames, displacements = network.decode(onset, apex, batch["alpha"][None])
-        frame, displacement = frames[0, ..., :height, :width], displacements[0, ..., :height, :width].float()
+        frame = frames[0, ..., :height, :width]
+        displacement = displacements[0, ..., :height, :width].float()
         terms = {}
         if h.displacement_weight and "displacement" in batch:
             terms["displacement"] = h.displacement_weight * F.l1_loss(displacement, batch["displacement"])
@@ -184,9 +189,12 @@ class MagnifyTask(pl.LightningModule):
 
     def test_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> None:
         """One row of the protocol: all scenes at one motion or one noise level, beside the input's own floor."""
-        test, values = (("motion", SUBPIXEL_MOTIONS), ("noise", NOISE_LEVELS))[dataloader_idx]
-        row = dict(test=test, value=values[batch_index]) | protocol_row(self._magnify(batch), batch)
-        self.protocol.append(row)
+        if dataloader_idx == 0:
+            row = {"test": "motion", "value": SUBPIXEL_MOTIONS[batch_index]}
+        else:
+            row = {"test": "noise", "value": NOISE_LEVELS[batch_index]}
+        scores = protocol_row(self._magnify(batch), batch)
+        self.protocol.append(row | scores)
 
     def on_test_end(self) -> None:
         """Write and print the tables, with true magnified apexes of microfaces."""
@@ -197,18 +205,22 @@ class MagnifyTask(pl.LightningModule):
         print(write_protocol(Path(self.trainer.default_root_dir), pd.DataFrame(self.protocol), faces))
 
     def _magnify(self, batch: dict[str, Tensor]) -> Tensor:
-        return self(batch["onset"], batch["apex"], batch["alpha"][None])[0].float().clamp(0, 1)
+        frames = self(batch["onset"], batch["apex"], batch["alpha"][None])
+        return frames[0].float().clamp(0, 1)
 
     def configure_optimizers(self):
         """Adam with betas .9 and .999, warm-up and cosine decay by step."""
         optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.lr, betas=(0.9, 0.999))
-        steps, warmup = self.trainer.estimated_stepping_batches, self.hparams.warmup
+        steps = self.trainer.estimated_stepping_batches
+        warmup = self.hparams.warmup
 
         def rate(step: int) -> float:
-            if warmup >= 1:
+            if warmup >= 1 or not warmup:
                 return 1.0
             progress = step / max(steps, 1)
-            return min(progress / warmup, 1) * (1 + math.cos(math.pi * min(progress, 1))) / 2 if warmup else 1.0
+            rise = min(progress / warmup, 1)
+            fall = 1 + math.cos(math.pi * min(progress, 1))
+            return rise * fall / 2
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

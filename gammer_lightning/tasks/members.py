@@ -143,7 +143,10 @@ class GradientMembers:
         backward: Callable[[Tensor, slice], None],
         action_units: Tensor | None = None,
     ):
-        self.network, self.chunks, self.backward, self.action_units = network, chunks, backward, action_units
+        self.network = network
+        self.chunks = chunks
+        self.backward = backward
+        self.action_units = action_units
 
     def train_batch(
         self, batch: dict[str, Tensor], mask: Tensor, class_weights: Tensor, is_last: bool
@@ -161,13 +164,15 @@ class GradientMembers:
                 losses.append(chunk_mask.sum(1))
                 continue
             weights = self._leaves(chunk)
-            logits, further = self._forward(weights, clips)
+            logits, own_losses = self._forward(weights, clips)
             loss = member_losses(logits, clips["label"], chunk_mask, class_weights[chunk])
-            loss = loss + (chunk_mask * further).sum(1) / chunk_mask.sum(1).clamp_min(1)
+            num_clips = chunk_mask.sum(1).clamp_min(1)
+            loss = loss + (chunk_mask * own_losses).sum(1) / num_clips
             self.backward(loss, chunk)
             self._store_gradients(weights, chunk)
             losses.append(loss.detach())
-            correct += ((logits.argmax(-1) == clips["label"]) * chunk_mask).sum()
+            is_correct = logits.argmax(-1) == clips["label"]
+            correct += (is_correct * chunk_mask).sum()
         return {"train_loss": torch.cat(losses).mean(), "train_accuracy": correct / mask.sum()}
 
     def _training_clips(self, batch: dict[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -185,7 +190,7 @@ class GradientMembers:
         return leaves
 
     def _forward(self, weights: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return logits ``(C, B, K)``, and the network's further loss of each clip ``(C, B)``, or 0."""
+        """Return logits ``(C, B, K)``, and the loss that the network itself gives for each clip ``(C, B)``, or 0."""
         if self.action_units is None:
             logits = run_members(self.network, weights, batch["input"])
             return logits, logits.new_zeros(logits.shape[:2])
@@ -212,7 +217,9 @@ class FittedMembers:
     """
 
     def __init__(self, network: Recognizer, subjects: Sequence[str], seeds: Sequence[int]):
-        self.network, self.subjects, self.seeds = network, np.asarray(subjects), seeds
+        self.network = network
+        self.subjects = np.asarray(subjects)
+        self.seeds = seeds
         self.batches: list[dict[str, Tensor]] = []
         self.masks: list[Tensor] = []
 
@@ -231,11 +238,16 @@ class FittedMembers:
     def _fit(self) -> dict[str, Tensor]:
         """Fit every member to the clips that it does not hold out, in the order of the data set."""
         order = torch.cat([batch["clip"] for batch in self.batches]).argsort()
-        clips = {name: torch.cat([batch[name] for batch in self.batches])[order] for name in self.batches[0]}
+        clips: dict[str, Tensor] = {}
+        for name in self.batches[0]:
+            values = torch.cat([batch[name] for batch in self.batches])
+            clips[name] = values[order]
         mask = torch.cat(self.masks, 1)[:, order]
-        self.batches, self.masks = [], []
+        self.batches = []
+        self.masks = []
 
-        inputs, labels = clips["input"].cpu(), clips["label"].cpu().numpy()
+        inputs = clips["input"].cpu()
+        labels = clips["label"].cpu().numpy()
         subjects = self.subjects[clips["clip"].cpu()]
         fitted = []
         for index, used in enumerate(tqdm(mask.cpu().numpy() > 0, "fit", unit="member")):
@@ -246,8 +258,9 @@ class FittedMembers:
         with torch.no_grad():
             for weight, new in zip(self.network.parameters(), stack(fitted).parameters(), strict=True):
                 weight.copy_(new)
-            correct = stacked_logits(self.network, clips["input"]).argmax(-1) == clips["label"]
-        return {"train_accuracy": (correct * mask).sum() / mask.sum()}
+            logits = stacked_logits(self.network, clips["input"])
+        is_correct = logits.argmax(-1) == clips["label"]
+        return {"train_accuracy": (is_correct * mask).sum() / mask.sum()}
 
 
 def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_weights: Tensor) -> Tensor:
@@ -278,7 +291,8 @@ def stacked_logits(members: Recognizer, clips: Tensor, chunk: slice = slice(None
     Returns:
         Logits ``(M, B, K)``.
     """
-    return run_members(members, {name: weight[chunk] for name, weight in members.named_parameters()}, clips)
+    weights = {name: weight[chunk] for name, weight in members.named_parameters()}
+    return run_members(members, weights, clips)
 
 
 def run_members(members: Recognizer, weights: dict[str, Tensor], *inputs: Tensor) -> Any:
@@ -292,7 +306,8 @@ def run_members(members: Recognizer, weights: dict[str, Tensor], *inputs: Tensor
     Returns:
         What it returns, with a first axis over the M.
     """
-    if len(next(iter(weights.values()))) > 1 and members.can_be_stacked:
+    num_members = len(next(iter(weights.values())))
+    if num_members > 1 and members.can_be_stacked:
         return vmap(lambda member: functional_call(members, member, inputs), randomness="different")(weights)
     outputs = []
     for member in zip(*weights.values(), strict=True):
@@ -321,24 +336,29 @@ def start_from(network: nn.Module, stored: dict[str, Tensor], path: str | Path) 
         GammerError: If none agrees.
     """
     weights = network.state_dict()
-    agree = {key: value for key, value in stored.items() if key in weights and weights[key].shape == value.shape}
-    if not agree:
+    fitting = {}
+    for name, value in stored.items():
+        if name in weights and weights[name].shape == value.shape:
+            fitting[name] = value
+    if not fitting:
         raise GammerError(
             f"none of the {len(stored)} weights in {path} fits",
             f"names and shapes are those of {type(network).__name__}, e.g. {next(iter(weights))}",
             "rename them, or set model.weights to null",
         )
-    network.load_state_dict(agree, strict=False)
+    network.load_state_dict(fitting, strict=False)
 
 
 def stack(networks: Sequence[Recognizer]) -> Recognizer:
     """Return one network whose every parameter has a first axis over the given networks."""
-    return _with_parameters(networks[0], stack_module_state(list(networks))[0])
+    parameters, _ = stack_module_state(list(networks))
+    return _with_parameters(networks[0], parameters)
 
 
 def unstack(members: Recognizer, index: int) -> Recognizer:
     """Return one of the stacked networks."""
-    return _with_parameters(members, {name: weight[index] for name, weight in members.named_parameters()})
+    parameters = {name: weight[index] for name, weight in members.named_parameters()}
+    return _with_parameters(members, parameters)
 
 
 def _with_parameters(network: Recognizer, parameters: dict[str, Tensor]) -> Recognizer:

@@ -218,7 +218,8 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If there are fewer than two subjects, or a class has no training clip in a fold.
         """
-        data, num_seeds = self.data, len(self.hparams.seeds)
+        data = self.data
+        num_seeds = len(self.hparams.seeds)
         split = self._split(data.subjects, data.labels, data.class_names)
         self.folds = split.folds
         masks = np.tile(np.stack([*split.masks.values()]), (num_seeds, 1))
@@ -247,7 +248,7 @@ class RecognizeTask(pl.LightningModule):
 
     def _training_members(self, data: RecognitionData) -> Members:
         if self.kind.is_fitted:
-            seeds = [seed for seed in self.hparams.seeds for _ in self.facts.folds]
+            seeds = np.repeat(self.hparams.seeds, len(self.facts.folds)).tolist()
             return FittedMembers(self.members, data.subjects, seeds)
         action_units = data.action_units if self.kind.has_own_loss else None
         return GradientMembers(self.members, self._chunks, self._backward, action_units)
@@ -280,12 +281,17 @@ class RecognizeTask(pl.LightningModule):
     def _split_hash(self, data: RecognitionData) -> str:
         """Hash the clips that each fold holds out."""
         at = data.eval_alpha if self.hparams.protocol == LEAKY else "all alphas"
-        return content_hash(str([(name, test.tolist()) for name, test in self.folds]), str(at))
+        folds = [(name, test.tolist()) for name, test in self.folds]
+        return content_hash(str(folds), str(at))
 
     def _build(self, facts: MemberFacts) -> None:
         self._facts = facts
-        self.names = [f"seed {seed}, fold {fold}" for seed in self.hparams.seeds for fold in facts.folds]
-        networks = [seeded(seed, facts.network, facts.name) for seed in self.hparams.seeds for _ in facts.folds]
+        self.names: list[str] = []
+        networks: list[Recognizer] = []
+        for seed in self.hparams.seeds:
+            for fold in facts.folds:
+                self.names.append(f"seed {seed}, fold {fold}")
+                networks.append(seeded(seed, facts.network, facts.name))
         self.members = stack(networks)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -295,7 +301,8 @@ class RecognizeTask(pl.LightningModule):
             GammerError: If a weight is not finite, so that the last good checkpoint stays.
         """
         weights = [p.detach().reshape(len(p), -1) for p in self.members.parameters()]
-        finite = torch.stack([weight.isfinite().all(1) for weight in weights]).all(0)
+        are_finite = [weight.isfinite().all(1) for weight in weights]
+        finite = torch.stack(are_finite).all(0)
         self._refuse_not_finite(finite, "weights")
         checkpoint["recognition"] = self.facts.as_dict()
 
@@ -336,8 +343,14 @@ class RecognizeTask(pl.LightningModule):
 
     def _chunks(self) -> list[slice]:
         """Return the members that run at once."""
-        size = self.hparams.member_chunk or (self.kind.cpu_chunk if self.device.type == "cpu" else len(self.names))
-        size = size if self.kind.can_be_stacked else 1
+        if not self.kind.can_be_stacked:
+            size = 1
+        elif self.hparams.member_chunk:
+            size = self.hparams.member_chunk
+        elif self.device.type == "cpu":
+            size = self.kind.cpu_chunk
+        else:
+            size = len(self.names)
         return [slice(start, start + size) for start in range(0, len(self.names), size)]
 
     def smaller_chunk(self) -> int | None:
@@ -360,8 +373,8 @@ class RecognizeTask(pl.LightningModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)  # the only one that configure_optimizers returns
         optimizer.zero_grad(set_to_none=False)
-        mask, is_last = self._training_mask(batch), self.trainer.is_last_batch
-        metrics = self.training_members.train_batch(batch, mask, self.class_weights, is_last)
+        mask = self._training_mask(batch)
+        metrics = self.training_members.train_batch(batch, mask, self.class_weights, self.trainer.is_last_batch)
         optimizer.step()
         self.log_dict(metrics, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch["clip"]))
 
@@ -385,7 +398,8 @@ class RecognizeTask(pl.LightningModule):
     def _refuse_not_finite(self, finite: Tensor, quantity: str, first: int = 0) -> None:
         if finite.all():
             return
-        member = self.names[first + int(finite.logical_not().nonzero()[0])]
+        not_finite = finite.logical_not().nonzero()
+        member = self.names[first + int(not_finite[0])]
         raise GammerError(
             f"the {quantity} of the member with {member} is not finite at step {self.trainer.global_step}",
             "training stops there; checkpoints/last.ckpt is that of the last good epoch",
@@ -409,7 +423,8 @@ class RecognizeTask(pl.LightningModule):
         if not self.held_out.is_complete:
             return
         per_seed = [scores(counts) for counts in self.predictions().confusions]
-        self.log_dict({f"val_{name}": float(np.mean([values[name] for values in per_seed])) for name in per_seed[0]})
+        means = {name: float(np.mean([values[name] for values in per_seed])) for name in per_seed[0]}
+        self.log_dict({f"val_{name}": value for name, value in means.items()})
 
     def on_test_start(self) -> None:
         """Start the predictions of every clip, and the collection of the deployed network's attention."""
@@ -421,7 +436,8 @@ class RecognizeTask(pl.LightningModule):
         """Predict each clip by the members that hold it out, and collect the deployed network's attention."""
         self.held_out.predict(self.members, batch, self._chunks())
         if isinstance(self.deployed_network, GamMer) and self.hparams.layer == "gat":
-            self.attention.append(self.deployed_network.attention(batch["input"]).float().mean(1).cpu())
+            attention = self.deployed_network.attention(batch["input"]).float()
+            self.attention.append(attention.mean(1).cpu())
 
     def on_test_epoch_end(self) -> None:
         """Write the results into the run folder and to the loggers.
@@ -429,7 +445,8 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If not every clip was tested.
         """
-        data, run = self.data, Path(self.trainer.default_root_dir)
+        data = self.data
+        run = Path(self.trainer.default_root_dir)
         if not self.held_out.is_complete:
             raise GammerError(
                 f"only {self.held_out.num_predicted} of {len(data.clips)} clips have a prediction",

@@ -107,7 +107,8 @@ def _locked(run: RunFolder) -> AbstractContextManager[None]:
 
 
 def _train(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> int:
-    task, is_resumed = cli.task, run.last.is_file()
+    task = cli.task
+    is_resumed = run.last.is_file()
     try:
         trainer = _trainer_of(cli, run, argv)
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=run.last if is_resumed else None)
@@ -124,11 +125,12 @@ def _train(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> int:
     except BaseException as error:
         _remove_if_nothing_began(run)
         if is_want_of_memory(error):
+            first_line = str(error).partition("\n")[0]
+            advice = "lower model.member_chunk (recognize; the result is the same) or data.batch_size"
             raise OutOfMemoryError(
-                str(error).partition("\n")[0] or "out of memory",
+                first_line or "out of memory",
                 "the memory holds what trains at once",
-                "lower model.member_chunk (recognize; the result is the same) or data.batch_size"
-                + _smaller_chunk(cli.model),
+                advice + _smaller_chunk(cli.model),
             ) from error
         if is_of_settings(error):
             raise cli.refused(error) from error
@@ -143,11 +145,13 @@ def _train(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> int:
 
 def is_of_settings(error: BaseException) -> bool:
     """Return whether Lightning refused a setting while it ran, e.g. because the data are too few for it."""
+    if isinstance(error, MisconfigurationException):
+        return True
     frames = traceback.extract_tb(error.__traceback__)
-    in_lightning = bool(frames) and any(
-        part in frames[-1].filename for part in ("pytorch_lightning", "lightning_fabric")
-    )
-    return isinstance(error, MisconfigurationException) or (isinstance(error, ValueError) and in_lightning)
+    if not isinstance(error, ValueError) or not frames:
+        return False
+    file = frames[-1].filename
+    return "pytorch_lightning" in file or "lightning_fabric" in file
 
 
 def _smaller_chunk(model: pl.LightningModule) -> str:
@@ -227,7 +231,8 @@ def _trainer_of(cli: SettingsCLI, run: RunFolder, argv: Sequence[str]) -> pl.Tra
     trainer = cli.instantiate_trainer(
         logger=loggers(run, cli.wandb_mode), default_root_dir=run.path, callbacks=callbacks
     )
-    if note := slow_bf16(str(trainer.precision), trainer.strategy.root_device.type):
+    note = slow_bf16(str(trainer.precision), trainer.strategy.root_device.type)
+    if note:
         rank_zero_only(print)(f"warning: {note}", file=sys.stderr)
     return trainer
 
@@ -245,8 +250,11 @@ def _remove_if_nothing_began(run: RunFolder) -> None:
 
 def _report_stop(task: Task, run: RunFolder, stop: SystemExit) -> int:
     if is_first_process():
-        resumable = f"resume: gammer {task.name} {task.verb} --resume {run.path}"
-        print(f"stopped; run folder: {run.path}\n{resumable if run.last.is_file() else 'no epoch was done'}")
+        if run.last.is_file():
+            next_step = f"resume: gammer {task.name} {task.verb} --resume {run.path}"
+        else:
+            next_step = "no epoch was done"
+        print(f"stopped; run folder: {run.path}\n{next_step}")
     return _exit_code(stop)
 
 

@@ -115,7 +115,9 @@ class SettingsCLI(LightningCLI):
 
     def _check_options(self) -> None:
         """Refuse a seed out of range, a name that is no name, and --resume in a YAML, where nothing would read it."""
-        seed, name, resume = (self.config.get(key) for key in ("seed_everything", "name", "resume"))
+        seed = self.config.get("seed_everything")
+        name = self.config.get("name")
+        resume = self.config.get("resume")
         if not isinstance(seed, bool | None):
             check_seed("seed_everything", seed)
         if name is not None:
@@ -130,8 +132,9 @@ class SettingsCLI(LightningCLI):
     def before_instantiate_classes(self):
         """Refuse what cannot be right before anything is built."""
         refuse_settings(self.config.trainer)
-        if check := getattr(self.task.module, "check_trainer", None):
-            check(self.config.trainer)
+        check_trainer_of_task = getattr(self.task.module, "check_trainer", None)
+        if check_trainer_of_task:
+            check_trainer_of_task(self.config.trainer)
 
     def instantiate_classes(self):
         """Build module and data, but no trainer yet, and see whether they suit each other."""
@@ -141,8 +144,9 @@ class SettingsCLI(LightningCLI):
         self._check_suits()
 
     def _check_suits(self) -> None:
-        if check := getattr(self.model, "check_data", None):
-            check(self.datamodule)
+        check_data = getattr(self.model, "check_data", None)
+        if check_data:
+            check_data(self.datamodule)
 
     def instantiate_trainer(self, **settings: Any) -> pl.Trainer:
         """Build the trainer once the run folder is known."""
@@ -174,7 +178,9 @@ class SettingsCLI(LightningCLI):
     def run_name(self) -> str:
         """Return --name, or the stem of the YAML, or the task, marked with the verb where that is not fit."""
         files = self.config.get("config") or []
-        name = self.config.name or (Path(str(files[-1])).stem if files else self.task.name)
+        name = self.config.name
+        if not name:
+            name = Path(str(files[-1])).stem if files else self.task.name
         mark = "" if self.task.verb == "fit" else f"-{self.task.verb}"
         return name.removesuffix(mark) + mark
 
@@ -228,7 +234,8 @@ class BuiltSettings(SettingsCLI):
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             config = super().saved_config()
-        for message in (" ".join(str(warning.message).split()) for warning in caught):
+        for warning in caught:
+            message = " ".join(str(warning.message).split())
             if message.startswith("Unable to serialize"):
                 raise GammerError(
                     message,
@@ -243,8 +250,9 @@ def _settings_files(argv: Sequence[str]) -> Iterator[Path]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for option in (("-c", "--config"), ("--model",), ("--data",), ("--trainer",)):
         parser.add_argument(*option, action="append", default=[], dest="files", nargs="?")
-    for name in filter(None, parser.parse_known_args(argv)[0].files):
-        if os.path.exists(name):  # else it is YAML itself, or jsonargparse says what is missing
+    options, _ = parser.parse_known_args(argv)
+    for name in options.files:
+        if name and os.path.exists(name):  # else it is YAML itself, or jsonargparse says what is missing
             yield Path(name)
 
 

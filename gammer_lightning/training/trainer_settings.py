@@ -72,7 +72,8 @@ def _text(value: Any) -> str:
 
 def _check_length(trainer: Any) -> None:
     """Refuse a training of no epoch, step or second, and one without an end."""
-    epochs, steps = trainer["max_epochs"], trainer["max_steps"]
+    epochs = trainer["max_epochs"]
+    steps = trainer["max_steps"]
     if steps != -1:
         check_range("trainer.max_steps", steps, 1, MAX_COUNT)
     if epochs not in (None, -1):

@@ -35,8 +35,10 @@ class EncoderLayer(nn.Module):
         self.heads = heads
         self.query_key_value = nn.Linear(width, 3 * heads * head_width, bias=False)
         self.joined = nn.Linear(heads * head_width, width, bias=False)
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.wide, self.narrow = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width)
+        self.wide = nn.Linear(width, hidden)
+        self.narrow = nn.Linear(hidden, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -64,7 +64,9 @@ class Gacnn(Recognizer):
         check_shape(self, input_shape, (68, 6, SIZE, SIZE), f"data.size {SIZE}")
         self.nodes = nodes_of(REGIONS)
         self.register_buffer("graph", torch.from_numpy(adjacency(REGIONS, "raw")), persistent=False)
-        self.place, self.strength, self.direction = Stream(3), Stream(SIZE * SIZE), Stream(2 * SIZE * SIZE)
+        self.place = Stream(3)
+        self.strength = Stream(SIZE * SIZE)
+        self.direction = Stream(2 * SIZE * SIZE)
         self.dropout = nn.Dropout(0.5)
         self.classifier = nn.Linear(3 * len(self.nodes) * 32, num_classes)
 

@@ -121,7 +121,8 @@ def _inner_uf1(
 
     predictions = np.empty_like(labels)
     for test in tests:
-        predictions[test] = decide(clips[~test], labels[~test], clips[test], penalty, num_classes).argmax(1)
+        decisions = decide(clips[~test], labels[~test], clips[test], penalty, num_classes)
+        predictions[test] = decisions.argmax(1)
     return f1_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0)
 
 
@@ -137,8 +138,12 @@ def fit_svm(clips: np.ndarray, labels: np.ndarray, penalty: float, num_classes: 
     from sklearn.svm import LinearSVC
 
     svm = LinearSVC(C=penalty, dual=False, class_weight="balanced", max_iter=10_000).fit(clips, labels)
-    weight, bias = np.zeros((num_classes, clips.shape[1])), np.full(num_classes, NEVER)
-    two = len(svm.classes_) == 2  # scikit-learn then gives the second class alone
-    weight[svm.classes_] = [-svm.coef_[0], svm.coef_[0]] if two else svm.coef_
-    bias[svm.classes_] = [-svm.intercept_[0], svm.intercept_[0]] if two else svm.intercept_
+    weight = np.zeros((num_classes, clips.shape[1]))
+    bias = np.full(num_classes, NEVER)
+    if len(svm.classes_) == 2:  # scikit-learn gives the second class alone
+        weight[svm.classes_] = [-svm.coef_[0], svm.coef_[0]]
+        bias[svm.classes_] = [-svm.intercept_[0], svm.intercept_[0]]
+    else:
+        weight[svm.classes_] = svm.coef_
+        bias[svm.classes_] = svm.intercept_
     return weight, bias

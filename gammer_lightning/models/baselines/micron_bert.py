@@ -40,11 +40,13 @@ class PatchesOfInterest(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.query, self.key = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.query = nn.Linear(WIDTH, WIDTH)
+        self.key = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, token: Tensor, patches: Tensor) -> Tensor:
         """Return weights ``(B, 1, N)`` of the patches ``(B, N, D)`` for a token ``(B, 1, D)``."""
-        return ((self.query(token) @ self.key(patches).mT).float() / WIDTH**0.5).softmax(-1)
+        scores = (self.query(token) @ self.key(patches).mT).float() / WIDTH**0.5
+        return scores.softmax(-1)
 
 
 class MicronBert(Recognizer):
@@ -88,4 +90,5 @@ class MicronBert(Recognizer):
         x = torch.cat((self.token.expand(len(x), -1, -1).to(x.dtype), x), 1)
         onset, apex = self.norm(self.blocks(x)).unflatten(0, (-1, 2)).unbind(1)
         weights = self.interest(apex[:, :1], apex[:, 1:])
-        return self.classifier((weights @ self.diagonal(onset[:, 1:], apex[:, 1:]).float())[:, 0])
+        patches = self.diagonal(onset[:, 1:], apex[:, 1:]).float()
+        return self.classifier((weights @ patches)[:, 0])

@@ -32,7 +32,8 @@ class OffApexNet(Recognizer):
         super().__init__()
         phases = num_phases(input_shape)
         check_shape(self, input_shape, (MAPS * phases, 28, 28), "data.size 28")
-        self.across, self.down = _stream(phases), _stream(phases)
+        self.across = _stream(phases)
+        self.down = _stream(phases)
         self.layers = nn.Sequential(
             nn.Linear(2 * 16 * 7 * 7, 1024),
             nn.ReLU(),

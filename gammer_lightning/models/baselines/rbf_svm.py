@@ -66,7 +66,8 @@ class RbfSvm(Recognizer):
             seed: Decides which subjects make an inner fold.
         """
         clips = inputs.flatten(1).double().numpy()
-        num_classes, count = len(self.bias), len(clips)
+        num_classes = len(self.bias)
+        count = len(clips)
         penalty = choose_penalty(clips, labels, subjects, seed, num_classes, decide_by_rbf)
         coefficients, bias, gamma = fit_rbf_svm(clips, labels, penalty, num_classes)
         with torch.no_grad():
@@ -106,7 +107,8 @@ def fit_rbf_svm(
     gamma = 1 / (clips.shape[1] * variance) if variance else 1.0
     values = torch.from_numpy(clips)
     kernel = rbf_kernel(values, values, gamma).numpy()
-    coefficients, bias = np.zeros((num_classes, len(clips))), np.full(num_classes, NEVER)
+    coefficients = np.zeros((num_classes, len(clips)))
+    bias = np.full(num_classes, NEVER)
     for index in np.unique(labels):
         svm = SVC(C=penalty, kernel="precomputed", class_weight="balanced").fit(kernel, labels == index)
         coefficients[index, svm.support_] = svm.dual_coef_[0]

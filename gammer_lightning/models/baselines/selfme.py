@@ -33,7 +33,8 @@ class MotionNetwork(nn.Module):
 
     def forward(self, onset: Tensor, apex: Tensor) -> Tensor:
         """Map frames ``(B, 3, S, S)`` to where each pixel of the apex lay in the onset, px ``(B, 2, S/2, S/2)``."""
-        x, skips = torch.cat((onset, DIFFERENCE_SCALE * (apex - onset)), 1), []
+        x = torch.cat((onset, DIFFERENCE_SCALE * (apex - onset)), 1)
+        skips = []
         for layer in self.down:
             x = layer(x)
             skips.append(x)
@@ -158,6 +159,9 @@ def symmetry_loss(left: Tensor, right: Tensor) -> Tensor:
     Returns:
         ``(B,)``; ln N by chance.
     """
-    scores = (F.normalize(left.float(), dim=-1) @ F.normalize(right.float(), dim=-1).mT) / TEMPERATURE
+    left = F.normalize(left.float(), dim=-1)
+    right = F.normalize(right.float(), dim=-1)
+    scores = (left @ right.mT) / TEMPERATURE
     matching = scores.diagonal(dim1=1, dim2=2)
-    return ((scores.logsumexp(1) + scores.logsumexp(2)) / 2 - matching).mean(1)
+    all_scores = (scores.logsumexp(1) + scores.logsumexp(2)) / 2
+    return (all_scores - matching).mean(1)

@@ -52,13 +52,15 @@ class DSSN(Recognizer):
     def __init__(self, num_classes: int, input_shape: Sequence[int]):
         super().__init__()
         side = _side(self, input_shape)
-        self.magnitude, self.strain = _stream(), _stream()
+        self.magnitude = _stream()
+        self.strain = _stream()
         self.classifier = nn.Sequential(nn.Dropout(0.5), nn.Linear(256 * side**2, num_classes))
 
     def forward(self, flow: Tensor) -> Tensor:
         """Classify clips by u, v and strain ``(B, 3, S, S)``: logits ``(B, K)``."""
         strain = flow[:, 2:].expand(-1, 3, -1, -1)
-        return self.classifier((self.magnitude(_magnitude(flow)) * self.strain(strain)).flatten(1))
+        features = self.magnitude(_magnitude(flow)) * self.strain(strain)
+        return self.classifier(features.flatten(1))
 
 
 def _magnitude(flow: Tensor) -> Tensor:
