@@ -76,8 +76,8 @@ def start_slow_run(clips, cache):
 
 
 def fill_slowly(clips, cache):
-    write = premagnify.Entry._write_png
-    premagnify.Entry._write_png = lambda *args: (time.sleep(0.1), write(*args))[1]
+    write = premagnify.CacheEntry._write_png
+    premagnify.CacheEntry._write_png = lambda *args: (time.sleep(0.1), write(*args))[1]
     fill(clips, cache)
 
 
@@ -108,7 +108,7 @@ def test_an_entry_holds_onset_raw_apex_and_every_alpha(clips, tmp_path):
 
 def test_images_read_back_in_the_order_asked(clips, tmp_path):
     fill(clips, tmp_path)
-    entry = premagnify.Entry(clips[0], premagnify.load_magnifier("eulerian").fingerprint, tmp_path)
+    entry = premagnify.CacheEntry(clips[0], premagnify.load_magnifier("eulerian").fingerprint, tmp_path)
     onset, strong, raw = entry.images([7.5, 1])
     np.testing.assert_array_equal(onset, read_image(entry.folder / "onset.png"))
     np.testing.assert_array_equal(strong, read_image(entry.folder / "alpha_7.5.png"))
