@@ -102,7 +102,15 @@ def test_an_empty_journal_has_no_study(capsys):
 
 @pytest.mark.parametrize(
     ("attribute", "value"),
-    [("row", 3), ("row", "another"), ("stamp", {"pid": 3}), ("values", {"val_loss": "x"}), ("settings", [1])],
+    [
+        ("row", 3),
+        ("row", "another"),
+        ("stamp", {"pid": 3}),
+        ("stamp", 3),
+        ("values", {"val_loss": "x"}),
+        ("values", [1]),
+        ("settings", [1]),
+    ],
 )
 def test_a_trial_that_no_sweep_has_written_is_one_error(attribute, value, capsys):
     study = plan()

@@ -148,10 +148,10 @@ def damaged_attributes(trial: FrozenTrial) -> list[str]:
     damaged = [name for name, types in ATTRIBUTES.items() if not isinstance(stored.get(name), types)]
     for name in ("stamp", "child"):
         stamp = stored.get(name)
-        if stamp and not set(STAMP) <= set(stamp):
+        if stamp and isinstance(stamp, dict) and not set(STAMP) <= set(stamp):
             damaged.append(name)
-    values = stored.get("values") or {}
-    if not all(type(value) in (int, float) for value in values.values()):
+    values = stored.get("values")
+    if isinstance(values, dict) and not all(type(value) in (int, float) for value in values.values()):
         damaged.append("values")
     return damaged
 
