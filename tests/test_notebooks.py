@@ -53,7 +53,7 @@ def run(root, monkeypatch, tmp_path):
     def execute(path, folder):
         notebook = nbformat.read(path, as_version=4)
         settings = next(cell for cell in notebook.cells if cell.id == "settings")
-        settings.source = re.sub(r"EPOCHS, SEEDS = \d+", "EPOCHS, SEEDS = 2", settings.source)
+        settings.source = re.sub(r"(EPOCHS, SEEDS = .*?)\d+(, [(\[])", r"\g<1>2\2", settings.source)
         NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
         return notebook
 
