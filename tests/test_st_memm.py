@@ -5,7 +5,8 @@ import torch
 from timm.models.swin_transformer import SwinTransformerBlock
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.models.st_memm import STMEMM, Manipulator, SwinLayer, reordering, shift_mask, warp
+from gammer_lightning.models.st_memm import STMEMM, Manipulator, warp
+from gammer_lightning.models.swin import SwinLayer, reordering, shift_mask
 
 
 @pytest.fixture(scope="module")
