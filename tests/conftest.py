@@ -18,13 +18,19 @@ def few_threads_and_no_account(monkeypatch, tmp_path_factory):
 
 
 LONG = (
-    "test_notebooks",
-    "test_wandb",
-    "test_sweep_postgres",
+    "test_signals",
     "test_sweep_run",
-    "test_sweep_kill",
-    "test_magnify",
+    "test_sweep_postgres",
+    "test_export",
+    "test_wandb",
+    "test_notebooks",
     "test_tensorrt",
+    "test_bench_export",
+    "test_wheel",
+    "test_sweep_kill",
+    "test_large_networks",
+    "test_export_wandb",
+    "test_magnify",
 )
 
 
