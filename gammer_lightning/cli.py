@@ -140,6 +140,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             except Exception as error:
                 if _is_unread(error):
                     raise
+                if stops and _explained(error) is None:  # a library made an error of its own of the stop
+                    raise (Terminated if signal.SIGTERM in stops else KeyboardInterrupt) from error
                 code = _report(error)
             for stream in filter(None, (sys.stdout, sys.stderr)):
                 stream.flush()

@@ -242,6 +242,29 @@ def test_a_stop_that_python_ignores_is_raised_once_more(name):
     assert (done.returncode, done.stderr) == (SIGNALS[f"SIG{name}"], "stopped\n")
 
 
+REPLACED = """
+import os, signal, sys, time
+from gammer_lightning import cli
+
+def run(name, argv):
+    try:
+        os.kill(os.getpid(), signal.SIG{name})
+        time.sleep(30)
+    except KeyboardInterrupt:
+        raise ValueError("could not determine the shape") from None
+
+cli.run_verb = run
+sys.exit(cli.main(["doctor"]))
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_stop_of_which_a_library_makes_an_error_is_a_stop(name):
+    command = [sys.executable, "-c", REPLACED.format(name=name)]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=heed_interrupts, timeout=25)
+    assert (done.returncode, done.stderr) == (SIGNALS[f"SIG{name}"], "stopped\n")
+
+
 DROPPED = """
 import socket, time
 from multiprocessing import resource_sharer
