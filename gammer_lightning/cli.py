@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             except Exception as error:
                 if _is_unread(error):
                     raise
-                if stops and _explained(error) is None:  # a library made an error of its own of the stop
+                if stops and _explained(error) is None:  # a library turned the stop into an error of its own
                     raise (Terminated if signal.SIGTERM in stops else KeyboardInterrupt) from error
                 code = _report(error)
             for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -19,13 +19,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 PASSWORDS = tuple(
     (re.compile(pattern, re.IGNORECASE), replacement)
     for pattern, replacement in (
-        # scheme://user:password@host, up to the line's last @ before a host or path: the password may hold any sign;
-        # http://host:port is left alone where its word has no @
-        (
-            r"(?<![\w+.-])(?!https?://[^\s:/@]*:\d+(?:[/?#][^\s@]*|[.,;:)\]\"'`]*)(?:\s|$))"
-            r"(\w[\w+.-]*://?[^\s:/]*:)(?:.*@(?=[\w.\[/?-])|\S*@)",
-            r"\1***@",
-        ),
+        # scheme://user:password@host, up to the line's last @ before a host or path: the password may hold any sign
+        (r"(\w[\w+.-]*://?[^\s:/]*:)(?:.*@(?=[\w.\[/?-])|\S*@)", r"\1***@"),
         # scheme://user:password where the host is forgotten, or cut off; a number is a host's port
         (r"(\w[\w+.-]*://?[^\s:/@]*:)(?!\d+(?:[/?#\s\"'`,.)]|$))(?!\*\*\*@)[^\s'\"`]+", r"\1***"),
         # user:password@host, with or without a mistyped scheme
@@ -45,7 +40,7 @@ PASSWORDS = tuple(
 def without_passwords(text: str) -> str:
     """Return a text in which passwords are ``***``: ``scheme://user:password@host``, ``password=...`` and the like.
 
-    What only looks like one is masked, too.
+    What only looks like one is masked, too, such as the port of an address before an ``@`` in the same line.
     """
     for pattern, replacement in PASSWORDS:
         text = pattern.sub(replacement, text)

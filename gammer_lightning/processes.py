@@ -168,7 +168,7 @@ def stop_signals() -> Iterator[list[int]]:
     try:
         yield arrived
     finally:
-        if not arrived:
+        if not arrived:  # after a stop it stays: objects are deleted until the process ends
             sys.unraisablehook = hook
         for timer in waiting.values():
             timer.cancel()

@@ -1,4 +1,4 @@
-"""Settings of all tests: few threads, no network, no account, one tiny task to train."""
+"""Settings of all tests: few threads, no account, long files first."""
 
 import os
 

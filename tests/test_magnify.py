@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.magnification import quality
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
-from gammer_lightning.magnifiers.trained import SHIPPED_WEIGHTS, load_trained, save_st_memm
+from gammer_lightning.magnifiers.trained import MAGNET, SHIPPED_WEIGHTS, PresetName, load_trained, save_st_memm
+from gammer_lightning.models.st_memm import PRESETS
 from gammer_lightning.runs.checkpoints import load_checkpoint
 
 
@@ -73,6 +75,10 @@ def test_fit_leaves_a_validation_curve_by_alpha_and_both_checkpoints(run):
     assert {"train_pixel", "train_edge", "train_displacement", "train_loss"} <= set(curve)
     for name in ("best", "last"):
         assert load_checkpoint(run / f"checkpoints/{name}.ckpt")["hyper_parameters"]["preset"] == "small"
+
+
+def test_the_choices_of_a_fit_are_the_presets_that_there_are():
+    assert get_args(PresetName) == (*PRESETS, MAGNET)
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(run, pictures, tmp_path):

@@ -50,7 +50,7 @@ def test_summary_holds_each_seed_and_mean_and_spread(tmp_path, predictions):
 
 
 def read(path):
-    return RunResults.from_file(path, "rule", "next")
+    return RunResults.from_file(path, "next")
 
 
 def test_results_json_keeps_its_names_and_order_and_is_read_back(tmp_path, predictions):
@@ -76,6 +76,7 @@ def test_results_of_older_versions_are_read(tmp_path, predictions):
     [
         {"mean": {"uf1": 0.5}},
         {"std": {"uf1": "0", "uar": 0, "accuracy": 0}},
+        {"std": {}},
         {"datasets": []},
         {"clips": 1.5},
         {"classes": {"negative": {}}},

@@ -40,7 +40,7 @@ def test_the_copy_in_the_working_folder_comes_first(name, capsys):
     ("name", "folder", "advice"),
     [
         ("recognize_casme2", "experiments", "did you mean recognize_casme2_3 or recognize_casme2_5?"),
-        ("elsewhere/recognize_smic_3.yaml", "experiments", "recognize_smic_3"),
+        ("elsewhere/recogniz_smic_3.yaml", "experiments", "recognize_smic_3"),
         ("/ststnet.yaml", "experiments", "did you mean ststnet?"),
         ("../experiments/baselines/ststnet.yaml", "experiments", "ststnet"),
         ("table4", "sweeps", "did you mean table4_alpha?"),

@@ -120,9 +120,6 @@ def test_no_password_of_a_command_line_is_shown(verb, text, tmp_path, monkeypatc
     "text",
     [
         "http://localhost:8080/x",
-        "http://host:8080, mail a@b",
-        "http://host:8080/x?y mail a@b.org",
-        "(see https://host:8080) mail a@b",
         "12:30:45 row: done, uf1 0.6",
         "see https://x.y/z: it",
     ],

@@ -104,7 +104,7 @@ def _place(arguments: argparse.Namespace) -> tuple[Place, Path, dict[str, Any]]:
     out = arguments.out or (bundle.path if bundle.facts.files else bundle.path / FOLDER)
     name = torch.cuda.get_device_name() if device == "cuda" else cpu_name()
     versions = _versions()
-    packages = ", ".join(f"{package} {version}" for package, version in versions.items())
+    packages = ", ".join(f"{package} {number}" for package, number in versions.items())
     load, _, _ = os.getloadavg()
     print(f"{device}: {name}, {threads} threads, {packages}")
     if load > 0.5:

@@ -95,7 +95,7 @@ def table(runs: Path) -> str:
     results: dict[str, RunResults] = {}
     for name in CONDITIONS:
         path = runs / name.replace(" ", "") / RESULTS
-        results[name] = RunResults.from_file(path, "it has the scores of a recognition run", "run the demo again")
+        results[name] = RunResults.from_file(path, "run the demo again")
     rows = []
     for name, scores in results.items():
         cells = [mean_and_std(scores.mean[score], scores.std[score]) for score in ("uf1", "uar", "accuracy")]

@@ -54,12 +54,12 @@ def _version(name: str) -> str | None:
 
 
 def _package(requirement: Requirement) -> Finding:
-    version = _version(requirement.name) or _version(OTHER_NAMES.get(requirement.name, requirement.name))
+    installed = _version(requirement.name) or _version(OTHER_NAMES.get(requirement.name, requirement.name))
     install = f"pip install -c constraints.txt '{requirement}'"
-    if version is None:
+    if installed is None:
         return Finding(requirement.name, "missing", install)
-    fits = requirement.specifier.contains(version, prereleases=True)
-    return Finding(requirement.name, version, "" if fits else f"needs {requirement.specifier}: {install}")
+    fits = requirement.specifier.contains(installed, prereleases=True)
+    return Finding(requirement.name, installed, "" if fits else f"needs {requirement.specifier}: {install}")
 
 
 def gpu() -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.clips.datasets import find_root, read_datasets
 from gammer_lightning.data.microfaces.facial_actions import UNIT_COLUMNS
-from gammer_lightning.data.microfaces.truth import load_performance, render_pair
+from gammer_lightning.data.microfaces.truth import load_performance, render_pair, true_frames
 from gammer_lightning.data.motion.datamodule import MotionPairs
 from gammer_lightning.data.motion.render import SUBPIXEL_MOTIONS
 from gammer_lightning.errors import GammerError
@@ -123,7 +123,8 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
         truth: The microfaces folder, where the clip is of one.
         device: Where to magnify.
     """
-    frames = [read_image(clip.frame(number)) for number in (clip.onset, clip.known_apex)]
+    numbers = (clip.onset, clip.known_apex) if truth is None else true_frames(truth, clip.key)
+    frames = [read_image(clip.frame(number)) for number in numbers]
     onset, apex = (to_floats(frame, device)[None] for frame in frames)
     rows = {}
     for name, magnifier in tqdm(magnifiers.items(), "figure", unit="magnifier"):
@@ -131,8 +132,8 @@ def draw(clip: Clip, magnifiers: dict[str, Magnifier], truth: Path | None, devic
             magnified = magnifier(onset, apex, ALPHAS)[:, 0]
             rows[name] = torch.cat([onset, apex, magnified]).cpu().numpy()
     if truth is not None:
-        true_onset, true_apex, true_frames, _ = render_pair(truth, clip.key, ALPHAS)
-        rows["exact truth"] = np.concatenate([true_onset[None], true_apex[None], true_frames])
+        true_onset, true_apex, true_magnified, _ = render_pair(truth, clip.key, ALPHAS)
+        rows["exact truth"] = np.concatenate([true_onset[None], true_apex[None], true_magnified])
     return _grid(rows, f"{clip.key}, {clip.emotion}")
 
 

@@ -1,6 +1,6 @@
 """``gammer recognize table``: the paper's Tables 1 and 2, its published rows beside runs of ours.
 
-What the published rows are worth, `gammer_lightning.evaluation.published` says.
+`gammer_lightning.evaluation.published` says where the published rows come from, and that they are no targets.
 """
 
 import argparse
@@ -55,11 +55,7 @@ def _results(run: str) -> "RunResults":
     path = open_run(run, "recognize").path / RESULTS
     if not path.is_file():
         raise GammerError(f"{run} has no results.json", "a fit that ended writes it", f"gammer recognize test {run}")
-    return RunResults.from_file(
-        path,
-        "it names datasets, classes and protocol, and mean and std of accuracy and uf1",
-        f"write it again: gammer recognize test {path.parent}",
-    )
+    return RunResults.from_file(path, f"write it again: gammer recognize test {path.parent}")
 
 
 def table(classes: int, published: dict[str, Sequence[float | None]], results: "dict[str, RunResults]") -> str:

@@ -30,6 +30,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
 from gammer_lightning.files import content_hash
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
+from gammer_lightning.pixels import to_floats
 from gammer_lightning.processes import start_loader_worker
 from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_range, check_seed
 
@@ -72,8 +73,8 @@ class MagnifiedClips(pl.LightningDataModule):
             one of the systems it is compared with is shown (`gammer_lightning.data.inputs.catalogue.INPUTS`).
         patch_size: Side of a patch, px of the 256 px crop.
         size: Side of the face in px, of inputs that are not patches; of each patch of ``"flow_patches"``.
-        flow_estimator: What estimates the flow of inputs that are of flow: ``"tv-l1"``, or ``"dis"``, which takes a
-            small part of its time.
+        flow_estimator: What estimates the flow of inputs that are of flow: ``"tv-l1"``, or ``"dis"``, which needs no
+            contributed modules of OpenCV and bears a change of light.
         batch_size: Clips in a batch.
         augment: Whether training patches and faces get random brightness, contrast and colour; flow and descriptors
             never do.
@@ -284,8 +285,7 @@ class MagnifiedClips(pl.LightningDataModule):
             clip = FaceClip(entry, self.eval_alpha, h.flow_estimator)
             pair = clip.pair
             landmarks = clip.landmarks
-            images = torch.from_numpy(entry.images([RAW])).permute(0, 3, 1, 2)
-            onset, apex = images[:, None] / 255
+            onset, apex = to_floats(entry.images([RAW]))[:, None]
             started = time.perf_counter()
             if self.eval_alpha != RAW:
                 magnifier(onset.to(device), apex.to(device), [self.eval_alpha]).cpu()

@@ -123,7 +123,7 @@ class FinishedRun:
             )
         record = read_json(path)
         check_values(record, RESULT_RULES, path, next_step)
-        return RunResults.from_record(record, path, "it has the scores of a recognition run", next_step)
+        return RunResults.from_record(record, path, next_step)
 
 
 def _public_name(magnifier: str) -> str:

@@ -212,9 +212,9 @@ def gpu_capability() -> str | None:
 
 
 def _logger(trt: ModuleType) -> Any:
-    logger: Any = trt.ILogger
+    base: Any = trt.ILogger
 
-    class Errors(logger):
+    class Errors(base):
         """Keeps what TensorRT says is wrong, for the error that we raise."""
 
         def __init__(self) -> None:

@@ -142,10 +142,10 @@ def _no_skill(
     return {way: _spread(way_means) for way, way_means in means.items()}
 
 
-def _spread(scores: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+def _spread(rows: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
     """Return mean and sample standard deviation of each score; the latter None where there is one value."""
-    table = pd.DataFrame(scores)
-    std = table.std().to_dict() if len(scores) > 1 else dict.fromkeys(table)
+    table = pd.DataFrame(rows)
+    std = table.std().to_dict() if len(rows) > 1 else dict.fromkeys(table)
     return {"mean": table.mean().to_dict(), "std": std}
 
 

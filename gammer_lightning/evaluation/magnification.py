@@ -38,7 +38,7 @@ def protocol_row(frame: Tensor, batch: dict[str, Tensor]) -> dict[str, float]:
 
     Args:
         frame: ``(B, 3, H, W)`` in [0, 1].
-        batch: As of `motion_pairs.render`, of one alpha.
+        batch: As of `gammer_lightning.data.motion.render.render`, of one alpha.
 
     Returns:
         alpha; means of ssim, floor, gain, psnr and floor_psnr (dB), and the gain's standard deviation.

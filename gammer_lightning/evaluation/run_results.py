@@ -8,10 +8,11 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_json
 
 RESULTS = "results.json"
-METRICS = ("accuracy", "uf1", "uar")
+SCORES = ("accuracy", "uf1", "uar")
+"""Names of the scores in ``mean`` and ``std``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunResults:
     """The scores of a recognition run: of all held-out clips at once, for each seed.
 
@@ -20,6 +21,8 @@ class RunResults:
         datasets: Names of the data sets, sorted.
         clips: Number of clips.
         subjects: Number of subjects.
+        folds: Number of folds; None in files of older versions.
+        apexes: Number of clips by origin of the apex (`Clip.apex_origin`); None in files of older versions.
         clips_sha256: SHA-256 of clips.csv.
         mean: ``uf1``, ``uar`` and ``accuracy`` in [0, 1], mean over seeds.
         std: Their sample standard deviation over seeds; each None for one seed.
@@ -27,66 +30,59 @@ class RunResults:
         classes: ``f1``, ``recall`` and ``precision`` in [0, 1], and ``support``, the number of clips, by name of class;
             over all seeds.
         confusion: Counts ``(K, K)`` by seed: true class by predicted class.
-        folds: Number of folds; None in files of older versions.
-        apexes: Number of clips by origin of the apex (`Clip.apex_origin`); None in files of older versions.
     """
 
     protocol: str
     datasets: list[str]
     clips: int
     subjects: int
+    folds: int | None = None
+    apexes: dict[str, int] | None = None
     clips_sha256: str
     mean: dict[str, float]
     std: dict[str, float | None]
     seeds: dict[str, dict[str, float]]
     classes: dict[str, dict[str, float]]
     confusion: dict[str, list[list[int]]]
-    folds: int | None = None
-    apexes: dict[str, int] | None = None
 
     @classmethod
-    def from_file(cls, path: Path, rule: str, next_step: str) -> "RunResults":
+    def from_file(cls, path: Path, next_step: str) -> "RunResults":
         """Read a results.json.
 
         Args:
             path: The file.
-            rule: What it holds, for the message.
-            next_step: What to do where it does not, for the message.
+            next_step: What to do where it is damaged, for the message.
 
         Raises:
             GammerError: If it cannot be read, or is damaged.
         """
-        return cls.from_record(read_json(path), path, rule, next_step)
+        return cls.from_record(read_json(path), path, next_step)
 
     @classmethod
-    def from_record(cls, record: Any, where: object, rule: str, next_step: str) -> "RunResults":
+    def from_record(cls, record: Any, where: object, next_step: str) -> "RunResults":
         """Take the content of a results.json.
 
         Args:
             record: The value of the whole file.
             where: The file, for the message.
-            rule: As in `from_file`.
             next_step: As in `from_file`.
 
         Raises:
             GammerError: If it is damaged.
         """
         if not are_results(record):
-            raise GammerError(f"{where} is damaged", rule, next_step)
+            raise GammerError(f"{where} is damaged", "it has the scores of a recognition run", next_step)
         names = [field.name for field in fields(cls)]
         values = {name: record[name] for name in names if name in record}
         return cls(**values)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the values of results.json, in its order."""
-        record = asdict(self)
-        names = ["protocol", "datasets", "clips", "subjects", "folds", "apexes", "clips_sha256"]
-        names += ["mean", "std", "seeds", "classes", "confusion"]
-        return {name: record[name] for name in names if record[name] is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def are_results(record: Any) -> bool:
-    """Return whether a value has all entries of a results.json that are read, each of its type."""
+    """Return whether a value has what tables and figures read of a results.json, each of its type."""
     if not isinstance(record, dict):
         return False
     for name in ("classes", "confusion", "mean", "std", "seeds"):
@@ -116,8 +112,8 @@ def _are_confusions(confusions: dict[str, Any], num_classes: int) -> bool:
 
 
 def _are_means_and_stds(mean: dict[str, Any], std: dict[str, Any]) -> bool:
-    for name in METRICS:
-        std_is_valid = std.get(name) is None or _is_number(std[name])
+    for name in SCORES:
+        std_is_valid = name in std and (std[name] is None or _is_number(std[name]))
         if not _is_number(mean.get(name)) or not std_is_valid:
             return False
     return True

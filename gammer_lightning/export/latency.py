@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal, NamedTuple
 
@@ -83,7 +84,7 @@ def torch_step(
         return torch.autocast(place.device, getattr(torch, autocast)) if autocast else nullcontext()
 
     with torch.inference_mode(), context():
-        onset_code = network.encode(inputs[0]) if frames == "onset kept" else None
+        kept_features = network.encode(inputs[0]) if frames == "onset kept" else None
 
     def step() -> None:
         with torch.inference_mode(), context():
@@ -91,7 +92,7 @@ def torch_step(
                 network(*inputs)
                 return
             onset, apex, alphas = inputs
-            onset_features = onset_code or network.encode(onset)
+            onset_features = kept_features or network.encode(onset)
             apex_features = network.encode(apex)
             network.decode(onset_features, apex_features, alphas)
 
@@ -193,10 +194,6 @@ def _onnx(device: str, **settings) -> Callable[[str, Place], Step]:
     return lambda model, place: onnx_step(model, place, device, **settings)
 
 
-def _onnx_cached(device: str) -> Callable[[str, Place], Step]:
-    return lambda model, place: onnx_cached_step(model, place, device)
-
-
 def _torch(**settings) -> Callable[[str, Place], Step]:
     return lambda model, place: torch_step(model, place, **settings)
 
@@ -232,7 +229,7 @@ ROWS: dict[str, tuple[TimedRow, ...]] = {
         *SHARED,
         TimedRow("one more frame, PyTorch, onset kept", "", _torch(frames="onset kept")),
         TimedRow("one more frame, PyTorch bf16, onset kept", "", _torch(frames="onset kept", autocast="bfloat16")),
-        TimedRow("one more frame, ONNX Runtime CPU, onset kept", "", _onnx_cached("cpu")),
+        TimedRow("one more frame, ONNX Runtime CPU, onset kept", "", partial(onnx_cached_step, device="cpu")),
     ),
     "gam_mer": (
         TimedRow("PyTorch eager", "PyTorch", _torch(keeps_memory=False)),

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -75,9 +75,8 @@ def write_bundle(folder: Path, staged: Path, facts: BundleFacts, files: Mapping[
         old = _old_facts(folder, facts)
         entries = _kept_files(folder, new, old.files, files) if old else {}
         for name, file in files.items():
-            content = {entry.name: getattr(file, entry.name) for entry in fields(file)}
             path = new / name
-            entries[name] = BundleFile(**content, sha256=sha256_of(path), bytes=path.stat().st_size)
+            entries[name] = BundleFile(**asdict(file), sha256=sha256_of(path), bytes=path.stat().st_size)
         fp16 = old.fp16 | facts.fp16 if old else facts.fp16
         facts = replace(facts, files=dict(sorted(entries.items())), fp16=fp16)
         record = facts.as_dict()

@@ -177,7 +177,7 @@ def page(result: Prediction, examples: Sequence["Example"], timeline: bytes) -> 
 def _facts(result: Prediction) -> str:
     height, width = result.size
     windows = "1 window" if len(result.windows) == 1 else f"{len(result.windows)} windows"
-    without = sum(bool(window.note) for window in result.windows)
+    without = len(result.windows) - len(result.predicted)
     if without:
         windows += f", {without} without a prediction"
     facts = [

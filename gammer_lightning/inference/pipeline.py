@@ -68,7 +68,7 @@ MAX_FRAMES = 10_000
 MAX_WINDOWS = 10
 """Most windows that begin within the time of one frame: each is spotted and classified anew."""
 
-Pictures = Future[tuple[np.ndarray, np.ndarray]]
+PicturesJob = Future[tuple[np.ndarray, np.ndarray]]
 """A frame's crop and the same magnified, uint8 ``(256, 256, 3)``, as soon as a thread has made them."""
 
 
@@ -304,7 +304,7 @@ def _check_result(result: Prediction, window: float) -> None:
             "a window holds an onset and an apex, so two frames",
             f"--window {4 * step:.3g}, or a video with more frames a second",
         )
-    if all(window.note for window in result.windows):
+    if not result.predicted:
         notes = ", ".join(sorted({window.note for window in result.windows}))
         raise GammerError(
             f"no face found in {result.input}: of {len(result.windows)} windows none can be used ({notes})",
@@ -336,7 +336,7 @@ class _Analyst:
         self.recorder = recorder
         self.pool = pool
         self.face: Face | None = None
-        self.pending: deque[tuple[Shot, Window | None, Pictures]] = deque()
+        self.pending: deque[tuple[Shot, Window | None, PicturesJob]] = deque()
 
     def slide(self, frames: Iterator[Frame], length: float, hop: float) -> None:
         """Predict sliding windows, and show each frame in the window in whose middle it is."""
@@ -344,7 +344,7 @@ class _Analyst:
             pair, note = self._examine(span)
             shots = list(span.shown) if self.recorder else []
             reference = pair.reference if pair else None
-            jobs: dict[int, Pictures] = {}
+            jobs: dict[int, PicturesJob] = {}
             if pair:
                 jobs[pair.apex.index] = self._submit(pair.apex, reference)
             for shot in shots:
@@ -477,7 +477,7 @@ class _Analyst:
             return face
         return Face(self.face.matrix, mapped.astype(np.float32))
 
-    def _classify(self, number: int, start: float, end: float, pair: _AlignedPair, job: Pictures) -> PredictedWindow:
+    def _classify(self, number: int, start: float, end: float, pair: _AlignedPair, job: PicturesJob) -> PredictedWindow:
         """Return a window with its prediction.
 
         Args:
@@ -517,7 +517,7 @@ class _Analyst:
             self.recorder.window(window, pair.reference.crop, crop, magnified)
         return window
 
-    def _submit(self, shot: Shot, reference: _Reference | None) -> Pictures:
+    def _submit(self, shot: Shot, reference: _Reference | None) -> PicturesJob:
         if reference is None:
             return self.pool.submit(self._render, shot, self.face or _whole(shot.size), None)
         return self.pool.submit(self._render, shot, reference.face, reference.features)

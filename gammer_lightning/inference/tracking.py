@@ -144,10 +144,10 @@ class Tracker:
     def _find(self, image: np.ndarray, reduced: int, near: np.ndarray | None) -> np.ndarray | None:
         near_in_reduced = None if near is None else near / reduced
         try:
-            face, _ = find_landmarks(_reduce(image, reduced), self.where, near=near_in_reduced)
+            landmarks, _ = find_landmarks(_reduce(image, reduced), self.where, near=near_in_reduced)
         except NoFaceError:
             return None
-        return (face + 0.5) * reduced - 0.5  # centres of pixels are whole numbers
+        return (landmarks + 0.5) * reduced - 0.5  # centres of pixels are whole numbers
 
     def keep(self, frame: Frame, landmarks: np.ndarray | None = None) -> Shot:
         """Keep the surroundings of the face, or a small picture of the frame if none was seen so far.

@@ -58,14 +58,26 @@ def dense_flow(onset: Tensor, apex: Tensor) -> Tensor:
     """
     first = _luma(onset)
     second = _luma(apex)
+    flow = dis_flow(first, second, finest_scale=0)
+    return torch.from_numpy(flow).permute(2, 0, 1).to(onset)
+
+
+def dis_flow(first: np.ndarray, second: np.ndarray, finest_scale: int | None = None) -> np.ndarray:
+    """Return flow by dense inverse search at OpenCV's medium setting, refined variationally, ``(H, W, 2)``, px.
+
+    Args:
+        first: Grey levels, 0 to 255, uint8 or float32 ``(H, W)``; the search rounds them, the refinement does not.
+        second: Alike.
+        finest_scale: The search ends at 1 / 2**finest_scale of the size; None leaves OpenCV's.
+    """
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(0)
+    if finest_scale is not None:
+        dis.setFinestScale(finest_scale)
     first_bytes = first.round().clip(0, 255).astype(np.uint8)
     second_bytes = second.round().clip(0, 255).astype(np.uint8)
     # OpenCV's stub demands a flow to begin with, which its code does not
     rough = dis.calc(first_bytes, second_bytes, None)  # type: ignore[call-overload]
-    flow = cv2.VariationalRefinement.create().calc(first, second, rough)
-    return torch.from_numpy(flow).permute(2, 0, 1).to(onset)
+    return cv2.VariationalRefinement.create().calc(first, second, rough)
 
 
 def _luma(frame: Tensor) -> np.ndarray:

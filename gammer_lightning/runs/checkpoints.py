@@ -205,7 +205,7 @@ class MovableCheckpoints(ModelCheckpoint):
         save_on_train_epoch_end: Whether to save after training, before validation; None: as `ModelCheckpoint` decides.
     """
 
-    dirpath: str | Path  # always given, unlike to the base class
+    dirpath: str | Path  # always given here; the base class also takes None
 
     def __init__(
         self,

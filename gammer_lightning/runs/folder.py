@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -88,10 +88,10 @@ class RunRecord:
             GammerError: If it is damaged: no dict, without ``task``, or one of `FACTS` is of another type.
         """
         record = _read_env(path)
-        known = {name: record[name] for name in FACTS if name in record}
-        if "wandb_path" in known:
-            known["wandb_path"] = tuple(known["wandb_path"])
-        return cls(**known)
+        values = {field.name: record[field.name] for field in fields(cls) if field.name in record}
+        if "wandb_path" in values:
+            values["wandb_path"] = tuple(values["wandb_path"])
+        return cls(**values)
 
 
 def _read_env(path: Path) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def loggers(run: RunFolder, wandb_mode: str) -> list[Logger]:
 
 
 def finish_wandb() -> None:
-    """End W&B's run; an offline one, which has nothing to upload, within `WANDB_PATIENCE`.
+    """End W&B's run; an offline one, which has nothing to upload, within twice `WANDB_PATIENCE`.
 
     W&B's service can wait for ever, e.g. where the disk is full. What it did not write is named, and the run goes on.
     """
@@ -229,7 +229,9 @@ def finish_wandb() -> None:
             if process.name().startswith("wandb"):
                 process.kill()
         thread.join(patience)
-        with suppress(Exception, SystemExit):  # it raises that its service is gone, in place of at the process's end
+        with suppress(
+            Exception, SystemExit
+        ):  # that its service is gone; left to the end of the process, it would be raised there
             wandb.teardown()
     if failures:
         failure = printable(without_passwords(failures[0]))

@@ -110,7 +110,7 @@ def _can_be_drawn(choices: Any) -> bool:
     high = choices["high"]
     log = choices.get("log", False)
     for limit in (low, high):
-        if type(limit) not in (int, float) or abs(limit) > 2**53:
+        if type(limit) not in (int, float) or not abs(limit) <= 2**53:  # NaN, too
             return False
     if type(log) is not bool or low > high:
         return False

@@ -1,7 +1,6 @@
 """MagnifyTask: trains ST-MEMM or MagNet on motion pairs and runs the field's sub-pixel and noise protocol."""
 
 import math
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -31,7 +30,8 @@ class MagnifyTask(pl.LightningModule):
     Args:
         preset: "small" or "base" (see `STMEMM`), or "magnet" (`MagNet`), the network of Oh et al. 2018.
         lr: Peak learning rate of Adam (betas .9, .999); the paper has 1e-5 at batch 4.
-        warmup: Share of the steps over which the rate rises; it then falls to zero along a cosine. 1 keeps it constant.
+        warmup: Share of the steps over which the rate rises; it then falls to zero along a cosine. 0 and 1 keep it
+            constant.
         loss: Pixel loss, mean absolute ("l1") or Charbonnier with epsilon 1e-3.
         edge_weight: Weight of the absolute difference of the frames' gradients.
         regulariser_weight: Weight of the absolute difference of the deep features of the apex and of the apex in other
@@ -97,9 +97,9 @@ class MagnifyTask(pl.LightningModule):
         return self.network(onset, apex, alpha)
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> Tensor:
-        """One step on rendered motion pairs (see `motion_pairs.render`)."""
+        """One step on rendered motion pairs (see `gammer_lightning.data.motion.render.render`)."""
         losses = self._losses(batch)
-        total = reduce(torch.add, losses.values())
+        total = torch.stack(list(losses.values())).sum()
         if not torch.isfinite(total):
             terms = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
             raise GammerError(

@@ -7,7 +7,7 @@ leaves out the clips that a member holds out. `gammer_lightning.tasks.held_out` 
 import inspect
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -16,7 +16,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.parsing import AttributeDict
 from torch import Tensor
-from torch.optim.lr_scheduler import CosineAnnealingLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from gammer_lightning.data.recognition_data import RecognitionData
 from gammer_lightning.errors import GammerError
@@ -370,8 +370,7 @@ class RecognizeTask(pl.LightningModule):
         Raises:
             GammerError: If a member's loss is not finite.
         """
-        optimizer = self.optimizers()
-        assert isinstance(optimizer, LightningOptimizer)  # the only one that configure_optimizers returns
+        optimizer = cast(LightningOptimizer, self.optimizers())  # the one that configure_optimizers returns
         optimizer.zero_grad(set_to_none=False)
         mask = self._training_mask(batch)
         metrics = self.training_members.train_batch(batch, mask, self.class_weights, self.trainer.is_last_batch)
@@ -391,8 +390,7 @@ class RecognizeTask(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Lower the learning rate."""
-        schedule = self.lr_schedulers()
-        assert isinstance(schedule, CosineAnnealingLR)  # the only one that configure_optimizers returns
+        schedule = cast(LRScheduler, self.lr_schedulers())  # the one that configure_optimizers returns
         schedule.step()
 
     def _refuse_not_finite(self, finite: Tensor, quantity: str, first: int = 0) -> None:
@@ -423,8 +421,8 @@ class RecognizeTask(pl.LightningModule):
         if not self.held_out.is_complete:
             return
         per_seed = [scores(counts) for counts in self.predictions().confusions]
-        means = {name: float(np.mean([values[name] for values in per_seed])) for name in per_seed[0]}
-        self.log_dict({f"val_{name}": value for name, value in means.items()})
+        means = {f"val_{name}": float(np.mean([values[name] for values in per_seed])) for name in per_seed[0]}
+        self.log_dict(means)
 
     def on_test_start(self) -> None:
         """Start the predictions of every clip, and the collection of the deployed network's attention."""

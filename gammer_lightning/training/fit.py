@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import NoReturn
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -25,13 +25,7 @@ from gammer_lightning.runs.checkpoints import (
     load_checkpoint,
 )
 from gammer_lightning.runs.folder import RunFolder, new_run_folder, open_run, refuse_used
-from gammer_lightning.runs.loggers import (
-    check_wandb,
-    finish_wandb,
-    forget_metrics_after,
-    is_first_process,
-    loggers,
-)
+from gammer_lightning.runs.loggers import check_wandb, finish_wandb, forget_metrics_after, is_first_process, loggers
 from gammer_lightning.runs.progress import CHUNK_ADVICE
 from gammer_lightning.training.settings import SettingsCLI, Task
 
@@ -44,14 +38,6 @@ RUN_VARIABLE = "GAMMER_RUN_FOLDER"
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")
 warnings.filterwarnings("ignore", message="Total length of `list` across ranks is zero")  # no validation clips
 logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(lambda log: "Tip:" not in log.getMessage())
-
-
-@runtime_checkable
-class TrainsInChunks(Protocol):
-    """A task that trains many members, of which some run at once, as RecognizeTask does."""
-
-    def smaller_chunk(self) -> int | None:
-        """Return a number of members that needs less memory than that which runs at once; None where there is none."""
 
 
 def fit(task: Task, argv: Sequence[str]) -> int:
@@ -156,7 +142,8 @@ def is_of_settings(error: BaseException) -> bool:
 
 def _smaller_chunk(model: pl.LightningModule) -> str:
     """Return an example of fewer members than ran at once; a sweep tries it, once."""
-    smaller = model.smaller_chunk() if isinstance(model, TrainsInChunks) else None
+    smaller_chunk = getattr(model, "smaller_chunk", None)  # of RecognizeTask, which trains many members
+    smaller = smaller_chunk() if smaller_chunk else None
     return f", {CHUNK_ADVICE.format(smaller)}" if smaller else ""
 
 

@@ -15,9 +15,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import check_name, read_yaml
 from gammer_lightning.ranges import check_seed
-from gammer_lightning.runs.checkpoints import (
-    WholeCheckpoints,
-)
+from gammer_lightning.runs.checkpoints import WholeCheckpoints
 from gammer_lightning.runs.folder import wandb_default
 from gammer_lightning.shipped import with_paths_of_configs
 from gammer_lightning.training.trainer_settings import check_trainer

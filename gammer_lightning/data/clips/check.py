@@ -123,7 +123,7 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
 
 
 def _unit_findings(name: str, clips: Sequence[Clip]) -> tuple[list[str], list[str], list[str], list[str]]:
-    """Return what is to say about the action units of a data set, a line for each clip.
+    """Return what there is to say about the action units of a data set, a line for each clip.
 
     Returns:
         Units that cannot be read and are needed for an objective class; those that cannot be read and are not;
@@ -193,7 +193,7 @@ def _unexpected(report: CheckReport) -> list[str]:
 
 
 def _counts(report: CheckReport) -> list[tuple[str, str, str]]:
-    """Return what is counted, its count, and the count that is expected, empty for a data set without expectations."""
+    """Return what is counted, its count, and the count that is expected, empty where any will do."""
     expected = DATASETS[report.dataset]
     emotions = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
     rows: list[tuple[str, int, int | str]]

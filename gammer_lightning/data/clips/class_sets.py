@@ -138,10 +138,10 @@ def _five_names(datasets: set[str]) -> tuple[str, ...]:
 
 def _objective_rule(clips: Sequence[Clip]) -> Rule:
     datasets = {clip.dataset for clip in clips}
-    without_class = datasets - {clip.dataset for clip in clips if clip.action_units or clip.objective_class}
-    if without_class or not clips:
+    unannotated = datasets - {clip.dataset for clip in clips if clip.action_units or clip.objective_class}
+    if unannotated or not clips:
         raise GammerError(
-            f"class set objective for {', '.join(sorted(without_class)) or 'no clips'}",
+            f"class set objective for {', '.join(sorted(unannotated)) or 'no clips'}",
             "it needs objective classes or action units, of which SMIC has none",
             "set data.class_set to three",
         )

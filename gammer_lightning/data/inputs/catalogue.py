@@ -182,7 +182,7 @@ def _file(clip: FaceClip, name: str, size: int) -> Path:
     return clip.entry.folder / f"{name}-{kind.version}-{size}-{content}.npz"
 
 
-def check_input(name: str, alphas: Sequence[float], flow_estimator: str = TV_L1) -> None:
+def check_input(name: str, alphas: Sequence[float], flow_estimator: str) -> None:
     """Refuse an input that cannot be had here, or not at these alphas.
 
     Raises:

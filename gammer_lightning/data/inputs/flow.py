@@ -7,6 +7,7 @@ import numpy as np
 
 from gammer_lightning.data.inputs.face_clip import TV_L1, FaceClip, resized
 from gammer_lightning.errors import GammerError
+from gammer_lightning.magnifiers.lagrangian import dis_flow
 
 STRAIN_SCALE = 10.0
 """Brings the strain, some .05 per unit, to the size of the flow, some .5 px. All clips share it: scaling each clip by
@@ -62,13 +63,11 @@ def dense_flow(onset: np.ndarray, apex: np.ndarray, estimator: str = TV_L1) -> n
     """
     first = cv2.cvtColor(onset, cv2.COLOR_RGB2GRAY)
     second = cv2.cvtColor(apex, cv2.COLOR_RGB2GRAY)
-    # OpenCV's stub demands a flow to begin with, which its code does not
     if estimator == TV_L1:
+        # OpenCV's stub demands a flow to begin with, which its code does not
         flow = cv2.optflow.DualTVL1OpticalFlow.create().calc(first, second, None)  # type: ignore[call-overload]
     else:
-        dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        rough = dis.calc(first, second, None)  # type: ignore[call-overload]
-        flow = cv2.VariationalRefinement.create().calc(first, second, rough)
+        flow = dis_flow(first, second)
     return flow.transpose(2, 0, 1)
 
 

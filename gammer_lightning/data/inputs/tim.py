@@ -19,7 +19,7 @@ def interpolate(frames: np.ndarray, count: int) -> np.ndarray:
         float64 ``(count, ...)``.
 
     Source: Zhou, Zhao and Pietikainen, Towards a practical lipreading system, CVPR 2011, Sec. 3; used for
-    micro-expressions by Pfister et al., Recognizing spontaneous facial micro-expressions, ICCV 2011.
+    micro-expressions by Pfister et al., Recognising spontaneous facial micro-expressions, ICCV 2011.
     """
     recorded = np.arange(len(frames))
     series = np.linalg.inv(_cosines(recorded, len(frames)))

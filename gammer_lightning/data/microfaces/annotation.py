@@ -4,7 +4,7 @@ In microfaces 2 the action units do not always tell the emotion, coders miss uni
 onset, apex and offset, of which the workbook states the mean.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,30 +131,6 @@ def draw_units(emotion: str, ambiguity: float, rng: np.random.Generator) -> list
     chosen = list(shares)[rng.choice(len(shares), p=list(shares.values()))]
     sides = [SIDES[rng.integers(2)] if rng.random() < ONE_SIDED.get(unit, 0) else "" for unit in chosen]
     return list(zip(chosen, sides, strict=True))
-
-
-def units_ceiling(counts: Mapping[str, float], ambiguity: float) -> float:
-    """Return the macro F1 of a perfect reader of action units, who names the class that shows them most often.
-
-    Args:
-        counts: Clips of each class.
-        ambiguity: Strength of `Realism.ambiguity`.
-    """
-    expected = {
-        (emotion, units): counts[emotion] * share
-        for emotion in counts
-        for units, share in unit_shares(emotion, ambiguity).items()
-    }
-    named: dict[tuple[int, ...], str] = {}
-    for (emotion, units), count in expected.items():
-        if count > expected.get((named.get(units, ""), units), 0):
-            named[units] = emotion
-    scores = []
-    for emotion in counts:
-        right = sum(count for (own, units), count in expected.items() if own == emotion == named[units])
-        all_named = sum(count for (_, units), count in expected.items() if named[units] == emotion)
-        scores.append(2 * right / (all_named + counts[emotion]))
-    return float(np.mean(scores))
 
 
 @dataclass(frozen=True)

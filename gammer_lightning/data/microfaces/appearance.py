@@ -11,8 +11,16 @@ import cv2
 import numpy as np
 
 from gammer_lightning.data.microfaces import warps
-from gammer_lightning.data.microfaces.facial_actions import EXPOSURE, EYES, FACIAL, HEAD, LIPS, REAL_COLUMNS
-from gammer_lightning.data.microfaces.geometry import coarse_grid, depth_map, softened
+from gammer_lightning.data.microfaces.facial_actions import (
+    EXPOSURE,
+    EYES,
+    FACIAL,
+    HEAD,
+    LIPS,
+    REAL_COLUMNS,
+    coarse_grid,
+)
+from gammer_lightning.data.microfaces.geometry import depth_map, softened
 from gammer_lightning.data.microfaces.portraits import Framing
 from gammer_lightning.files import is_finite_array
 

@@ -10,6 +10,7 @@ from gammer_lightning.data.microfaces.realism import Realism
 from gammer_lightning.data.microfaces.truth import Subject
 
 JPEG_QUALITY = 90
+TILE = 64  # px, by which a clip's tile of noise is larger than a frame
 # Of microfaces 2, at strength 1.
 MAINS = 100.0  # Hz, in which lamps flicker at 50 Hz of mains
 MAINS_ERROR = 0.3  # Hz, by which the mains or the camera's clock are off: the beat against the frame rate
@@ -17,18 +18,17 @@ FLICKER = 0.006  # share of each lamp's light: CASME II's lamps were chosen not 
 LIGHT_DRIFT = 0.01  # share of each lamp's light, by which it drifts slowly
 READ_NOISE, LIGHT_NOISE, FIXED_NOISE = 1.0, 0.15, 0.4  # grey levels; the second times the root of the brightness
 QUALITY_LOST = 20  # JPEG quality is 100 less this
-TILE = 64  # px, by which a clip's tile of noise is larger than a frame
 
 
 def recorded(performance: Performance, subject: Subject, fps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the frames as a camera sees them, uint8: flicker of the lamps, noise of the sensor."""
     height, width = subject.framing.height, subject.framing.width
     # One tile of noise per clip, shifted and negated for each frame: drawing takes longer than rendering.
-    noise = rng.uniform(0.7, 1.6) * rng.standard_normal((height + 64, width + 64, 3), np.float32)
+    noise = rng.uniform(0.7, 1.6) * rng.standard_normal((height + TILE, width + TILE, 3), np.float32)
     phases, depths = rng.uniform(0, 2 * np.pi, 2), rng.uniform(0, [0.006, 0.01])
     for index, coefficients in enumerate(performance.coefficients):
         turns = np.sin(2 * np.pi * np.array([100.3, 0.7]) * index / fps + phases)
-        top, left = rng.integers(0, 64, 2)
+        top, left = rng.integers(0, TILE, 2)
         window = noise[top : top + height, left : left + width]
         sign, gain = int(rng.choice((-1, 1))), float(1 + depths @ turns)
         image = cv2.addWeighted(subject.render(coefficients), gain, window, sign, 0)

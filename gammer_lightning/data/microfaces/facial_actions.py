@@ -7,6 +7,7 @@ Sources: Ekman, Friesen and Hager, Facial Action Coding System, 2002; EMFACS for
 CASME II, PLoS ONE 2014, for its classes and durations.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -95,7 +96,8 @@ class Performance:
         emotion: Class, in CASME II's words.
         action_units: As CASME II writes them, e.g. ``"4+L14"``.
         first: Absolute number of the first frame; onset, apex and offset are absolute too.
-        coefficients: One row per frame and one column per name in `COLUMNS`, float32 ``(T, K)``.
+        coefficients: One row per frame and one column per name in `COLUMNS`, or in `REAL_COLUMNS` in microfaces
+            2, float32 ``(T, K)``.
     """
 
     emotion: str
@@ -171,11 +173,17 @@ def motion_fields(landmarks: np.ndarray, framing: Framing) -> np.ndarray:
     border = warps.border_points(0, 0, framing.width - 1, framing.height - 1)
     moves = np.concatenate([unit_moves(), _eye_moves(landmarks) / framing.iod, _jaw_moves()])
     values = np.concatenate([moves, np.zeros((len(moves), len(border), 2))], 1)
-    xs, ys = (warps.cell_centres(0, length, -(-length // 4)) for length in (framing.width, framing.height))
+    xs, ys = coarse_grid(framing)
     points = np.concatenate([control_points(landmarks), border])
     fields = warps.thin_plate_fields(points, values.transpose(1, 0, 2).reshape(len(points), -1), xs, ys)
     fields = fields.reshape(len(ys), len(xs), -1, 2).transpose(2, 0, 1, 3)
     return (np.concatenate([fields, _head_fields(xs, ys, framing)]) * framing.iod).astype(np.float32)
+
+
+def coarse_grid(framing: Framing) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns ``(w,)`` and rows ``(h,)``, in px, of the grid of about 4 px on which fields are given."""
+    xs, ys = (warps.cell_centres(0, length, math.ceil(length / 4)) for length in (framing.width, framing.height))
+    return xs, ys
 
 
 def _eye_moves(landmarks: np.ndarray) -> np.ndarray:

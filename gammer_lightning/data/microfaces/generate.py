@@ -41,7 +41,7 @@ from gammer_lightning.files import content_hash, disk_errors, replacing
 
 MANIFEST = "microfaces.json"
 CONTENTS = ("Cropped", "truth", WORKBOOK, CONTACT_SHEET)
-LARGEST_ALPHA = {1: 20, 2: 10}  # of a benchmark: up to which nothing folds outside the eyes
+LARGEST_ALPHA = {1: 20, 2: 10}  # by benchmark: up to which the columns of Performance.folding fold nothing
 
 
 def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
@@ -68,10 +68,10 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
         uncast = [subject for subject in subjects if not is_ours or not _is_cast(out, spec, subject)]
         finish(run(partial(_cast, out, spec, photos), uncast), len(uncast), "subjects")
         load_subject.cache_clear()
-        clips = scripts(spec)
-        unfilmed = [script for script in clips if not is_ours or not _is_filmed(out, spec, script)]
+        every_script = scripts(spec)
+        unfilmed = [script for script in every_script if not is_ours or not _is_filmed(out, spec, script)]
         finish(run(partial(_film, out, spec), unfilmed), len(unfilmed), "clips")
-        write_workbook(out / WORKBOOK, (_row(out, spec, script) for script in clips))
+        write_workbook(out / WORKBOOK, (_row(out, spec, script) for script in every_script))
     return read_casme2(out, "microfaces")
 
 
@@ -82,7 +82,11 @@ def _photos(spec: MicrofacesSpec) -> list[Photo]:
 
 
 def _manifest(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
-    """Return what the bytes follow from; "microfaces" is the benchmark, whose bytes the same settings give always."""
+    """Return what the bytes follow from.
+
+    "microfaces" is the number of the benchmark. It stands for fixed bytes: a change that gives others needs a new
+    number.
+    """
     pseudo = "pseudo-subjects morphed from two photographs"
     faces = pseudo if spec.portraits is None else "one photograph per subject"
     settings = {name: getattr(spec, name) for name in RANGES}

@@ -13,6 +13,7 @@ from gammer_lightning.data.microfaces.facial_actions import (
     JAW,
     POINT_MIRROR,
     POINTS,
+    coarse_grid,
     control_points,
     motion_fields,
 )
@@ -107,12 +108,6 @@ def rigid_parts(source: np.ndarray, landmarks: np.ndarray, framing: Framing) -> 
         cv2.fillConvexPoly(features, hull, 1.0)
     features = cv2.dilate(features, np.ones((5, 5)))
     return softened(rigid * (1 - features), framing)
-
-
-def coarse_grid(framing: Framing) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns ``(w,)`` and rows ``(h,)``, in px, of the grid of about 4 px on which fields are given."""
-    xs, ys = (warps.cell_centres(0, length, -(-length // 4)) for length in (framing.width, framing.height))
-    return xs, ys
 
 
 def softened(field: np.ndarray, framing: Framing) -> np.ndarray:

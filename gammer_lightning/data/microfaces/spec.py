@@ -6,6 +6,7 @@ from pathlib import Path
 from gammer_lightning.data.microfaces.portraits import Framing
 from gammer_lightning.data.microfaces.realism import Realism
 from gammer_lightning.errors import GammerError
+from gammer_lightning.ranges import MAX_SEED
 
 BENCHMARKS = (1, 2)
 COUNTS = ("balanced", "casme2")
@@ -15,7 +16,7 @@ RANGES = {
     "width": (80, 1920),
     "height": (80, 1920),
     "fps": (20, 2000),
-    "seed": (0, 2**32 - 1),
+    "seed": (0, MAX_SEED),
 }
 
 
@@ -60,11 +61,10 @@ class MicrofacesSpec:
                     f"it is a whole number from {least} to {most}",
                     "give another one; gammer data synthesize --help lists the options",
                 )
-
         if self.benchmark not in BENCHMARKS or self.counts not in COUNTS:
             raise GammerError(
                 f"benchmark is {self.benchmark!r}, counts is {self.counts!r}",
-                f"benchmark is one of {BENCHMARKS}, counts one of {COUNTS}",
+                f"benchmark is one of {', '.join(map(str, BENCHMARKS))}, counts one of {', '.join(COUNTS)}",
                 "give another one; gammer data synthesize --help lists the options",
             )
         if self.benchmark == 1 and (self.counts != "balanced" or self.realism != Realism()):

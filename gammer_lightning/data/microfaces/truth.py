@@ -70,7 +70,7 @@ class Subject:
         return mask > 0
 
     def uncovered(self, coefficients: np.ndarray) -> np.ndarray:
-        """Return where a frame shows what no other need show: bool ``(height, width)``.
+        """Return where a frame shows what other frames of the clip hide: bool ``(height, width)``.
 
         That is the gap between parted lips, and what lies beyond the edge of the neutral face.
         """

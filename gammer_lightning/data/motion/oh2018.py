@@ -75,7 +75,7 @@ class PublishedPairs(Dataset):
         return dict(zip(FRAMES, images, strict=True))
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """A sample in the terms of `motion_pairs.render`, without displacement.
+        """A sample in the terms of `gammer_lightning.data.motion.render.render`, without displacement.
 
         Returns:
             ``onset`` (frameA), ``apex`` (frameC), ``perturbed`` (frameB), ``perturbed_magnified`` (amplified),

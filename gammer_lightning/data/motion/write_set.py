@@ -25,6 +25,8 @@ from gammer_lightning.data.motion.scenes import check_scene_settings, draw_alpha
 from gammer_lightning.data.resumable import PNG_END, claimed, ends_with, finish, process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import content_hash, disk_errors, replacing
+from gammer_lightning.pixels import to_uint8
+from gammer_lightning.ranges import MAX_SEED
 
 VERSION = 1  # of the pixels: raise it when the same settings give others
 MANIFEST = "motion_pairs.json"
@@ -56,10 +58,10 @@ class MotionSetSpec:
 
     def __post_init__(self):
         check_scene_settings(self.size, self.objects, self.max_alpha)
-        if not (1 <= self.samples <= MOST_SAMPLES and 0 <= self.seed < 2**32):
+        if not (1 <= self.samples <= MOST_SAMPLES and 0 <= self.seed <= MAX_SEED):
             raise GammerError(
                 f"samples {self.samples}, seed {self.seed}",
-                f"samples of 1 to {MOST_SAMPLES:,}, a seed of 0 to {2**32 - 1}",
+                f"samples of 1 to {MOST_SAMPLES:,}, a seed of 0 to {MAX_SEED}",
                 "gammer data synthesize-motion --help",
             )
 
@@ -134,8 +136,7 @@ def _frames(spec: MotionSetSpec, index: int) -> dict[str, np.ndarray]:
     magnified = srgb_to_linear(rendered["magnified"])
     amplified = linear_to_srgb(recolour(magnified, batch["colour"]))
     frames = torch.cat([rendered["onset"], rendered["perturbed"], rendered["apex"], amplified])
-    pixels = (frames * 255).round().byte().permute(0, 2, 3, 1)
-    return dict(zip(FRAMES, pixels.numpy(), strict=True))
+    return dict(zip(FRAMES, to_uint8(frames), strict=True))
 
 
 @lru_cache(1)

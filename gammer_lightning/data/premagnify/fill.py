@@ -34,6 +34,7 @@ from gammer_lightning.files import (
     read_image,
 )
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
+from gammer_lightning.pixels import to_floats, to_uint8
 from gammer_lightning.processes import start_loader_worker
 
 
@@ -297,8 +298,8 @@ class _Work:
 
     def _magnify(self, pair: _CropPair, magnifier: nn.Module, place: torch.device) -> dict[str, np.ndarray]:
         """Return all images of the entry by name, uint8 ``(256, 256, 3)``."""
-        onset = _to_float(pair.onset).to(place)
-        apex = _to_float(pair.apex).to(place)
+        onset = to_floats(pair.onset)[None].to(place)
+        apex = to_floats(pair.apex)[None].to(place)
         magnified = magnifier(onset, apex, self.alphas)[:, 0]
         are_finite = magnified.isfinite().flatten(1).all(1).tolist()
         if not all(are_finite):
@@ -309,15 +310,10 @@ class _Work:
                 "images are finite; motion is magnified at most some 100 times",
                 "choose smaller alphas; where it happens at those, train the magnifier again, or choose another",
             )
-        pixels = (magnified.clamp(0, 1) * 255).round().byte()
-        images = dict(zip(map(image_name, self.alphas), pixels.permute(0, 2, 3, 1).cpu().numpy(), strict=True))
+        images = dict(zip(map(image_name, self.alphas), to_uint8(magnified), strict=True))
         images[ONSET] = pair.onset
         images[image_name(RAW)] = pair.apex
         return images
-
-
-def _to_float(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
 
 
 def _raise_together(errors: list[GammerError], clips: int) -> None:

@@ -7,34 +7,12 @@ import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from gammer_lightning.models.baselines.constant_norm import ConstantNorm
 from gammer_lightning.models.recognizer import Recognizer, check_shape, check_side
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 PRIMARY, CLASS, ROUTINGS = 8, 16, 3
 """Length of a primary capsule, length of a class capsule, iterations of routing."""
-
-
-class ConstantNorm(nn.Module):
-    """Batch normalisation by constant statistics, under the names that a trained one has.
-
-    Its scale and shift are learnt. The statistics come with pretrained weights and never change, so that neither
-    clips nor folds act on each other; without pretrained weights they are 0 and 1.
-
-    Args:
-        channels: Number of channels.
-        made: ``device`` and ``dtype``, which timm passes.
-    """
-
-    def __init__(self, channels: int, **made):
-        super().__init__()
-        ones, zeros = torch.ones(channels, **made), torch.zeros(channels, **made)
-        self.weight, self.bias = nn.Parameter(ones), nn.Parameter(zeros)
-        self.running_mean = nn.Parameter(zeros.clone(), requires_grad=False)
-        self.running_var = nn.Parameter(ones.clone(), requires_grad=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale and shift ``(B, C, H, W)``."""
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias)
 
 
 class ClassCapsules(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.video import r2plus1d_18
 
-from gammer_lightning.models.baselines.capsulenet import ConstantNorm
+from gammer_lightning.models.baselines.constant_norm import ConstantNorm
 from gammer_lightning.models.recognizer import SEQUENCE, Recognizer, check_shape, check_side
 
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
@@ -18,7 +18,7 @@ class R2Plus1D(Recognizer):
     It is shown whole frames, normalised as those of Kinetics. 31,301,664 parameters for three classes. They have the
     names of torchvision's r2plus1d_18, so that ``model.weights`` takes pretrained ones from its file. Batch
     normalisation has constant statistics, those of that file, or 0 and 1 without one: see
-    `gammer_lightning.models.baselines.capsulenet.ConstantNorm`.
+    `gammer_lightning.models.baselines.constant_norm.ConstantNorm`.
 
     Args:
         num_classes: Number of classes K.

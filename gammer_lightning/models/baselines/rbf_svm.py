@@ -19,13 +19,13 @@ class RbfSvm(Recognizer):
     `gammer_lightning.models.baselines.linear_svm.choose_penalty`. The logits are decision values; their softmax, which
     results give as probabilities, orders classes as they do but is not calibrated.
 
-    Its trainable values are a coefficient for each clip and class, and the biases. It also holds the clips
-    themselves: the rows of those that it does not train on are 0, and so are their coefficients.
+    Its trainable values are a coefficient for each clip and class, and the biases. Its first rows
+    are the clips that it trains on; the rows that are left over are 0, and so are their coefficients.
 
     Args:
         num_classes: Number of classes K.
         input_shape: Shape of one clip's input, of D values.
-        num_clips: Number of clips N that it can hold.
+        num_clips: Number of clips N that it has rows for.
 
     Attributes:
         clips: The training clips, without gradient ``(N, D)``.

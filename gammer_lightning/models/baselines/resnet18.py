@@ -6,7 +6,7 @@ import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor
 
-from gammer_lightning.models.baselines.capsulenet import ConstantNorm
+from gammer_lightning.models.baselines.constant_norm import ConstantNorm
 from gammer_lightning.models.baselines.phases import MAPS, num_phases
 from gammer_lightning.models.recognizer import Recognizer, check_shape, check_side
 
@@ -16,7 +16,7 @@ class ResNet18(Recognizer):
 
     11,178,051 parameters for three classes. They have the names of timm's and torchvision's resnet18, so that
     ``model.weights`` takes pretrained ones from either's file. Batch normalisation has constant statistics, those of
-    that file, or 0 and 1 without one: see `gammer_lightning.models.baselines.capsulenet.ConstantNorm`.
+    that file, or 0 and 1 without one: see `gammer_lightning.models.baselines.constant_norm.ConstantNorm`.
 
     Args:
         num_classes: Number of classes K.

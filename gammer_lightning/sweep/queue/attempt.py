@@ -23,6 +23,11 @@ ATTRIBUTES: dict[str, type | tuple[type, ...]] = {
     "results": (dict, OPTIONAL),
     "error": (str, OPTIONAL),
     "retry_of": (int, OPTIONAL),
+    "retry_with": (dict, OPTIONAL),
+    "counts": (bool, OPTIONAL),
+    "final": (bool, OPTIONAL),
+    "dropped": (bool, OPTIONAL),
+    "pruned_at": (int, OPTIONAL),
 }
 """Types of the attributes of a trial, by name."""
 STAMP = ("host", "pid", "born")
@@ -143,7 +148,7 @@ def _stamp(stored: dict[str, Any] | None) -> Stamp | None:
 
 
 def damaged_attributes(trial: FrozenTrial) -> list[str]:
-    """Return the names of the attributes that no sweep has written."""
+    """Return the names of the attributes whose values are none that a sweep writes."""
     stored = trial.user_attrs
     damaged = [name for name, types in ATTRIBUTES.items() if not isinstance(stored.get(name), types)]
     for name in ("stamp", "child"):

@@ -147,7 +147,7 @@ class Child:
         path = self.run.path / RESULTS
         if not path.is_file():
             return None
-        results = RunResults.from_file(path, "it has the scores of a recognition run", "run the row anew")
+        results = RunResults.from_file(path, "run the row anew")
         return results.as_dict()
 
     def error(self) -> str:

@@ -34,7 +34,10 @@ TIMEOUT = 10
 
 @runtime_checkable
 class ServerStorage(Protocol):
-    """A storage on a server. Other than a journal, it keeps when each supervisor last sent a heartbeat."""
+    """A storage on a server. Other than a journal, it keeps when each supervisor last sent a heartbeat.
+
+    Optuna has such a base class, but only as a private one.
+    """
 
     def record_heartbeat(self, trial_id: int) -> None:
         """Keep that the supervisor of a trial lives."""

@@ -145,10 +145,12 @@ class Study:
 
     def attempt(self, trial_id: int) -> Attempt:
         """Return the attempt of a trial."""
-        return Attempt.of_trial(self.storage.get_trial(trial_id))
+        trial = self.storage.get_trial(trial_id)
+        self._check(trial)
+        return Attempt.of_trial(trial)
 
     def attempts(self, *states: TrialState) -> list[Attempt]:
-        """Return the attempts of some states, or of all, by number, without those from before `run_again`."""
+        """Return attempts of some states, or of all, by number, without those dropped or from before `run_again`."""
         last_before = self._last_before_again()
         trials = self.storage.get_all_trials(self.id, deepcopy=False, states=states or None)
         attempts = []

@@ -13,13 +13,13 @@ import numpy as np
 
 from gammer_lightning.data.clips.class_sets import FIVE, THREE
 from gammer_lightning.evaluation.comparison import Difference, differences, holm, pareto, subject_counts
-from gammer_lightning.evaluation.published import METRICS, REMARK, TEXTS
+from gammer_lightning.evaluation.published import DATASETS, METRICS, REMARK, TEXTS
 from gammer_lightning.sweep.queue.attempt import host
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 
 SEVERAL = "composite"
-NAMES = {"casme2": "CASME II", "samm": "SAMM", "smic": "SMIC-HS", SEVERAL: "composite"}
+NAMES = DATASETS | {SEVERAL: "composite"}
 
 
 class Cost(NamedTuple):
@@ -34,7 +34,7 @@ class Judged(NamedTuple):
 
     Attributes:
         counts: ``(S, N, K, K)`` by seed, subject, true and predicted class; None where it has none.
-        note: Mostly why it has none.
+        note: Why it has none; empty where it has, or where the row is not done.
     """
 
     counts: np.ndarray | None

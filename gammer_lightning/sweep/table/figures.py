@@ -220,8 +220,9 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     Areas grow with the square root of the parameters, or the smallest networks could not be seen beside the largest.
 
     Args:
-        entries: Entries with results, parameters and times.
+        entries: Entries with results; those without parameters and times are left out.
     """
+    entries = [entry for entry in entries if entry.cost]
     figure, (axes,) = _panels(1, 1, 8, 5.5)
     costs = [entry.cost for entry in entries if entry.cost]
     times = [cost.milliseconds for cost in costs]

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import csv_table, markdown_cell, printable
-from gammer_lightning.evaluation.run_results import are_results
+from gammer_lightning.evaluation.run_results import SCORES, are_results
 from gammer_lightning.files import replacing
 from gammer_lightning.reports.tables import markdown_table
 from gammer_lightning.sweep.queue.study import Row
@@ -151,7 +151,7 @@ def _numbers(entry: Entry) -> dict[str, Any]:
 
 def _scores(entry: Entry) -> dict[str, Any]:
     columns = {}
-    for score in ("accuracy", "uf1", "uar"):
+    for score in SCORES:
         for statistic in ("mean", "std"):
             columns[f"{score}_{statistic}"] = entry.results.get(statistic, {}).get(score)
     difference = entry.difference
