@@ -15,8 +15,9 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.folds import class_weights, outer_clips
 from gammer_lightning.runs.checkpoints import WholeCheckpoints, checkpoint_callbacks
 from gammer_lightning.runs.folder import RunFolder
-from gammer_lightning.tasks import members
-from gammer_lightning.tasks.members import member_losses, seeded, unstack
+from gammer_lightning.tasks import label_kinds
+from gammer_lightning.tasks.label_kinds import member_losses
+from gammer_lightning.tasks.members import seeded, unstack
 from gammer_lightning.tasks.recognize import RecognizeTask, deployed_model, refuse_trainer
 
 SMALL = {"weight_decay": 0.0, "depth": 1, "heads": 1, "width": 4, "regions": ("nose_tip",), "lr": 1e-2}
@@ -180,9 +181,9 @@ class TwoAlphas(FakeClips):
 def test_the_papers_holdout_trains_on_its_test_clips_at_other_alphas_and_says_so(tmp_path):
     data, task = TwoAlphas(subjects=4), RecognizeTask(lr=1e-2, seeds=[0], width=8, protocol="paper_holdout")
     seen = []
-    weigh = members.member_losses
+    weigh = label_kinds.member_losses
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(members, "member_losses", lambda *args: (seen.append(args), weigh(*args))[1])
+        patch.setattr(label_kinds, "member_losses", lambda *args: (seen.append(args), weigh(*args))[1])
         runner = trainer(tmp_path, 1)
         runner.fit(task, datamodule=data)
     weights = torch.cat([weights for _, _, weights, _ in seen], 1)

@@ -48,7 +48,7 @@ def test_equal_rows_differ_by_nothing():
     counts = random_counts(np.random.default_rng(0), 3, 7)
     found = differences({"a": counts, "b": counts.copy()}, "a")
     assert list(found) == ["b"]
-    assert (found["b"].uf1, found["b"].low, found["b"].high, found["b"].p) == (0, 0, 0, None)
+    assert (found["b"].score, found["b"].low, found["b"].high, found["b"].p) == (0, 0, 0, None)
 
 
 def test_right_on_all_against_wrong_on_all():
@@ -56,7 +56,7 @@ def test_right_on_all_against_wrong_on_all():
     right[:, :] = np.eye(3, dtype=int)
     wrong[:, :] = np.roll(np.eye(3, dtype=int), 1, axis=1)
     found = differences({"wrong": wrong, "right": right}, "wrong")["right"]
-    assert (found.uf1, found.low, found.high) == (1, 1, 1)
+    assert (found.score, found.low, found.high) == (1, 1, 1)
     assert found.p == pytest.approx(2 / 2**8)  # the exact test: all 8 signs alike, either way
 
 
@@ -78,7 +78,7 @@ def test_interval_is_that_of_a_loop_over_resamples():
     assert not times[:, 0].all()
     drawn = [mean_uf1(rows["b"], t) - mean_uf1(rows["a"], t) for t in times]
     assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=1e-12)
-    assert found.uf1 == pytest.approx(mean_uf1(rows["b"], np.ones(6, int)) - mean_uf1(rows["a"], np.ones(6, int)))
+    assert found.score == pytest.approx(mean_uf1(rows["b"], np.ones(6, int)) - mean_uf1(rows["a"], np.ones(6, int)))
 
 
 def test_p_is_that_of_scipy():

@@ -134,7 +134,8 @@ def recognize(arguments: argparse.Namespace) -> list[dict]:
 def _stacked(folds: int, patches, labels) -> Callable[[], None]:
     import torch
 
-    from gammer_lightning.tasks.members import member_losses, seeded, stack, stacked_logits
+    from gammer_lightning.tasks.label_kinds import member_losses
+    from gammer_lightning.tasks.members import seeded, stack, stacked_logits
 
     members = stack([seeded(0, {"num_classes": 5}) for _ in range(folds)]).to(patches.device)
     optimizer = torch.optim.Adam(members.parameters())

@@ -15,7 +15,10 @@ from gammer_lightning.reports.tables import markdown_table, mean_and_std
 if TYPE_CHECKING:
     from gammer_lightning.evaluation.run_results import RunResults
 
-OURS = "Ours: accuracy and UF1 of pooled counts, mean ± standard deviation over seeds, each run's protocol in brackets."
+OURS = (
+    "Ours: accuracy and UF1, or macro and binary F1 of action units, of pooled counts, mean ± standard deviation over "
+    "seeds, each run's protocol in brackets."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +39,7 @@ def main(arguments: argparse.Namespace) -> None:
     for run, result in results.items():
         if _column(result) is None:
             datasets = ", ".join(result.datasets)
-            lines.append(f"- {run}: {_text(result)} on {datasets}, {len(result.classes)} classes")
+            lines.append(f"- {run}: {_text(result)} on {datasets}, {len(result.classes)} {result.scoring.noun}")
     print(OURS)
     if lines:
         print("\n".join(["", "Other runs:", *lines]))
@@ -110,4 +113,6 @@ def _spread(result: "RunResults", metric: str) -> str:
 
 
 def _text(result: "RunResults") -> str:
-    return f"accuracy {_spread(result, 'accuracy')}, UF1 {_spread(result, 'uf1')} ({_protocol(result)})"
+    scores = list(result.scoring.headings.items())[:2]
+    texts = [f"{heading} {_spread(result, name)}" for name, heading in scores]
+    return f"{', '.join(texts)} ({_protocol(result)})"

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from gammer_lightning.data.clips.action_units import unit_faults, unit_matrix
 from gammer_lightning.data.clips.apex import METHODS, ApexMethod, with_apexes
-from gammer_lightning.data.clips.class_sets import check_class_set, class_labels, class_set_notes
+from gammer_lightning.data.clips.class_sets import Labels, check_class_set, class_labels, class_set_notes
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.clips.datasets import read_datasets
 from gammer_lightning.data.inputs.augment import PhotometricAugmentation
@@ -50,7 +50,8 @@ class MagnifiedClips(pl.LightningDataModule):
     """Clips of one data set or several, pre-magnified, as landmark patches or another input.
 
     A batch is a dict: ``input`` float32, of patches ``(B, 68, C, P, P)`` in [-1, 1]; ``label`` and ``clip`` (index into
-    ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. A training epoch shows every clip once, at a random
+    ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. Of the class set ``"units"`` ``label`` is 1 or 0 for each
+    unit, ``(B, 12)``. A training epoch shows every clip once, at a random
     training alpha, augmented; testing and predicting show every clip once, in order, at ``eval_alpha`` and
     unaugmented. Leaving out the held-out subject is the task's concern. There is a validation loader under the
     protocol ``"inner"`` only, since nothing may be chosen on the held-out subjects of the others.
@@ -60,9 +61,10 @@ class MagnifiedClips(pl.LightningDataModule):
     ``(n, 1 + A, 68, P, P, 3)`` or ``inputs`` ``(n, A, ...)``.
 
     Args:
-        roots: Folder of each data set by its name (microfaces, casme2, samm, smic); null looks at its environment
-            variable, e.g. ``GAMMER_CASME2``.
-        class_set: As in `class_labels`: ``"three"``, ``"five"``, ``"objective"`` or a YAML file of your own.
+        roots: Folder of each data set by its name (microfaces, casme2, samm, smic; further casts of microfaces as
+            microfaces-NAME); null looks at its environment variable, e.g. ``GAMMER_CASME2``.
+        class_set: As in `class_labels`: ``"three"``, ``"five"``, ``"objective"``, ``"units"`` or a YAML file of your
+            own.
         clip_list: MEGC 2019's official list of clips, if those are to be kept; as in `class_labels`.
         apex: Where none is annotated: ``"middle"`` or ``"spotted"``, as in `with_apexes`.
         magnifier: Name or path, as in `load_magnifier`.
@@ -217,7 +219,7 @@ class MagnifiedClips(pl.LightningDataModule):
                 "correct these cells of the coding workbook, or choose another model.network",
             )
 
-    def annotated(self) -> tuple[list[str], list[int], tuple[str, ...]]:
+    def annotated(self) -> tuple[list[str], Labels, tuple[str, ...]]:
         """Return what annotation says, before a frame is read: ``subjects``, ``labels`` and ``class_names``.
 
         Raises:
@@ -229,13 +231,13 @@ class MagnifiedClips(pl.LightningDataModule):
         return _subjects(clips), labels, names
 
     @cached_property
-    def _labelled(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+    def _labelled(self) -> tuple[list[Clip], Labels, tuple[str, ...]]:
         h = self.hparams
         clips = read_datasets(h.roots)
         self._class_notes = class_set_notes(clips, h.class_set)
         return class_labels(clips, h.class_set, h.clip_list)
 
-    def _read_clips(self) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+    def _read_clips(self) -> tuple[list[Clip], Labels, tuple[str, ...]]:
         clips, labels, names = self._labelled
         return with_apexes(clips, self.hparams.apex, self.hparams.cache), labels, names
 

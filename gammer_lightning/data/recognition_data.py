@@ -16,7 +16,8 @@ class RecognitionData(Protocol):
 
     ``hparams``, ``input_shape``, ``alphas``, ``eval_alpha``, ``annotated`` and ``refuse_without_action_units`` are
     there before ``setup``, all others after it. A batch is a dict: ``input`` float32 ``(B, *input_shape)``; ``label``
-    and ``clip`` (index into ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``.
+    and ``clip`` (index into ``clips``) int64 ``(B,)``; ``alpha`` float32 ``(B,)``. Of action units ``label`` is 1 or 0
+    for each, int64 ``(B, K)``.
 
     Attributes:
         hparams: The settings; ``hparams.input`` names the input.
@@ -24,8 +25,8 @@ class RecognitionData(Protocol):
         alphas: Magnification factors of which there are images.
         eval_alpha: The magnification factor of the test.
         clips: The n clips.
-        labels: Class index of each clip.
-        class_names: Names of the K classes.
+        labels: Class index of each clip, or 1 or 0 for each unit of each clip ``(n, K)``.
+        class_names: Names of the K classes or units.
         subjects: ``"dataset/subject"`` of each clip.
         clip_hash: Hash of clips and labels.
         landmarks: ``(n, 68, 2)`` px in the crop.
@@ -35,7 +36,7 @@ class RecognitionData(Protocol):
     alphas: Sequence[float]
     eval_alpha: float
     clips: Sequence[Clip]
-    labels: Sequence[int]
+    labels: Sequence
     class_names: Sequence[str]
     subjects: Sequence[str]
     clip_hash: str
@@ -49,7 +50,7 @@ class RecognitionData(Protocol):
     def action_units(self) -> Tensor:
         """1 where a clip is annotated with an action unit, else 0, ``(n, U)``."""
 
-    def annotated(self) -> tuple[Sequence[str], Sequence[int], Sequence[str]]:
+    def annotated(self) -> tuple[Sequence[str], Sequence, Sequence[str]]:
         """Return ``subjects``, ``labels`` and ``class_names`` before a frame is read."""
 
     def refuse_without_action_units(self, network: str) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gammer_lightning import __version__
+from gammer_lightning.data.clips.class_sets import UNIT_NAMES, UNITS
 from gammer_lightning.deploy.facts import BundleFacts, MagnifierFacts, Metrics, RunFacts
 from gammer_lightning.deploy.rules import CONFIG_RULES, RECOGNITION_RULES, RESULT_RULES
 from gammer_lightning.deploy.values import check_values
@@ -139,13 +140,19 @@ def open_finished_run(path: str | Path, magnifier: str | None = None) -> Finishe
         magnifier: Name or path of the magnifier, in place of the run's own.
 
     Raises:
-        GammerError: If it is no finished run of GAM-MER, or its magnifier is no ST-MEMM.
+        GammerError: If it is no finished run of GAM-MER, it is of action units, or its magnifier is no ST-MEMM.
     """
     run = _finished_run(path)
     recognizer = deployed_model(run.best)
     recognition = MemberFacts.from_checkpoint(load_checkpoint(run.best), run.best)
     if not isinstance(recognizer, GamMer):
         raise _other_network(path, recognition.name)
+    if tuple(recognition.class_names) == UNIT_NAMES:
+        raise GammerError(
+            f"{path} is a run of action units (data.class_set {UNITS})",
+            "a bundle and its page are of one class for each clip",
+            f"give a run of another data.class_set; for the scores of this one: gammer recognize test {path}",
+        )
     next_step = "copy the run folder again, or train again: gammer recognize fit"
     check_values(recognition.as_dict(), RECOGNITION_RULES, run.best, next_step)
     config = read_yaml(run.config)

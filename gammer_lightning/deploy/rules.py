@@ -3,6 +3,7 @@
 import inspect
 from typing import Any
 
+from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.data.clips.datasets import DATASETS
 from gammer_lightning.deploy.values import (
     Rule,
@@ -72,6 +73,10 @@ def _is_network(value: Any) -> bool:
     )
 
 
+def _is_dataset(value: Any) -> bool:
+    return is_name(value) and (value in DATASETS or is_microfaces(value))
+
+
 CLASSES = Rule(
     lambda value: is_list(value, is_text, 2) and len(set(value)) == len(value), "a list of different printable names"
 )
@@ -113,7 +118,7 @@ BUNDLE_RULES = {
 
 RESULT_RULES = {
     "protocol": Rule(is_text, "a text"),
-    "datasets": Rule(lambda value: is_list(value, lambda name: name in DATASETS, 1), "a list of data sets"),
+    "datasets": Rule(lambda value: is_list(value, _is_dataset, 1), "a list of data sets"),
     "clips": Rule(is_count, "a number"),
     "subjects": Rule(is_count, "a number"),
     "clips_sha256": Rule(is_text, "a hash"),

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
@@ -176,7 +177,7 @@ def audit_text(summary: dict[str, Any]) -> str:
     datasets = markdown_cell(", ".join(summary["datasets"]))
     head = f"{summary['clips']} clips in {summary['folds']} folds ({datasets}), {summary['epochs']} epochs"
     notes = list(NOTES)
-    if "microfaces" in summary["datasets"]:
+    if any(map(is_microfaces, summary["datasets"])):
         notes.append(MICROFACES_NOTE)
     lines = [
         "# Audit: one training, scored in four ways",

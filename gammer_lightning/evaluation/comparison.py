@@ -1,6 +1,6 @@
 """How rows of a sweep differ from a reference row, by subject, where all judged the same clips."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from gammer_lightning.evaluation.scores import class_scores
+from gammer_lightning.evaluation.predictions import units_of_text
+from gammer_lightning.evaluation.scores import CLASS_SCORING, UNIT_SCORING, Scoring, unit_confusion
 
 RESAMPLES = 2000
 
@@ -18,27 +19,30 @@ class Difference:
     """A row minus the reference.
 
     Attributes:
-        uf1: Difference in UF1, each a mean over seeds, in [-1, 1].
+        score: Difference in the main score (UF1, or macro F1 of units), each a mean over seeds, in [-1, 1].
         low: Lower end of its 95 % bootstrap interval over subjects.
         high: Upper end.
-        p: Wilcoxon signed-rank p over per-subject accuracies, each a mean over seeds; None where no subject differs.
+        p: Wilcoxon signed-rank p over per-subject accuracies (of units the share of right decisions), each a mean over
+            seeds; None where no subject differs.
     """
 
-    uf1: float
+    score: float
     low: float
     high: float
     p: float | None
 
 
-def subject_counts(path: Path, class_names: Sequence[str]) -> np.ndarray:
+def subject_counts(path: Path, class_names: Sequence[str], scoring: Scoring = CLASS_SCORING) -> np.ndarray:
     """Read predictions.csv and count its clips by true and predicted class, for each seed and subject.
 
     Args:
         path: The file.
-        class_names: Names of the K classes, in the order of the counts.
+        class_names: Names of the K classes or units, in the order of the counts.
+        scoring: Whether they are classes or units.
 
     Returns:
-        Counts ``(S, N, K, K)`` of S seeds, in the order of the file, and N subjects in alphabetical order.
+        Counts ``(S, N, K, K)`` of S seeds, in the order of the file, and N subjects in alphabetical order; of units
+        ``(S, N, K, 2, 2)``, as of `unit_confusion`.
 
     Raises:
         ValueError: If the file is no such table.
@@ -48,6 +52,14 @@ def subject_counts(path: Path, class_names: Sequence[str]) -> np.ndarray:
     table = pd.read_csv(path, usecols=columns, dtype=str, keep_default_na=False)
     seed, seeds = pd.factorize(table["seed"])
     subject, subjects = pd.factorize(table["dataset"] + "/" + table["subject"], sort=True)
+    if scoring is UNIT_SCORING:
+        labels = units_of_text(table["label"], class_names)
+        predictions = units_of_text(table["prediction"], class_names)
+        unit_counts = np.zeros((len(seeds), len(subjects), len(class_names), 2, 2), int)
+        for s, n in np.ndindex(unit_counts.shape[:2]):
+            rows = (seed == s) & (subject == n)
+            unit_counts[s, n] = unit_confusion(labels[rows], predictions[rows])
+        return unit_counts
     index = {name: k for k, name in enumerate(class_names)}
     label = [index[name] for name in table["label"]]
     prediction = [index[name] for name in table["prediction"]]
@@ -56,28 +68,33 @@ def subject_counts(path: Path, class_names: Sequence[str]) -> np.ndarray:
     return counts
 
 
-def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, Difference]:
+def differences(
+    counts: Mapping[str, np.ndarray], reference: str, scoring: Scoring = CLASS_SCORING
+) -> dict[str, Difference]:
     """Compare each row with the reference.
 
     Every row and seed is resampled by the same draws of subjects, so what they share cancels out.
 
     Args:
-        counts: ``(S, N, K, K)`` of each row by its name, of the same N subjects and clips; S may differ.
+        counts: ``(S, N, K, K)`` of each row by its name, of the same N subjects and clips; S may differ. Of units
+            ``(S, N, K, 2, 2)``.
         reference: Name of the row that the others are compared with.
+        scoring: Its main score is compared.
 
     Returns:
         The difference of each row but the reference.
     """
-    uf1 = {name: _uf1(row_counts) for name, row_counts in counts.items()}
-    resampled_uf1 = {name: _resampled_uf1(row_counts) for name, row_counts in counts.items()}
+    main_score = scoring.main_score
+    score = {name: main_score(row_counts.sum(1)).mean(0) for name, row_counts in counts.items()}
+    resampled = {name: _resampled_score(row_counts, main_score) for name, row_counts in counts.items()}
     accuracies = {name: _subject_accuracies(row_counts) for name, row_counts in counts.items()}
     row_differences = {}
     for name in counts:
         if name == reference:
             continue
-        low, high = np.quantile(resampled_uf1[name] - resampled_uf1[reference], (0.025, 0.975))
+        low, high = np.quantile(resampled[name] - resampled[reference], (0.025, 0.975))
         row_differences[name] = Difference(
-            uf1=float(uf1[name] - uf1[reference]),
+            score=float(score[name] - score[reference]),
             low=float(low),
             high=float(high),
             p=_wilcoxon(accuracies[name], accuracies[reference]),
@@ -85,34 +102,22 @@ def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, D
     return row_differences
 
 
-def _uf1(counts: np.ndarray) -> np.ndarray:
-    """Return UF1 of counts pooled over subjects, mean over seeds, as in `gammer_lightning.evaluation.scores.scores`.
-
-    Args:
-        counts: ``(S, N, K, K)``.
-    """
-    return _pooled_uf1(counts.sum(1)).mean(0)
-
-
-def _pooled_uf1(counts: np.ndarray) -> np.ndarray:
-    return class_scores(counts)["f1"].mean(-1, where=counts.sum(-1) > 0)
-
-
-def _resampled_uf1(counts: np.ndarray) -> np.ndarray:
-    """Return UF1, mean over seeds, for each resample of the subjects ``(RESAMPLES,)``."""
-    seeds, subjects, classes, _ = counts.shape
+def _resampled_score(counts: np.ndarray, main_score: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Return a score, mean over seeds, for each resample of the subjects ``(RESAMPLES,)``."""
+    seeds, subjects, *cells = counts.shape
     equal_shares = np.full(subjects, 1 / subjects)
     draws = np.random.default_rng(0).multinomial(subjects, equal_shares, RESAMPLES)  # (RESAMPLES, N)
     # floats, since numpy multiplies whole numbers without BLAS; these are small enough to stay exact
     flat_counts = counts.reshape(seeds, subjects, -1).astype(float)
     pooled = draws.astype(float) @ flat_counts
-    pooled = pooled.reshape(seeds, RESAMPLES, classes, classes)
-    return _pooled_uf1(pooled).mean(0)
+    pooled = pooled.reshape(seeds, RESAMPLES, *cells)
+    return main_score(pooled).mean(0)
 
 
 def _subject_accuracies(counts: np.ndarray) -> np.ndarray:
-    clips = counts.sum((0, 2, 3))
-    return np.trace(counts, axis1=2, axis2=3).sum(0) / clips
+    decisions = counts.swapaxes(0, 1).reshape(counts.shape[1], -1).sum(1)
+    hits = np.trace(counts, axis1=-2, axis2=-1).swapaxes(0, 1).reshape(counts.shape[1], -1).sum(1)
+    return hits / decisions
 
 
 def _wilcoxon(accuracies: np.ndarray, reference: np.ndarray) -> float | None:

@@ -10,6 +10,8 @@ from gammer_lightning.errors import GammerError
 
 NOBODY = "nobody"
 """Name of the fold that holds out nobody; its model is the one to deploy."""
+MULTI_LABEL_PROTOCOLS = ("lodo", "loso")
+"""Those whose folds are not stratified by class."""
 ProtocolName = Literal["loso", "lodo", "kfold", "inner", "outer", "paper_holdout"]
 LEAKY: Final = "paper_holdout"
 INNER: Final = "inner"
@@ -26,27 +28,35 @@ PROTOCOLS: dict[ProtocolName, str] = {
 
 
 def make_folds(
-    protocol: ProtocolName, subjects: Sequence[str], labels: Sequence[int], num_folds: int = 5, outer_fold: int = 1
+    protocol: ProtocolName, subjects: Sequence[str], labels: Sequence, num_folds: int = 5, outer_fold: int = 1
 ) -> list[tuple[str, np.ndarray]]:
     """Return the folds of a protocol: the name of each with the indices of its test clips.
 
     Args:
         protocol: One of `PROTOCOLS`.
         subjects: Subject of each clip, as ``"dataset/subject"``.
-        labels: Class index of each clip.
+        labels: Class index of each clip, or 1 or 0 for each unit of each clip ``(n, K)``.
         num_folds: Folds of ``"kfold"``; ``"paper_holdout"`` takes the first of as many; outer and inner ones alike.
         outer_fold: Which outer fold ``"inner"`` leaves out and ``"outer"`` holds out, from 1 on.
 
     Raises:
-        GammerError: If the protocol is unknown, or there are too few subjects, data sets or clips for it.
+        GammerError: If the protocol is unknown or needs one class of each clip, or there are too few subjects, data
+            sets or clips for it.
     """
     if protocol not in PROTOCOLS:
         raise GammerError(f"protocol {protocol!r}", f"it is one of {', '.join(PROTOCOLS)}", "set model.protocol to one")
+    if is_multi_label(labels) and protocol not in MULTI_LABEL_PROTOCOLS:
+        raise GammerError(
+            f"model.protocol {protocol} with data.class_set units",
+            "its folds are stratified by the one class of each clip",
+            f"set model.protocol to {' or '.join(MULTI_LABEL_PROTOCOLS)}",
+        )
     if protocol == "loso":
         return loso_folds(subjects)
     if protocol == "lodo":
         datasets = [subject.split("/")[0] for subject in subjects]
-        return _each_held_out(datasets, "data set", "add one to data.roots, or set model.protocol to loso")
+        next_step = "add one to data.roots (a cast of microfaces as microfaces-NAME), or set model.protocol to loso"
+        return _each_held_out(datasets, "data set", next_step)
     if protocol == "outer":
         return [(f"outer fold {outer_fold}", outer_clips(subjects, labels, num_folds, outer_fold))]
     if protocol == INNER:
@@ -59,7 +69,7 @@ def make_folds(
     return _stratified_folds(protocol, subjects, labels, num_folds)
 
 
-def outer_clips(subjects: Sequence[str], labels: Sequence[int], num_folds: int, outer_fold: int) -> np.ndarray:
+def outer_clips(subjects: Sequence[str], labels: Sequence, num_folds: int, outer_fold: int) -> np.ndarray:
     """Return the clips of one outer fold, of whole subjects; settings chosen without them are judged on them.
 
     Raises:
@@ -73,7 +83,7 @@ def outer_clips(subjects: Sequence[str], labels: Sequence[int], num_folds: int, 
 
 
 def _stratified_folds(
-    protocol: ProtocolName, subjects: Sequence[str], labels: Sequence[int], num_folds: int
+    protocol: ProtocolName, subjects: Sequence[str], labels: Sequence, num_folds: int
 ) -> list[tuple[str, np.ndarray]]:
     """Return folds in which classes are as frequent as in all clips: of whole subjects, or the first one of clips."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
@@ -136,6 +146,26 @@ def training_masks(
     return masks
 
 
+def is_multi_label(labels: Sequence) -> bool:
+    """Return whether labels are 1 or 0 for each unit of each clip ``(n, K)``, not a class index of each ``(n,)``."""
+    return np.ndim(labels) == 2
+
+
+def positive_weights(training: np.ndarray, labels: Sequence) -> np.ndarray:
+    """Return for each unit how many of the fold's own training clips lack it for each that has it ``(K,)``.
+
+    The loss of a unit that is on is weighed by it, so that on and off count the same. It is 1 for a unit that is on in
+    none or in all of them.
+
+    Args:
+        training: Which clips train the fold, bool ``(n,)``.
+        labels: 1 or 0 for each unit of each clip ``(n, K)``.
+    """
+    on = np.asarray(labels)[training].sum(0)
+    off = training.sum() - on
+    return np.where((on > 0) & (off > 0), off / np.maximum(on, 1), 1.0)
+
+
 def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequence[str], fold: str) -> np.ndarray:
     """Return the weight of each class ``(K,)``, inverse to its frequency among the fold's own training clips.
 
@@ -168,7 +198,7 @@ class Split:
     Attributes:
         folds: Name of each fold but the last, and the indices of its test clips.
         masks: Training clips of each fold by its name, bool ``(n,)``; `NOBODY` comes last.
-        class_weights: Class weights of each fold ``(K,)``, in the same order.
+        class_weights: Class weights of each fold ``(K,)``, in the same order; of units their `positive_weights`.
     """
 
     folds: list[tuple[str, np.ndarray]]
@@ -179,7 +209,7 @@ class Split:
 def make_split(
     protocol: ProtocolName,
     subjects: Sequence[str],
-    labels: Sequence[int],
+    labels: Sequence,
     class_names: Sequence[str],
     num_folds: int = 5,
     outer_fold: int = 1,
@@ -189,8 +219,8 @@ def make_split(
     Args:
         protocol: One of `PROTOCOLS`; of ``"inner"`` no fold trains on the clips of the outer fold.
         subjects: Subject of each of the n clips, as ``"dataset/subject"``.
-        labels: Class index of each clip.
-        class_names: Names of the K classes.
+        labels: As in `make_folds`.
+        class_names: Names of the K classes or units.
         num_folds: As in `make_folds`.
         outer_fold: As in `make_folds`.
 
@@ -200,5 +230,8 @@ def make_split(
     folds = make_folds(protocol, subjects, labels, num_folds, outer_fold)
     left_out = outer_clips(subjects, labels, num_folds, outer_fold) if protocol == INNER else ()
     masks = training_masks(folds, len(labels), left_out)
-    weights = [class_weights(mask, labels, class_names, fold) for fold, mask in masks.items()]
+    if is_multi_label(labels):
+        weights = [positive_weights(mask, labels) for mask in masks.values()]
+    else:
+        weights = [class_weights(mask, labels, class_names, fold) for fold, mask in masks.items()]
     return Split(folds, masks, weights)

@@ -14,10 +14,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from pytorch_lightning.loggers import Logger, WandbLogger
 
+from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.escapes import csv_table, markdown_cell
-from gammer_lightning.evaluation.predictions import Predictions
+from gammer_lightning.evaluation.predictions import Predictions, UnitPredictions
 from gammer_lightning.evaluation.run_results import RESULTS, RunResults
-from gammer_lightning.evaluation.scores import class_scores, megc_log, scores
+from gammer_lightning.evaluation.scores import UNIT_SCORING, class_scores, megc_log, scores
+from gammer_lightning.evaluation.unit_results import draw_units, unit_lines, unit_table, unit_values
 from gammer_lightning.faces.graph import GraphName, draw_graph
 from gammer_lightning.files import replacing, write_text
 from gammer_lightning.reports.tables import markdown_table, three_decimals
@@ -34,7 +36,7 @@ THUMBNAIL = 128
 
 
 def write_results(run: Path, predictions: Predictions) -> RunResults:
-    """Write predictions.csv, clips.csv and its SHA-256, a MEGC log a seed, results.json and results.md.
+    """Write predictions.csv, clips.csv and its SHA-256, results.json, results.md and, of classes, a MEGC log a seed.
 
     Args:
         run: The run folder; files of an earlier test are replaced.
@@ -53,17 +55,24 @@ def write_results(run: Path, predictions: Predictions) -> RunResults:
         RESULTS: json.dumps(results.as_dict(), indent=2) + "\n",
         "results.md": results_text(results),
     }
-    names = [clip.name for clip in predictions.clips]
-    for seed, predicted in zip(predictions.seeds, predictions.predicted, strict=True):
-        log = megc_log(predictions.subjects, names, predictions.labels, predicted)
-        texts[f"megc_log_seed{seed}.txt"] = log
+    if not isinstance(predictions, UnitPredictions):
+        texts |= _megc_logs(predictions)
     for name, text in texts.items():
         write_text(run / name, text)
     return results
 
 
+def _megc_logs(predictions: Predictions) -> dict[str, str]:
+    names = [clip.name for clip in predictions.clips]
+    logs = {}
+    for seed, predicted in zip(predictions.seeds, predictions.predicted, strict=True):
+        log = megc_log(predictions.subjects, names, predictions.labels, predicted)
+        logs[f"megc_log_seed{seed}.txt"] = log
+    return logs
+
+
 def summarise(predictions: Predictions, clip_hash: str) -> RunResults:
-    """Score predictions: by seed, their mean and sample standard deviation (None for one seed), and by class.
+    """Score predictions: by seed, their mean and sample standard deviation (None for one seed), and by class or unit.
 
     Args:
         predictions: Predictions of every clip.
@@ -71,7 +80,11 @@ def summarise(predictions: Predictions, clip_hash: str) -> RunResults:
     """
     seeds = [str(seed) for seed in predictions.seeds]
     confusions = predictions.confusions
-    per_seed = pd.DataFrame([scores(counts) for counts in confusions], index=seeds)
+    if isinstance(predictions, UnitPredictions):
+        seed_scores, values_of_units = unit_values(predictions)
+    else:
+        seed_scores, values_of_units = [scores(counts) for counts in confusions], {}
+    per_seed = pd.DataFrame(seed_scores, index=seeds)
     std = per_seed.std().to_dict() if len(seeds) > 1 else dict.fromkeys(per_seed)
     by_class = _class_table(predictions)
     by_class["support"] //= len(seeds)
@@ -89,26 +102,22 @@ def summarise(predictions: Predictions, clip_hash: str) -> RunResults:
         seeds=per_seed.to_dict("index"),
         classes=by_class.to_dict("index"),
         confusion=dict(zip(seeds, confusions.tolist(), strict=True)),
+        **values_of_units,
     )
 
 
 def _class_table(predictions: Predictions) -> pd.DataFrame:
-    """Return the scores of each class over all seeds, a row for each."""
+    """Return the scores of each class or unit over all seeds, a row for each."""
     counts = predictions.confusions.sum(0)
+    if isinstance(predictions, UnitPredictions):
+        return unit_table(counts, predictions.class_names)
     return pd.DataFrame(class_scores(counts), index=list(predictions.class_names))
 
 
 def results_text(results: RunResults) -> str:
     """Return the tables of a run's results as Markdown."""
-    rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in results.seeds.items()]
-    rows.append(["mean", *three_decimals(results.mean.values())])
-    rows.append(["std", *three_decimals(results.std.values())])
-    class_rows = []
-    for name, values in results.classes.items():
-        decimals = three_decimals([values["f1"], values["recall"], values["precision"]])
-        class_rows.append([name, *decimals, str(values["support"])])
     notes = []
-    if "microfaces" in results.datasets:
+    if any(map(is_microfaces, results.datasets)):
         notes += [MICROFACES_NOTE, ""]
     if results.apexes and results.apexes.keys() != {"annotated"}:
         counts = ", ".join(f"{count} {origin}" for origin, count in results.apexes.items())
@@ -121,14 +130,27 @@ def results_text(results: RunResults) -> str:
         f"{head}; {results.protocol}. Clip list: SHA-256 {results.clips_sha256}.",
         "",
         *notes,
+        *(unit_lines(results) if results.scoring is UNIT_SCORING else _class_lines(results)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _class_lines(results: RunResults) -> list[str]:
+    rows = [[f"seed {seed}", *three_decimals(values.values())] for seed, values in results.seeds.items()]
+    rows.append(["mean", *three_decimals(results.mean.values())])
+    rows.append(["std", *three_decimals(results.std.values())])
+    class_rows = []
+    for name, values in results.classes.items():
+        decimals = three_decimals([values["f1"], values["recall"], values["precision"]])
+        class_rows.append([name, *decimals, str(values["support"])])
+    return [
         *markdown_table(["", "UF1", "UAR", "accuracy"], rows),
         "",
         "Per class, over all seeds:",
         "",
         *markdown_table(["class", "F1", "recall", "precision", "clips"], class_rows),
-        "",
     ]
-    return "\n".join(lines)
 
 
 def write_figures(
@@ -137,7 +159,7 @@ def write_figures(
     data: "RecognitionData",
     graph: tuple[Sequence[str], GraphName, np.ndarray | None] | None,
 ) -> None:
-    """Write RUN/figures: confusion.png, alphas.png (one apex at rising alpha) and, of GAM-MER, graph.png.
+    """Write RUN/figures: confusion.png, or of units units.png, alphas.png (one apex at rising alpha), and graph.png.
 
     Args:
         run: The run folder.
@@ -153,10 +175,11 @@ def write_figures(
     for alpha, apex in zip(alphas, apexes, strict=True):
         strip["raw apex" if alpha == 1 else f"α = {alpha:g}"] = apex
     counts = predictions.confusions.sum(0)
-    figures = {
-        "confusion": draw_confusion(counts, predictions.class_names, len(predictions.seeds)),
-        "alphas": draw_strip(strip, title),
-    }
+    if isinstance(predictions, UnitPredictions):
+        figures = {"units": draw_units(unit_table(counts, predictions.class_names))}
+    else:
+        figures = {"confusion": draw_confusion(counts, predictions.class_names, len(predictions.seeds))}
+    figures["alphas"] = draw_strip(strip, title)
     if graph:
         figures["graph"] = draw_graph(onset, data.landmarks[0], *graph)
     for name, figure in figures.items():
@@ -214,8 +237,11 @@ def log_results(loggers: Sequence[Logger], run: Path, predictions: Predictions, 
         for picture in sorted((run / "figures").glob("*.png")):
             logger.log_image(picture.stem, [str(picture)])
         by_class = _class_table(predictions)
-        logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
-        logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
+        if isinstance(predictions, UnitPredictions):
+            logger.log_table("units", dataframe=by_class.rename_axis("unit").reset_index())
+        else:
+            logger.log_table("classes", dataframe=by_class.rename_axis("class").reset_index())
+            logger.log_metrics({"confusion_matrix": _confusion_chart(predictions)})
         columns, rows = _clip_pictures(predictions, data)
         logger.log_table("predictions", columns=columns, data=rows)
 

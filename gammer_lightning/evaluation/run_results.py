@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from gammer_lightning.errors import GammerError
+from gammer_lightning.evaluation.scores import UNIT_SCORING, Scoring, scoring_of
 from gammer_lightning.files import read_json
 
 RESULTS = "results.json"
-SCORES = ("accuracy", "uf1", "uar")
-"""Names of the scores in ``mean`` and ``std``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
     """The scores of a recognition run: of all held-out clips at once, for each seed.
+
+    A run of classes has UF1, UAR and accuracy, one of action units macro F1 and binary F1 (`Scoring`); the last three
+    attributes are of units only.
 
     Attributes:
         protocol: What the folds are, for people: a value of `gammer_lightning.evaluation.folds.PROTOCOLS`.
@@ -24,12 +26,19 @@ class RunResults:
         folds: Number of folds; None in files of older versions.
         apexes: Number of clips by origin of the apex (`Clip.apex_origin`); None in files of older versions.
         clips_sha256: SHA-256 of clips.csv.
-        mean: ``uf1``, ``uar`` and ``accuracy`` in [0, 1], mean over seeds.
+        mean: ``uf1``, ``uar`` and ``accuracy`` in [0, 1], mean over seeds; of units ``macro_f1``, ``binary_f1`` and
+            ``dataset_macro_f1``, the mean of the data sets' own macro F1.
         std: Their sample standard deviation over seeds; each None for one seed.
         seeds: The same three by seed.
-        classes: ``f1``, ``recall`` and ``precision`` in [0, 1], and ``support``, the number of clips, by name of class;
-            over all seeds.
-        confusion: Counts ``(K, K)`` by seed: true class by predicted class.
+        classes: ``f1``, ``recall`` and ``precision`` in [0, 1], and ``support``, the number of clips, by name of class
+            or unit; over all seeds. Of a unit all but ``macro_f1`` are of "on".
+        confusion: Counts ``(K, K)`` by seed: true class by predicted class; of units ``(K, 2, 2)``: whether a unit is
+            on by whether it is predicted on.
+        absent_units: Units that no held-out clip has; they are left out of the means.
+        by_dataset: ``macro_f1`` and ``binary_f1`` of each held-out data set by itself, mean over seeds, and
+            ``absent_units``, those that none of its clips has.
+        constants: The scores in ``mean`` of predicting every unit of every clip (``"all on"``), or none
+            (``"never on"``).
     """
 
     protocol: str
@@ -43,7 +52,15 @@ class RunResults:
     std: dict[str, float | None]
     seeds: dict[str, dict[str, float]]
     classes: dict[str, dict[str, float]]
-    confusion: dict[str, list[list[int]]]
+    confusion: dict[str, list]
+    absent_units: list[str] | None = None
+    by_dataset: dict[str, dict[str, Any]] | None = None
+    constants: dict[str, dict[str, float]] | None = None
+
+    @property
+    def scoring(self) -> Scoring:
+        """What is scored: classes or action units."""
+        return scoring_of(self.mean)
 
     @classmethod
     def from_file(cls, path: Path, next_step: str) -> "RunResults":
@@ -95,7 +112,7 @@ def are_results(record: Any) -> bool:
         and type(record.get("subjects")) is int
         and _are_texts(record.get("datasets"))
         and _are_classes(record["classes"])
-        and _are_confusions(record["confusion"], len(record["classes"]))
+        and _are_confusions(record["confusion"], len(record["classes"]), scoring_of(record["mean"]))
         and _are_means_and_stds(record["mean"], record["std"])
     )
 
@@ -107,12 +124,18 @@ def _are_classes(classes: dict[str, Any]) -> bool:
     return bool(classes)
 
 
-def _are_confusions(confusions: dict[str, Any], num_classes: int) -> bool:
+def _are_confusions(confusions: dict[str, Any], num_classes: int, scoring: Scoring) -> bool:
+    if scoring is UNIT_SCORING:
+        for counts in confusions.values():
+            are_units = isinstance(counts, list) and len(counts) == num_classes
+            if not are_units or not all(_is_square(unit_counts, 2) for unit_counts in counts):
+                return False
+        return bool(confusions)
     return bool(confusions) and all(_is_square(counts, num_classes) for counts in confusions.values())
 
 
 def _are_means_and_stds(mean: dict[str, Any], std: dict[str, Any]) -> bool:
-    for name in SCORES:
+    for name in scoring_of(mean).headings:
         std_is_valid = name in std and (std[name] is None or _is_number(std[name]))
         if not _is_number(mean.get(name)) or not std_is_valid:
             return False

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from gammer_lightning.data.clips.datasets import DATASETS
+from gammer_lightning.data.clips.clip import is_microfaces
+from gammer_lightning.data.clips.datasets import dataset_of
 from gammer_lightning.deploy.facts import BundleFacts, BundleFile
 from gammer_lightning.escapes import markdown_cell
 from gammer_lightning.evaluation.folds import INNER, LEAKY, PROTOCOLS
@@ -58,7 +59,7 @@ def model_card(facts: BundleFacts) -> str:
         "Files": _files(facts.files),
     }
     classes = ", ".join(map(markdown_cell, facts.classes))
-    datasets = ", ".join(DATASETS[name].title for name in facts.datasets)
+    datasets = ", ".join(dataset_of(name).title for name in facts.datasets)
     lines = [
         f"# {markdown_cell(facts.run.name)}: micro-expressions by motion magnification",
         "",
@@ -121,7 +122,7 @@ def _results(facts: BundleFacts) -> list[str]:
     seeds = facts.metrics.seeds
     spread = "mean ± standard deviation over seeds" if seeds > 1 else "one seed: no spread"
     rows = [[METRICS.get(key, key), mean_and_std(mean[key], std[key])] for key in mean]
-    notes = ["", MICROFACES_NOTE] if "microfaces" in facts.datasets else []
+    notes = ["", MICROFACES_NOTE] if any(map(is_microfaces, facts.datasets)) else []
     return [
         f"Protocol: {markdown_cell(facts.protocol)}. {facts.clips} clips of {facts.subjects} subjects were "
         f"judged; SHA-256 of their list `{markdown_cell(facts.clips_sha256)}`. {seeds} seed(s), {spread}.",
@@ -163,10 +164,10 @@ def _alpha_limit(facts: BundleFacts) -> str:
 def _licences(facts: BundleFacts) -> list[str]:
     notes = []
     for name in facts.datasets:
-        if name != "microfaces":
-            dataset = DATASETS[name]
+        if not is_microfaces(name):
+            dataset = dataset_of(name)
             notes.append(f"{dataset.title}: {dataset.get}. Research use; ask its owners about weights.")
-    if "microfaces" in facts.datasets:
+    if any(map(is_microfaces, facts.datasets)):
         notes.append("microfaces: generated; its two default portraits are in the public domain, others need not be.")
     weights = "The code and the shipped weights `st-memm-small`: Apache-2.0."
     return [LANDMARK_NOTE, *notes, weights]

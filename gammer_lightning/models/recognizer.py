@@ -47,7 +47,7 @@ class Recognizer(nn.Module):
 
         Args:
             inputs: ``(n, ...)``, on the CPU.
-            labels: Class of each clip, int ``(n,)``.
+            labels: Class of each clip, int ``(n,)``, or 1 or 0 for each action unit of each clip ``(n, K)``.
             subjects: Subject of each clip ``(n,)``.
             seed: Decides whatever is drawn.
         """

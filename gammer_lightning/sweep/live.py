@@ -13,7 +13,7 @@ from rich.text import Text
 from gammer_lightning.escapes import printable, without_passwords
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.queue.supervisor import Supervisor
-from gammer_lightning.sweep.spec import Sweep
+from gammer_lightning.sweep.spec import TEST_SCORES, Sweep
 
 REFRESH = 1.0
 """Time between two drawings, s."""
@@ -71,7 +71,7 @@ def rows_table(
         progress: Epochs done and planned of the rows that run here, as far as they are known.
         left: Time left, s.
     """
-    metrics = sweep.metrics or (["test_uf1"] if sweep.task == "recognize" else ["val_ssim"])
+    metrics = sweep.metrics or _usual_metrics(sweep, rows)
     table = Table()
     for column in ("row", "state", "progress", *metrics, "time", "on"):
         is_number = column in (*metrics, "time")
@@ -85,6 +85,14 @@ def rows_table(
         table.add_row(_text(row.name), _state(row), bar, *values, seconds, _text(row.host))
     heading = _text(f"{sweep.study}: {summary(sweep, rows, left)}")
     return Group(heading, table)
+
+
+def _usual_metrics(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
+    """Return the score that a sweep's rows log of their test: UF1, or macro F1 of units."""
+    if sweep.task != "recognize":
+        return ["val_ssim"]
+    logged = [score for score in TEST_SCORES if any(score in row.values for row in rows)]
+    return logged or ["test_uf1"]
 
 
 def _text(text: str) -> Text:

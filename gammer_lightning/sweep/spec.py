@@ -37,6 +37,8 @@ SPLIT = (
     CONFIG,  # which may set them
 )
 """The same in all rows that a choice is made among, or it would be made on other clips, or on test clips."""
+TEST_SCORES = ("test_uf1", "test_macro_f1")
+"""Main scores that rows of `recognize` log of their test: of classes, of action units."""
 NO_SETTINGS = ("out", "resume", "name", "print_config", "help", "c")
 """Options of fit that say where a run lies, which the sweep does, or that only print."""
 SETTING = re.compile(r"[A-Za-z_][\w.-]*\+?")

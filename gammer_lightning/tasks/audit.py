@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.audit import summarise, write_audit
-from gammer_lightning.evaluation.folds import LEAKY
+from gammer_lightning.evaluation.folds import LEAKY, is_multi_label
 from gammer_lightning.tasks.recognize import RecognizeTask
 
 
@@ -26,10 +26,11 @@ class Audit(pl.Callback):
         self.predicted: list[np.ndarray] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Refuse another task, and the protocol that has no honest score to compare with.
+        """Refuse another task, the protocol that has no honest score to compare with, and action units.
 
         Raises:
-            GammerError: If the module is no RecognizeTask, or its protocol is that of the paper's own split.
+            GammerError: If the module is no RecognizeTask, its protocol is that of the paper's own split, or a clip's
+                label is not one class.
         """
         if not isinstance(pl_module, RecognizeTask):
             raise GammerError(
@@ -43,6 +44,12 @@ class Audit(pl.Callback):
                 f"an audit of model.protocol {LEAKY}",
                 "it compares with an honest score, and that protocol trains on its test clips",
                 "set model.protocol to loso or kfold",
+            )
+        if is_multi_label(self.task.data.labels):
+            raise GammerError(
+                "an audit of data.class_set units",
+                "it counts by epoch which one class each clip is taken for",
+                "set data.class_set to three, or run gammer recognize fit",
             )
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

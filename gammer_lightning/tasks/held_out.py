@@ -10,17 +10,18 @@ from gammer_lightning.data.recognition_data import RecognitionData
 from gammer_lightning.evaluation.folds import NOBODY, PROTOCOLS, ProtocolName
 from gammer_lightning.evaluation.predictions import Predictions
 from gammer_lightning.models.recognizer import Recognizer
+from gammer_lightning.tasks.label_kinds import kind_of
 from gammer_lightning.tasks.members import stacked_logits
 
 
 class HeldOutPredictions:
-    """Class probabilities of every clip by its held-out members, one a seed, filled batch by batch.
+    """Probabilities of the classes or units of every clip by its held-out members, one a seed, filled batch by batch.
 
     The held-out member of a clip is that of the fold that holds the clip out; where no fold does, the member that
     holds out nobody.
 
     Args:
-        data: The DataModule after its setup, of n clips and K classes.
+        data: The DataModule after its setup, of n clips and K classes or units.
         folds: The name of each fold and the indices of the clips that it holds out.
         member_folds: The fold of each of a seed's members, in their order; `NOBODY` is among them.
         seeds: The S seeds; the members of the first come first.
@@ -38,6 +39,7 @@ class HeldOutPredictions:
         seeds: Sequence[int],
     ):
         self.data = data
+        self.label_kind = kind_of(data.labels)
         self.folds = folds
         self.seeds = seeds
         member = torch.full((len(data.clips),), member_folds.index(NOBODY))
@@ -65,7 +67,7 @@ class HeldOutPredictions:
                 continue
             inputs = batch["input"][columns.to(batch["input"].device)]
             logits = stacked_logits(network, inputs, chunk)
-            probabilities = logits.float().softmax(-1).cpu()
+            probabilities = self.label_kind.probabilities(logits.float()).cpu()
             seeds, inner = in_chunk[:, columns].nonzero(as_tuple=True)
             rows = members[seeds, columns[inner]] - chunk.start
             self.probabilities[seeds, clips[columns[inner]]] = probabilities[rows, inner]
@@ -91,7 +93,7 @@ class HeldOutPredictions:
         for name, clips in self.folds:
             fold_of_clip |= dict.fromkeys(clips.tolist(), name)
         held_out = sorted(fold_of_clip)
-        return Predictions(
+        return self.label_kind.predictions(
             [self.data.clips[clip] for clip in held_out],
             [self.data.labels[clip] for clip in held_out],
             self.data.class_names,

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation.folds import NOBODY
 from gammer_lightning.models.networks import network_class
 from gammer_lightning.models.recognizer import Recognizer
+from gammer_lightning.tasks.label_kinds import SINGLE_LABEL, SingleLabel
 
 FACT_TYPES = {"network": dict, "folds": list, "class_names": list, "clip_hash": str, "split": str, "name": str}
 
@@ -116,7 +116,7 @@ class Members(Protocol):
         """Train all members on a batch.
 
         Args:
-            batch: ``input`` ``(B, ...)``; ``label`` and ``clip`` ``(B,)``.
+            batch: ``input`` ``(B, ...)``; ``label`` and ``clip`` ``(B,)``, of units ``label`` ``(B, K)``.
             mask: 1 where a member trains on a clip, 0 where it holds the clip out, ``(M, B)``.
             class_weights: ``(M, K)``.
             is_last: Whether it is the last batch of the epoch.
@@ -134,6 +134,7 @@ class GradientMembers:
         chunks: Returns the members that run at once, as slices that together are all of them.
         backward: Runs backward from the losses ``(C,)`` of the members of a chunk, which is its second argument.
         action_units: Of each clip ``(n, U)``, for networks with ``has_own_loss``; None for all others.
+        label_kind: One class a clip, or several action units.
     """
 
     def __init__(
@@ -142,11 +143,13 @@ class GradientMembers:
         chunks: Callable[[], Iterable[slice]],
         backward: Callable[[Tensor, slice], None],
         action_units: Tensor | None = None,
+        label_kind: SingleLabel = SINGLE_LABEL,
     ):
         self.network = network
         self.chunks = chunks
         self.backward = backward
         self.action_units = action_units
+        self.label_kind = label_kind
 
     def train_batch(
         self, batch: dict[str, Tensor], mask: Tensor, class_weights: Tensor, is_last: bool
@@ -165,14 +168,13 @@ class GradientMembers:
                 continue
             weights = self._leaves(chunk)
             logits, own_losses = self._forward(weights, clips)
-            loss = member_losses(logits, clips["label"], chunk_mask, class_weights[chunk])
+            loss = self.label_kind.losses(logits, clips["label"], chunk_mask, class_weights[chunk])
             num_clips = chunk_mask.sum(1).clamp_min(1)
             loss = loss + (chunk_mask * own_losses).sum(1) / num_clips
             self.backward(loss, chunk)
             self._store_gradients(weights, chunk)
             losses.append(loss.detach())
-            is_correct = logits.argmax(-1) == clips["label"]
-            correct += (is_correct * chunk_mask).sum()
+            correct += (self.label_kind.correct(logits, clips["label"]) * chunk_mask).sum()
         return {"train_loss": torch.cat(losses).mean(), "train_accuracy": correct / mask.sum()}
 
     def _training_clips(self, batch: dict[str, Tensor], mask: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -214,10 +216,18 @@ class FittedMembers:
         network: The stacked members, from `stack`, whose ``fit`` finds the weights of one.
         subjects: Subject of each of the n clips.
         seeds: Seed of each of the M members.
+        label_kind: One class a clip, or several action units.
     """
 
-    def __init__(self, network: Recognizer, subjects: Sequence[str], seeds: Sequence[int]):
+    def __init__(
+        self,
+        network: Recognizer,
+        subjects: Sequence[str],
+        seeds: Sequence[int],
+        label_kind: SingleLabel = SINGLE_LABEL,
+    ):
         self.network = network
+        self.label_kind = label_kind
         self.subjects = np.asarray(subjects)
         self.seeds = seeds
         self.batches: list[dict[str, Tensor]] = []
@@ -259,25 +269,8 @@ class FittedMembers:
             for weight, new in zip(self.network.parameters(), stack(fitted).parameters(), strict=True):
                 weight.copy_(new)
             logits = stacked_logits(self.network, clips["input"])
-        is_correct = logits.argmax(-1) == clips["label"]
-        return {"train_accuracy": (is_correct * mask).sum() / mask.sum()}
-
-
-def member_losses(logits: Tensor, labels: Tensor, clip_weights: Tensor, class_weights: Tensor) -> Tensor:
-    """Return each member's class-weighted mean cross-entropy over the clips that it does not hold out.
-
-    Args:
-        logits: ``(M, B, K)``.
-        labels: ``(B,)``.
-        clip_weights: 0 for held-out clips, else 1, ``(M, B)``.
-        class_weights: ``(M, K)``.
-
-    Returns:
-        ``(M,)``; 0 for a member that holds out the whole batch.
-    """
-    entropy = F.cross_entropy(logits.movedim(-1, 1), labels.expand(len(logits), -1), reduction="none")
-    weights = clip_weights * class_weights[:, labels]
-    return (weights * entropy).sum(1) / weights.sum(1).clamp_min(1e-12)
+        correct = self.label_kind.correct(logits, clips["label"])
+        return {"train_accuracy": (correct * mask).sum() / mask.sum()}
 
 
 def stacked_logits(members: Recognizer, clips: Tensor, chunk: slice = slice(None)) -> Tensor:

@@ -33,6 +33,7 @@ from gammer_lightning.ranges import MAX_COUNT, MAX_FACTOR, check_range, check_se
 from gammer_lightning.runs.checkpoints import load_checkpoint, load_weights, read_weights
 from gammer_lightning.tasks.costs import deployment_costs
 from gammer_lightning.tasks.held_out import HeldOutPredictions
+from gammer_lightning.tasks.label_kinds import kind_of
 from gammer_lightning.tasks.members import (
     FittedMembers,
     GradientMembers,
@@ -55,6 +56,9 @@ class RecognizeTask(pl.LightningModule):
 
     Nothing is chosen by held-out clips: the last epoch counts; ``trainer.max_epochs`` fixes it beforehand. Settings are
     chosen with the protocol ``"inner"``, whose scores are of validation (``val_uf1``), and tested with ``"outer"``.
+
+    Where a clip's label is several action units instead of one class (``data.class_set units``), networks end in a
+    logit for each unit, the loss is binary cross-entropy, and the protocol is ``"lodo"`` or ``"loso"``.
 
     Args:
         network: ``"gam_mer"``, or a system it is compared with: a key of `gammer_lightning.models.networks.NETWORKS`.
@@ -242,16 +246,16 @@ class RecognizeTask(pl.LightningModule):
         if stage == "fit":
             self.training_members = self._training_members(data)
 
-    def _split(self, subjects: Sequence[str], labels: Sequence[int], class_names: Sequence[str]) -> Split:
+    def _split(self, subjects: Sequence[str], labels: Sequence, class_names: Sequence[str]) -> Split:
         hp = self.hparams
         return make_split(hp.protocol, subjects, labels, class_names, hp.num_folds, hp.outer_fold)
 
     def _training_members(self, data: RecognitionData) -> Members:
         if self.kind.is_fitted:
             seeds = np.repeat(self.hparams.seeds, len(self.facts.folds)).tolist()
-            return FittedMembers(self.members, data.subjects, seeds)
+            return FittedMembers(self.members, data.subjects, seeds, kind_of(data.labels))
         action_units = data.action_units if self.kind.has_own_loss else None
-        return GradientMembers(self.members, self._chunks, self._backward, action_units)
+        return GradientMembers(self.members, self._chunks, self._backward, action_units, kind_of(data.labels))
 
     def _network_settings(self, data: RecognitionData) -> dict[str, Any]:
         settings = {"num_classes": len(data.class_names)}

@@ -11,6 +11,11 @@ from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.errors import GammerError
 from gammer_lightning.models.recognizer import UNITS
 
+MEB_UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17)
+"""Action units of the class set ``"units"``: the twelve that MEB scores.
+
+Source: github.com/tvaranka/meb, commit f731b0a; Varanka et al., arXiv 2211.11425.
+"""
 SIDE = "[LRATB]"
 """Left, right, asymmetric, top, bottom."""
 UNIT = re.compile(rf"(?:AU)?\s*({SIDE}?)\s*0?([1-9][0-9]?)\s*([A-E]?)([LR]?)\s*(\??)")
@@ -96,16 +101,22 @@ def unit_faults(clips: Sequence[Clip]) -> dict[str, str]:
     return faults
 
 
-def unit_matrix(clips: Sequence[Clip]) -> np.ndarray:
+def unit_matrix(clips: Sequence[Clip], units: Sequence[int] = UNITS) -> np.ndarray:
     """Return which units each clip is annotated with, of whichever side: float32 ``(n, U)``, 1 or 0.
+
+    A unit that is annotated as uncertain or as an alternative counts.
+
+    Args:
+        clips: The n clips.
+        units: The U units.
 
     Raises:
         GammerError: If those of a clip cannot be read.
     """
     units_of_clips = [{unit.number for unit in parse_action_units(clip.action_units)} for clip in clips]
-    matrix = np.zeros((len(clips), len(UNITS)), np.float32)
-    for row, units in zip(matrix, units_of_clips, strict=True):
-        row[:] = [unit in units for unit in UNITS]
+    matrix = np.zeros((len(clips), len(units)), np.float32)
+    for row, annotated in zip(matrix, units_of_clips, strict=True):
+        row[:] = [unit in annotated for unit in units]
     return matrix
 
 

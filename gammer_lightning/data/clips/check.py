@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gammer_lightning.data.clips.action_units import objective_class, remarks, unit_faults
 from gammer_lightning.data.clips.class_sets import canonical, class_set_sizes, clips_without_class
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.clips.datasets import DATASETS, frame_note
+from gammer_lightning.data.clips.datasets import dataset_of, frame_note
 from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import find_face
@@ -78,7 +78,7 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
     """Read a data set and every frame between onset and offset, one clip at a time in each process.
 
     Args:
-        name: A data set of `DATASETS`.
+        name: A data set, as in `dataset_of`.
         root: Its folder.
         pictures: Where pictures of onsets without a usable face go; None draws none.
         workers: Processes; 0 or 1 works in this one.
@@ -87,7 +87,7 @@ def check(name: str, root: Path, pictures: Path | None = None, workers: int = 0)
         GammerError: If the data set as a whole cannot be read.
     """
     errors: list[GammerError] = []
-    clips = DATASETS[name].read(root, problems=errors)
+    clips = dataset_of(name).read(root, problems=errors)
     if pictures:
         check_writable(pictures.parent)
     with process_map(workers, partial(cv2.setNumThreads, 1)) as run:
@@ -140,7 +140,7 @@ def _unit_findings(name: str, clips: Sequence[Clip]) -> tuple[list[str], list[st
             lines.append(f"{clip.key}: {faults[clip.key]}")
         elif remarks(clip.action_units):
             words.append(f"{clip.key}: {', '.join(remarks(clip.action_units))} in {clip.action_units!r}")
-    if "objective" in DATASETS[name].class_sets:
+    if "objective" in dataset_of(name).class_sets:
         for clip in clips_without_class(clips):
             if clip.key not in faults:
                 derived.append(f"{clip.key}: {clip.action_units} is {objective_class(clip.action_units)}")
@@ -194,7 +194,7 @@ def _unexpected(report: CheckReport) -> list[str]:
 
 def _counts(report: CheckReport) -> list[tuple[str, str, str]]:
     """Return what is counted, its count, and the count that is expected, empty where any will do."""
-    expected = DATASETS[report.dataset]
+    expected = dataset_of(report.dataset)
     emotions = {**report.emotions, **expected.emotions} if expected.emotions else report.emotions
     rows: list[tuple[str, int, int | str]]
     rows = [(name, report.emotions.get(name, 0), expected.emotions.get(name, 0)) for name in sorted(emotions)]
@@ -256,7 +256,7 @@ def write_report(report: CheckReport, path: Path) -> None:
 def report_text(report: CheckReport) -> str:
     """Return a report for the terminal, the first few lines of each kind."""
     rows = [("", "found", "expected"), ("---", "---", "---"), *_counts(report)]
-    lines = [f"{DATASETS[report.dataset].title} in {report.root}", ""]
+    lines = [f"{dataset_of(report.dataset).title} in {report.root}", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     lines += [""]
     for title, kinds in (("PROBLEM", report.problems), ("note", report.notes)):

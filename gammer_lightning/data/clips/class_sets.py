@@ -1,4 +1,4 @@
-"""Class sets: which clips an evaluation keeps, and the class of each."""
+"""Class sets: which clips an evaluation keeps, and the class or the action units of each."""
 
 import csv
 import re
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from gammer_lightning.data.clips.action_units import objective_class, unit_faults
-from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.data.clips.action_units import MEB_UNITS, objective_class, unit_faults, unit_matrix
+from gammer_lightning.data.clips.clip import MICROFACES, Clip, is_microfaces
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_text, read_yaml
 
@@ -18,22 +18,27 @@ FIVE = {
     "casme2": ("happiness", "surprise", "disgust", "repression", "others"),
     "samm": ("anger", "happiness", "surprise", "contempt", "others"),
 }
-FIVE["microfaces"] = FIVE["casme2"]
+FIVE[MICROFACES] = FIVE["casme2"]
 OBJECTIVE = ("I", "II", "III", "IV", "V")
 NOT_IN_MEGC = ("casme2/04/EP12_01f", "casme2/05/EP09_05f")
 """CASME II's two clips without an annotated apex, which MEGC 2019 leaves out..."""
 NOT_IN_MEGC_EMOTIONS = {"casme2": ("sadness", "fear")}
 """... as it does CASME II's 9 clips of these emotions: 145 of its 255 clips are left."""
 
-NAMES = ("three", "five", "objective")
+UNITS = "units"
+"""The multi-label class set: a clip has any number of the twelve action units of `MEB_UNITS`."""
+UNIT_NAMES = tuple(f"AU{unit}" for unit in MEB_UNITS)
+NAMES = ("three", "five", "objective", UNITS)
 Rule = Callable[[Clip], str | None]
-LISTED = ("casme2", "samm", "smic", "microfaces")
+LISTED = ("casme2", "samm", "smic", MICROFACES)
 """Databases that a clip list may name."""
+Labels = list[int] | list[tuple[int, ...]]
+"""Class index of each clip; of the class set ``"units"``, 1 or 0 for each unit of each clip."""
 
 
 def class_labels(
     clips: Sequence[Clip], class_set: str, clip_list: str | Path | None = None
-) -> tuple[list[Clip], list[int], tuple[str, ...]]:
+) -> tuple[list[Clip], Labels, tuple[str, ...]]:
     """Keep the clips that the class set covers, and label them.
 
     Args:
@@ -41,22 +46,30 @@ def class_labels(
         class_set: ``"three"`` (negative, positive, surprise, by the rule of MEGC 2019), ``"five"`` (those of the
             paper, which differ between CASME II and SAMM), ``"objective"`` (classes I to V of Davison et al. 2018, as
             published with the data set, else derived from action units; a clip without the one whose units cannot
-            be read is left out), or a YAML file of your own: ``class: [emotion, ...]``.
+            be read is left out), ``"units"`` (the twelve action units of MEB; a clip whose units cannot be read is left
+            out, one with none of the twelve stays), or a YAML file of your own: ``class: [emotion, ...]``.
         clip_list: Official list of MEGC 2019 (CSV: database, subject, clip, label 0 to 2; perhaps a header row), where
             the class set is ``"three"``: its clips are kept instead.
 
     Returns:
-        The kept clips in their order, their labels, and the class names that the labels index.
+        The kept clips in their order, their labels, and the class names that the labels index. Of ``"units"`` a label
+        is a tuple of twelve, 1 where the unit of that name is annotated, of whichever side, else 0.
 
     Raises:
         GammerError: If the class set is unknown or does not fit the data sets, a class of the mapping is empty, or
             the list and the clips disagree.
 
-    Source: See et al., MEGC 2019, for the three classes; paper Sec. 3.2 for the five.
+    Source: See et al., MEGC 2019, for the three classes; paper Sec. 3.2 for the five; for the units MEB, whose protocol
+    has all 159 clips of SAMM, so those with none of the twelve, too.
     """
+    check_class_set(class_set)
+    if clip_list is not None and class_set != "three":
+        raise GammerError(f"data.clip_list with class set {class_set!r}", "it is a list of MEGC 2019", "leave it unset")
+    if class_set == UNITS:
+        return _unit_labels(clips)
     names, rule = _rule(clips, class_set)
     if clip_list is not None:
-        clips = _listed(clips, class_set, Path(clip_list), names, rule)
+        clips = _listed(clips, Path(clip_list), names, rule)
     labelled = []
     for clip in clips:
         label = rule(clip)
@@ -75,9 +88,23 @@ def class_labels(
     return labelled_clips, labels, names
 
 
+def _unit_labels(clips: Sequence[Clip]) -> tuple[list[Clip], list[tuple[int, ...]], tuple[str, ...]]:
+    faults = unit_faults(clips)
+    readable = [clip for clip in clips if clip.key not in faults]
+    matrix = unit_matrix(readable, MEB_UNITS).astype(int)
+    with_units = {clip.dataset for clip, units in zip(readable, matrix, strict=True) if units.any()}
+    without_units = {clip.dataset for clip in clips} - with_units
+    if without_units or not clips:
+        raise GammerError(
+            f"class set {UNITS} for {', '.join(sorted(without_units)) or 'no clips'}",
+            f"a data set needs clips with one of {', '.join(UNIT_NAMES)}; SMIC has no action units",
+            "leave the data set out of data.roots, or set data.class_set to three",
+        )
+    return readable, [tuple(row) for row in matrix.tolist()], UNIT_NAMES
+
+
 def _rule(clips: Sequence[Clip], class_set: str) -> tuple[tuple[str, ...], Rule]:
     """Return the names of the classes, and the function from a clip to one of them, or to None."""
-    check_class_set(class_set)
     if class_set == "three":
         return tuple(THREE), _three
     if class_set == "five":
@@ -126,8 +153,9 @@ def canonical(emotion: str) -> str:
 
 
 def _five_names(datasets: set[str]) -> tuple[str, ...]:
-    sets = {FIVE[dataset] for dataset in datasets if dataset in FIVE}
-    if len(sets) != 1 or not datasets <= FIVE.keys():
+    readers = {MICROFACES if is_microfaces(dataset) else dataset for dataset in datasets}
+    sets = {FIVE[reader] for reader in readers if reader in FIVE}
+    if len(sets) != 1 or not readers <= FIVE.keys():
         raise GammerError(
             f"class set five for {', '.join(sorted(datasets)) or 'no clips'}",
             f"it is that of one of {', '.join(FIVE)}; CASME II and SAMM have different ones, SMIC has none",
@@ -166,8 +194,10 @@ def class_set_notes(clips: Sequence[Clip], class_set: str) -> list[str]:
 
     Args:
         clips: All clips of the data sets.
-        class_set: As in `class_labels`; others than ``"objective"`` have nothing to say.
+        class_set: As in `class_labels`; others than ``"objective"`` and ``"units"`` have nothing to say.
     """
+    if class_set == UNITS:
+        return [f"{key} is left out: {fault}" for key, fault in unit_faults(clips).items()]
     if class_set != "objective":
         return []
     without_class = clips_without_class(clips)
@@ -194,7 +224,7 @@ def class_set_sizes(clips: Sequence[Clip], dataset: str) -> dict[str, tuple[int,
     """
     has_units = any(clip.action_units or clip.objective_class for clip in clips)
     names = ["three"]
-    if dataset in FIVE:
+    if dataset in FIVE or is_microfaces(dataset):
         names.append("five")
     if has_units:
         names.append("objective")
@@ -228,10 +258,8 @@ def _read_mapping(path: Path) -> dict[str, list[str]]:
     return classes
 
 
-def _listed(clips: Sequence[Clip], class_set: str, path: Path, names: tuple[str, ...], rule: Rule) -> list[Clip]:
+def _listed(clips: Sequence[Clip], path: Path, names: tuple[str, ...], rule: Rule) -> list[Clip]:
     """Return the clips on the list, and see that its labels are ours."""
-    if class_set != "three":
-        raise GammerError(f"data.clip_list with class set {class_set!r}", "it is a list of MEGC 2019", "leave it unset")
     labels = _read_list(path)
     datasets = {clip.dataset for clip in clips}
     clip_of_key = {_list_key(clip.dataset, clip.subject, clip.name): clip for clip in clips}

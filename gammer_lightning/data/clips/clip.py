@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRAME_NAME = re.compile(r"(\d+)\.(?:jpe?g|png|bmp)$", re.IGNORECASE)
+MICROFACES = "microfaces"
 LATEST_OFFSET = 1000
 """How many frames an offset may lie behind the last frame that is there: tables have a few too many, and some copies
 of a data set hold key frames only; more is a slip of the keyboard."""
@@ -168,6 +169,11 @@ class Clip:
                 "correct its row in the coding workbook, or copy its frames again",
             )
         return self
+
+
+def is_microfaces(dataset: str) -> bool:
+    """Return whether a data set is generated: ``microfaces``, or a further cast of it, ``microfaces-NAME``."""
+    return dataset == MICROFACES or dataset.startswith(f"{MICROFACES}-")
 
 
 class MissingFolder(GammerError):

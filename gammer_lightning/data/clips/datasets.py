@@ -3,10 +3,11 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from gammer_lightning.data.clips.casme2 import read_casme2
-from gammer_lightning.data.clips.clip import Clip
+from gammer_lightning.data.clips.clip import MICROFACES, Clip, is_microfaces
 from gammer_lightning.data.clips.samm import read_samm
 from gammer_lightning.data.clips.smic import read_smic
 from gammer_lightning.errors import GammerError
@@ -34,8 +35,8 @@ class Dataset:
     class_sets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def _read_microfaces(root: str | Path, problems: list[GammerError] | None = None) -> list[Clip]:
-    return read_casme2(root, "microfaces", problems)
+def _read_microfaces(root: str | Path, problems: list[GammerError] | None = None, name: str = MICROFACES) -> list[Clip]:
+    return read_casme2(root, name, problems)
 
 
 DATASETS = {
@@ -72,7 +73,27 @@ DATASETS = {
 
 def variable(name: str) -> str:
     """Return the environment variable that names a data set's folder, e.g. ``GAMMER_CASME2``."""
-    return f"GAMMER_{name.upper()}"
+    return f"GAMMER_{name.upper().replace('-', '_')}"
+
+
+def dataset_of(name: str) -> Dataset:
+    """Return a data set by its name.
+
+    A name such as ``microfaces-b`` is a further cast of microfaces, whose clips carry that name. Several casts can be
+    in one run, each as a data set of its own.
+
+    Raises:
+        GammerError: If no data set has that name.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    if is_microfaces(name):
+        return replace(DATASETS[MICROFACES], title=name, read=partial(_read_microfaces, name=name))
+    raise GammerError(
+        f"unknown data set {name!r}",
+        f"it is one of {', '.join(DATASETS)}, or {MICROFACES}-NAME for a further cast",
+        "gammer data list",
+    )
 
 
 def find_root(name: str, root: str | Path | None = None) -> Path:
@@ -81,12 +102,11 @@ def find_root(name: str, root: str | Path | None = None) -> Path:
     Raises:
         GammerError: If the data set is unknown, or neither names a folder.
     """
-    if name not in DATASETS:
-        raise GammerError(f"unknown data set {name!r}", f"it is one of {', '.join(DATASETS)}", "gammer data list")
+    dataset = dataset_of(name)
     folder = root or os.environ.get(variable(name))
     if not folder:
         raise GammerError(
-            f"no folder is given for {DATASETS[name].title}",
+            f"no folder is given for {dataset.title}",
             f"data.roots.{name}, or the environment variable {variable(name)}, names it",
             f"{variable(name)}=/path/to/it gammer ...; to get the data: gammer data list",
         )
@@ -107,7 +127,7 @@ def read_datasets(roots: Mapping[str, str | Path | None]) -> list[Clip]:
     folders = {name: find_root(name, root) for name, root in roots.items()}
     clips: list[Clip] = []
     for name, folder in folders.items():
-        clips += DATASETS[name].read(folder)
+        clips += dataset_of(name).read(folder)
     return [_with_frame_note(clip) for clip in clips]
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 
 from gammer_lightning.models.recognizer import Recognizer, check_shape
 
+if TYPE_CHECKING:
+    from sklearn.svm import LinearSVC
+
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 """Values of C to choose from, for clips whose mean squared distance from their mean is 1."""
 INNER_FOLDS = 5
 NEVER = -1e9
-"""Bias of a class that no training clip has."""
+"""Bias of a class or unit that no training clip has; that of a unit that all have is `-NEVER`."""
 
 
 class LinearSvm(Recognizer):
@@ -25,7 +29,8 @@ class LinearSvm(Recognizer):
     every descriptor. Both are folded into the weights.
 
     The logits are decision values, i.e. signed distances in units of the margin. Their softmax, which results give as
-    probabilities, orders classes as they do but is not calibrated.
+    probabilities, orders classes as they do but is not calibrated. Of action units each has an SVM of its own, "on"
+    against "off"; the sigmoid of its decision value is no more calibrated.
 
     Attributes:
         penalty: The C that was chosen, without gradient.
@@ -56,7 +61,7 @@ class LinearSvm(Recognizer):
 
         Args:
             inputs: Descriptors of a fold's own training clips ``(n, D)``.
-            labels: Class of each, int ``(n,)``.
+            labels: Class of each, int ``(n,)``, or 1 or 0 for each unit of each ``(n, K)``.
             subjects: Subject of each ``(n,)``.
             seed: Decides which subjects make an inner fold.
         """
@@ -92,12 +97,14 @@ def choose_penalty(
 ) -> float:
     """Return the smallest of `PENALTIES` with the best UF1, pooled over inner folds of whole subjects.
 
+    Of action units it is the best mean over the units of the mean of the F1 of "on" and of "off"; all have the same C.
+
     Args:
         clips: Training clips ``(n, D)``.
-        labels: Class of each ``(n,)``.
+        labels: Class of each ``(n,)``, or 1 or 0 for each unit of each ``(n, K)``.
         subjects: Subject of each ``(n,)``.
         seed: Decides which subjects make a fold.
-        num_classes: Number of classes.
+        num_classes: Number of classes or units.
         decide: Fits an SVM and returns decision values, as `decide_linearly` does.
     """
     names = np.random.default_rng(seed).permutation(np.unique(subjects))
@@ -122,8 +129,12 @@ def _inner_uf1(
     predictions = np.empty_like(labels)
     for test in tests:
         decisions = decide(clips[~test], labels[~test], clips[test], penalty, num_classes)
-        predictions[test] = decisions.argmax(1)
-    # UF1 without the classes that have no clip, as in evaluation.scores
+        predictions[test] = decisions.argmax(1) if labels.ndim == 1 else decisions > 0
+    # without the classes or units that no clip has, as in evaluation.scores
+    if labels.ndim == 2:
+        units = np.flatnonzero(labels.any(0))
+        f1 = [f1_score(labels[:, k], predictions[:, k], labels=(0, 1), average=None, zero_division=0) for k in units]
+        return float(np.mean(f1))
     return f1_score(labels, predictions, labels=np.unique(labels), average="macro", zero_division=0)
 
 
@@ -132,13 +143,13 @@ def fit_svm(clips: np.ndarray, labels: np.ndarray, penalty: float, num_classes: 
 
     Args:
         clips: Training clips ``(n, D)``, of two classes or more.
-        labels: Class of each ``(n,)``.
+        labels: Class of each ``(n,)``, or 1 or 0 for each unit of each ``(n, K)``.
         penalty: C, of each clip times the weight of its class.
         num_classes: K.
     """
-    from sklearn.svm import LinearSVC
-
-    svm = LinearSVC(C=penalty, dual=False, class_weight="balanced", max_iter=10_000).fit(clips, labels)
+    if labels.ndim == 2:
+        return _fit_unit_svms(clips, labels, penalty)
+    svm = _make_svm(penalty).fit(clips, labels)
     weight = np.zeros((num_classes, clips.shape[1]))
     bias = np.full(num_classes, NEVER)
     if len(svm.classes_) == 2:  # scikit-learn gives the second class alone
@@ -147,4 +158,21 @@ def fit_svm(clips: np.ndarray, labels: np.ndarray, penalty: float, num_classes: 
     else:
         weight[svm.classes_] = svm.coef_
         bias[svm.classes_] = svm.intercept_
+    return weight, bias
+
+
+def _make_svm(penalty: float) -> "LinearSVC":
+    from sklearn.svm import LinearSVC
+
+    return LinearSVC(C=penalty, dual=False, class_weight="balanced", max_iter=10_000)
+
+
+def _fit_unit_svms(clips: np.ndarray, labels: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights ``(K, D)`` and biases ``(K,)`` of an SVM for each unit; ``labels`` ``(n, K)``."""
+    weight = np.zeros((labels.shape[1], clips.shape[1]))
+    bias = np.where(labels.any(0), -NEVER, NEVER)
+    for unit in np.flatnonzero(labels.any(0) & ~labels.all(0)):
+        svm = _make_svm(penalty).fit(clips, labels[:, unit])
+        weight[unit] = svm.coef_[0]
+        bias[unit] = svm.intercept_[0]
     return weight, bias

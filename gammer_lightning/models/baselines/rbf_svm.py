@@ -17,7 +17,8 @@ class RbfSvm(Recognizer):
     The hinge loss is not squared, and classes are balanced. gamma is scikit-learn's ``"scale"``, 1 / (D * variance of
     all values of the fold's own training clips), and C is chosen as by
     `gammer_lightning.models.baselines.linear_svm.choose_penalty`. The logits are decision values; their softmax, which
-    results give as probabilities, orders classes as they do but is not calibrated.
+    results give as probabilities, orders classes as they do but is not calibrated. Of action units each has an SVM of
+    its own, "on" against "off", with one C and gamma for all.
 
     Its trainable values are a coefficient for each clip and class, and the biases. Its first rows
     are the clips that it trains on; the rows that are left over are 0, and so are their coefficients.
@@ -61,7 +62,7 @@ class RbfSvm(Recognizer):
 
         Args:
             inputs: Inputs of a fold's own training clips ``(n, ...)``, n at most ``num_clips``.
-            labels: Class of each, int ``(n,)``.
+            labels: Class of each, int ``(n,)``, or 1 or 0 for each unit of each ``(n, K)``.
             subjects: Subject of each ``(n,)``.
             seed: Decides which subjects make an inner fold.
         """
@@ -90,12 +91,12 @@ def rbf_kernel(clips: Tensor, others: Tensor, gamma: Tensor | float) -> Tensor:
 def fit_rbf_svm(
     clips: np.ndarray, labels: np.ndarray, penalty: float, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit one SVM for each class; a class without clips is never predicted.
+    """Fit one SVM for each class or unit; one without clips is never predicted.
 
     Args:
         clips: Training clips ``(n, D)``, of two classes or more.
-        labels: Class of each ``(n,)``.
-        penalty: C, of each clip times the weight of its class.
+        labels: Class of each ``(n,)``, or 1 or 0 for each unit of each ``(n, K)``.
+        penalty: C, of each clip times the weight of its class, or of "on" or "off".
         num_classes: K.
 
     Returns:
@@ -108,9 +109,10 @@ def fit_rbf_svm(
     values = torch.from_numpy(clips)
     kernel = rbf_kernel(values, values, gamma).numpy()
     coefficients = np.zeros((num_classes, len(clips)))
-    bias = np.full(num_classes, NEVER)
-    for index in np.unique(labels):
-        svm = SVC(C=penalty, kernel="precomputed", class_weight="balanced").fit(kernel, labels == index)
+    on = labels == 1 if labels.ndim == 2 else labels[:, None] == np.arange(num_classes)
+    bias = np.where(on.all(0), -NEVER, NEVER)
+    for index in np.flatnonzero(on.any(0) & ~on.all(0)):
+        svm = SVC(C=penalty, kernel="precomputed", class_weight="balanced").fit(kernel, on[:, index])
         coefficients[index, svm.support_] = svm.dual_coef_[0]
         bias[index] = svm.intercept_[0]
     return coefficients, bias, gamma

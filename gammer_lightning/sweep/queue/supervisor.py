@@ -28,6 +28,7 @@ from gammer_lightning.sweep.queue.search import draw
 from gammer_lightning.sweep.queue.slots import Slot
 from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, ServerStorage, study_folder
 from gammer_lightning.sweep.queue.study import Claim, Study
+from gammer_lightning.sweep.spec import TEST_SCORES
 from gammer_lightning.sweep.summary_run import wandb_environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -336,7 +337,7 @@ class Supervisor:
         objective = [values[metric] for metric in metrics] or [seconds]  # where nothing is chosen, Optuna needs a value
         is_ours = self.study.complete(claim.trial_id, objective, values=values, results=child.results())
         outcome = "done" if is_ours else "done here, but taken up by others"
-        scores = [f"{name} {values[name]:.4g}" for name in metrics or ("test_uf1",) if name in values]
+        scores = [f"{name} {values[name]:.4g}" for name in metrics or TEST_SCORES if name in values]
         message = ", ".join([outcome, *scores, f"{seconds:.0f} s"])
         self.say(f"{claim.row}: {message}")
 

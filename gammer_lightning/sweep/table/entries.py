@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gammer_lightning.data.clips.class_sets import FIVE, THREE
+from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.evaluation.comparison import Difference, differences, holm, pareto, subject_counts
 from gammer_lightning.evaluation.published import DATASETS, METRICS, REMARK, TEXTS
+from gammer_lightning.evaluation.scores import CLASS_SCORING, UNIT_SCORING, Scoring, scoring_of
 from gammer_lightning.sweep.queue.attempt import host
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
 
 SEVERAL = "composite"
+UNITS = "units"
+"""In place of the number of classes in a data key."""
 NAMES = DATASETS | {SEVERAL: "composite"}
 
 
@@ -33,7 +37,8 @@ class Judged(NamedTuple):
     """How a row judged its clips.
 
     Attributes:
-        counts: ``(S, N, K, K)`` by seed, subject, true and predicted class; None where it has none.
+        counts: ``(S, N, K, K)`` by seed, subject, true and predicted class, of units ``(S, N, K, 2, 2)``; None where it
+            has none.
         note: Why it has none; empty where it has, or where the row is not done.
     """
 
@@ -114,6 +119,11 @@ class Entry:
 def has_results(sweep: Sweep) -> bool:
     """Whether a sweep's table compares recognition results; that of a search, or over `magnify`, shows metrics."""
     return sweep.task == "recognize" and sweep.search is None
+
+
+def scoring_of_entries(entries: Sequence[Entry]) -> Scoring:
+    """Return what a study's first row with results is scored by; that of classes where none has any."""
+    return next((scoring_of(entry.results["mean"]) for entry in entries if entry.results), CLASS_SCORING)
 
 
 def differ_in_cost(entries: Sequence[Entry]) -> bool:
@@ -216,7 +226,7 @@ def _judged(row: Row) -> Judged:
     if not path.is_file():
         return Judged(None, "predictions.csv gone")
     try:
-        counts = subject_counts(path, list(row.results["classes"]))
+        counts = subject_counts(path, list(row.results["classes"]), scoring_of(row.results["mean"]))
     except (KeyError, ValueError):
         return Judged(None, "predictions.csv cannot be read")
     if not np.array_equal(counts.sum(1), list(row.results["confusion"].values())):
@@ -232,7 +242,8 @@ def _differences(rows: Sequence[Row], judged: Mapping[str, Judged], reference: s
     for name, (row_counts, _) in judged.items():
         if row_counts is not None and _alike(results[name], results[reference]):
             counts[name] = row_counts
-    return differences(counts, reference) if reference in counts else {}
+    scoring = scoring_of(results[reference]["mean"])
+    return differences(counts, reference, scoring) if reference in counts else {}
 
 
 def _alike(results: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
@@ -268,16 +279,18 @@ def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
 
 
 def data_key(results: Mapping[str, Any]) -> str:
-    """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them."""
+    """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them, or `UNITS`."""
     datasets = results["datasets"]
     dataset = datasets[0] if len(datasets) == 1 else SEVERAL
-    return f"{dataset}_{len(results['classes'])}"
+    labels = UNITS if scoring_of(results["mean"]) is UNIT_SCORING else len(results["classes"])
+    return f"{dataset}_{labels}"
 
 
 def data_name(key: str) -> str:
     """Return a data key for people, e.g. ``CASME II, 3 classes``."""
     dataset, _, classes = key.rpartition("_")
-    return f"{NAMES.get(dataset, dataset)}, {classes} classes"
+    labels = UNIT_SCORING.noun if classes == UNITS else f"{classes} classes"
+    return f"{NAMES.get(dataset, dataset)}, {labels}"
 
 
 def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
@@ -292,7 +305,7 @@ def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     columns = []
     for figures in sweep.published.values():
         for key in figures:
-            is_comparable = key == study_key or (dataset == "microfaces" and key.endswith(f"_{num_classes}"))
+            is_comparable = key == study_key or (is_microfaces(dataset) and key.endswith(f"_{num_classes}"))
             if key not in TEXTS and is_comparable and key not in columns:
                 columns.append(key)
     return columns
@@ -314,7 +327,8 @@ def study_notes(entries: Sequence[Entry]) -> list[str]:
 def _evaluated(results: Mapping[str, Any]) -> tuple[str, str, str]:
     """Return clips, protocol and seeds in words."""
     data = ", ".join(NAMES.get(name, name) for name in results["datasets"])
-    counts = f"{results['clips']} clips of {results['subjects']} subjects ({data}), {len(results['classes'])} classes"
+    labels = f"{len(results['classes'])} {scoring_of(results['mean']).noun}"
+    counts = f"{results['clips']} clips of {results['subjects']} subjects ({data}), {labels}"
     folds = f"over {results['folds']} folds" if "folds" in results else "over folds"  # older runs did not count them
     protocol = results["protocol"].replace("over folds", folds)
     noun = "seed" if len(results["seeds"]) == 1 else "seeds"

@@ -10,20 +10,30 @@ from io import BytesIO
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator
 from matplotlib.transforms import Bbox
 
+from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.evaluation.results import draw_shares
-from gammer_lightning.sweep.table.entries import Entry, data_key, data_name, differ_in_cost, has_results, objectives
+from gammer_lightning.evaluation.scores import CLASS_SCORING
+from gammer_lightning.sweep.table.entries import (
+    Entry,
+    data_key,
+    data_name,
+    differ_in_cost,
+    has_results,
+    objectives,
+    scoring_of_entries,
+)
 
 DPI = 150
 MAX_ROWS = 100
 """With more rows, figures that have a bar or a panel for each are not drawn: nobody reads such large ones."""
 PNG_START = b"\x89PNG\r\n\x1a\n"
-SCORES = {"accuracy": "accuracy", "uf1": "UF1"}
 COLOURS = {"accuracy": "#a9c7e8", "uf1": "#22578f"}
 LICENCE = "whether its faces may be shown to others is for the data set's licence to say"
 
@@ -66,7 +76,8 @@ def _draw_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
         if entries_with_results and has_results(entries[0].sweep):
             studies_with_results.append(entries_with_results)
     if studies_with_results and max(map(len, studies_with_results)) <= MAX_ROWS:
-        alt = "Accuracy and UF1 of each row, with the standard deviation over seeds"
+        scores = [" and ".join(_bar_scores(entries).values()) for entries in studies_with_results]
+        alt = f"{', '.join(dict.fromkeys(scores))} of each row, with the standard deviation over seeds"
         yield _picture("scores", alt, bars(studies_with_results))
         yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(studies_with_results))
 
@@ -75,15 +86,17 @@ def _draw_study(entries: Sequence[Entry]) -> Iterator[Picture]:
     sweep = entries[0].sweep
     study = sweep.study
     scored = [entry for entry in entries if not math.isnan(_score(entry))]
-    if scored and has_results(sweep) and len(scored) <= MAX_ROWS:
+    scoring = scoring_of_entries(entries)
+    if scored and has_results(sweep) and len(scored) <= MAX_ROWS and scoring is CLASS_SCORING:
         alt = f"{study}: confusion matrices of each row over all seeds, shares of the true class"
         yield _picture(f"confusion-{study}", alt, confusions(scored))
     with_costs = [entry for entry in scored if entry.cost]
     if with_costs and has_results(sweep) and differ_in_cost(entries):
-        alt = f"{study}: UF1 against time per clip; a bubble's area grows with the square root of the parameters"
+        heading = _bubble_score(entries)[1]
+        alt = f"{study}: {heading} against time per clip; a bubble's area grows with the square root of the parameters"
         yield _picture(f"cost-{study}", alt, bubbles(with_costs))
     if scored and len(_varied(entries)) > 1:
-        yield _picture(f"heat-{study}", f"{study}: {_score_name(entries[0])} over the grid", heat_map(entries))
+        yield _picture(f"heat-{study}", f"{study}: {_score_name(entries)} over the grid", heat_map(entries))
     if scored and sweep.search:
         alt = f"{study}: {' and '.join(sweep.metrics)} of each trial"
         figure = trials(entries) if len(sweep.metrics) == 1 else front(entries)
@@ -106,7 +119,7 @@ def _strip(entries: Sequence[Entry]) -> Iterator[Picture]:
         png = path.read_bytes() if path.is_file() else b""
         if png.startswith(PNG_START):
             alt = f"{entry.sweep.study}: one apex at rising alpha"
-            if entry.results.get("datasets") != ["microfaces"]:
+            if not all(map(is_microfaces, entry.results.get("datasets", ("",)))):
                 alt += f"; {LICENCE}"
             yield Picture(f"alphas-{entry.sweep.study}", alt, png)
             return
@@ -125,7 +138,7 @@ def _panels(count: int, columns: int, width: float, height: float) -> tuple[Figu
 
 
 def bars(studies: Sequence[Sequence[Entry]]) -> Figure:
-    """Draw accuracy and UF1 of each row, a panel for each study (the paper's Figs. 7 and 8).
+    """Draw accuracy and UF1, or macro and binary F1 of units, of each row, a panel for each study (as Figs. 7 and 8).
 
     Args:
         studies: Entries with results. A diamond is the published figure of the same data.
@@ -134,21 +147,30 @@ def bars(studies: Sequence[Sequence[Entry]]) -> Figure:
     height = 1.2 + 0.45 * max(map(len, studies))
     figure, panels = _panels(len(studies), 2, width, height)
     for axes, entries in zip(panels, studies, strict=True):
-        for index, score in enumerate(SCORES):
-            _bars_of_score(axes, entries, index, score)
+        for index, (score, heading) in enumerate(_bar_scores(entries).items()):
+            _bars_of_score(axes, entries, index, score, heading)
         axes.set_yticks(range(len(entries)), [_cut(entry.row.name) for entry in entries])
         axes.set(xlim=(0, 1), title=_title(entries[0]))
         axes.invert_yaxis()
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    handles: dict[str, Artist] = {}
+    for axes in panels:
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def _bars_of_score(axes: Axes, entries: Sequence[Entry], index: int, score: str) -> None:
-    means = [entry.results["mean"][score] for entry in entries]
-    stds = [entry.results["std"][score] or 0 for entry in entries]
+def _bar_scores(entries: Sequence[Entry]) -> dict[str, str]:
+    """Return the two scores that bars show of a study, and their headings."""
+    headings = scoring_of_entries(entries).headings
+    return dict(itertools.islice(headings.items(), 2))
+
+
+def _bars_of_score(axes: Axes, entries: Sequence[Entry], index: int, score: str, heading: str) -> None:
+    means = [entry.results["mean"].get(score, math.nan) for entry in entries]
+    stds = [entry.results["std"].get(score) or 0 for entry in entries]
     places = np.arange(len(entries)) + 0.4 * index - 0.2
-    axes.barh(places, means, 0.38, xerr=stds, color=COLOURS[score], ecolor="0.35", capsize=2, label=SCORES[score])
+    colour = [*COLOURS.values()][index]
+    axes.barh(places, means, 0.38, xerr=stds, color=colour, ecolor="0.35", capsize=2, label=heading)
     x, y = [], []
     for entry, place in zip(entries, places, strict=True):
         published = _published(entry)[index]
@@ -167,7 +189,7 @@ def _published(entry: Entry) -> Sequence[float | None]:
 
 
 def class_bars(studies: Sequence[Sequence[Entry]]) -> Figure:
-    """Draw F1 of each class over all seeds, a bar for each row and a panel for each study.
+    """Draw F1 of each class or unit over all seeds, a bar for each row and a panel for each study.
 
     Args:
         studies: Entries with results.
@@ -215,7 +237,7 @@ def confusions(entries: Sequence[Entry]) -> Figure:
 
 
 def bubbles(entries: Sequence[Entry]) -> Figure:
-    """Draw accuracy against the time that a clip takes, and each network's parameters as the area of a bubble.
+    """Draw accuracy, or macro F1 of units, against the time that a clip takes; a bubble's area is for the parameters.
 
     Areas grow with the square root of the parameters, or the smallest networks could not be seen beside the largest.
 
@@ -227,13 +249,14 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     costs = [entry.cost for entry in entries if entry.cost]
     times = [cost.milliseconds for cost in costs]
     parameters = [cost.parameters for cost in costs]
-    means = [entry.results["mean"]["accuracy"] for entry in entries]
-    stds = [entry.results["std"]["accuracy"] or 0 for entry in entries]
+    score, heading = _bubble_score(entries)
+    means = [entry.results["mean"].get(score, math.nan) for entry in entries]
+    stds = [entry.results["std"].get(score) or 0 for entry in entries]
     areas = [_area(count) for count in parameters]
     colours = [COLOURS["uf1" if entry.is_reference else "accuracy"] for entry in entries]
     axes.errorbar(times, means, stds, fmt="none", ecolor="0.6", elinewidth=1, zorder=1)
     axes.scatter(times, means, areas, colours, alpha=0.8, edgecolors="0.3", linewidths=0.6, zorder=2)
-    axes.set(xscale="log", xlabel="time per clip, ms", ylabel="accuracy", title=_title(entries[0]))
+    axes.set(xscale="log", xlabel="time per clip, ms", ylabel=heading, title=_title(entries[0]))
     axes.margins(0.12)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
@@ -246,6 +269,11 @@ def bubbles(entries: Sequence[Entry]) -> Figure:
     names = [_cut(entry.row.name) for entry in entries]
     _write_beside(axes, points, radii, names)
     return figure
+
+
+def _bubble_score(entries: Sequence[Entry]) -> tuple[str, str]:
+    """Return the score that bubbles show, accuracy or of units macro F1, and its heading."""
+    return next(iter(scoring_of_entries(entries).headings.items()))
 
 
 def _area(parameters: float) -> float:
@@ -314,7 +342,7 @@ def _is_free(box: Bbox, boxes: Sequence[Bbox], room: Bbox) -> bool:
 
 
 def heat_map(entries: Sequence[Entry]) -> Figure:
-    """Draw UF1, or the sweep's first metric, over the first two varied settings; a panel for each value of the others.
+    """Draw the main score, or the sweep's first metric, over the first two varied settings, a panel for other values.
 
     Args:
         entries: Entries of a grid that varies two settings or more.
@@ -342,7 +370,7 @@ def heat_map(entries: Sequence[Entry]) -> Figure:
         axes.set_yticks(range(len(y_values)), [_cut(_text(value)) for value in y_values])
         title = _cut(", ".join(f"{_short(name)} {_text(value)}" for name, value in panel.items()))
         axes.set(xlabel=_cut(_short(x_setting)), ylabel=_cut(_short(y_setting)))
-        axes.set_title(title or _score_name(entries[0]))
+        axes.set_title(title or _score_name(entries))
     return figure
 
 
@@ -399,14 +427,16 @@ def front(entries: Sequence[Entry]) -> Figure:
 
 
 def _score(entry: Entry) -> float:
-    """Return UF1, or the first metric of a sweep without recognition results; NaN where there is none."""
+    """Return the main score, or the first metric of a sweep without recognition results; NaN where there is none."""
     if has_results(entry.sweep):
-        return entry.results["mean"]["uf1"] if entry.results else math.nan
+        main = scoring_of_entries([entry]).main
+        return entry.results["mean"][main] if entry.results else math.nan
     return next(iter(objectives(entry.sweep, entry.row)), math.nan)
 
 
-def _score_name(entry: Entry) -> str:
-    return "UF1" if has_results(entry.sweep) else entry.sweep.metrics[0]
+def _score_name(entries: Sequence[Entry]) -> str:
+    sweep = entries[0].sweep
+    return scoring_of_entries(entries).main_heading if has_results(sweep) else sweep.metrics[0]
 
 
 def _varied(entries: Sequence[Entry]) -> list[str]:

@@ -7,8 +7,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.evaluation.comparison import RESAMPLES
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
+from gammer_lightning.evaluation.scores import UNIT_SCORING
+from gammer_lightning.evaluation.unit_results import MEANS
 from gammer_lightning.reports.tables import mean_and_std
 from gammer_lightning.sweep.table.entries import (
     Entry,
@@ -17,13 +20,14 @@ from gammer_lightning.sweep.table.entries import (
     differ_in_cost,
     has_results,
     ranked,
+    scoring_of_entries,
     study_notes,
 )
 
 SPREAD = "±: sample standard deviation over seeds."
 DIFFERENCE = (
-    "ΔUF1: UF1 minus that of the reference, each a mean over seeds, with a 95 % bootstrap interval over subjects "
-    f"({RESAMPLES:,} resamples, the same for both rows and all seeds). p: Wilcoxon signed-rank test of per-subject "
+    "Δ{score}: {score} minus that of the reference, each a mean over seeds, with a 95 % bootstrap interval over "
+    f"subjects ({RESAMPLES:,} resamples, the same for both rows and all seeds). p: Wilcoxon signed-rank test of per-subject "
     "accuracies, in brackets corrected after Holm over the rows of the study. A dash: another protocol "
     "than the reference's, no predictions to compare, or none that differ."
 )
@@ -32,6 +36,10 @@ PUBLISHED = (
     "others from as many protocols: to be looked at, no target."
 )
 ORIENTATION = "Published figures beside microfaces are of other data: for orientation only."
+UNITS_NOTE = (
+    "{study}: {means} Accuracies are shares of right decisions. Predicting every unit of every clip has macro F1 "
+    "{macro:.3f} and binary F1 {binary:.3f}."
+)
 COST = (
     "ms per clip: to make the network's input (magnified where the row's is, its face found before) and the network, "
     "one clip at a time, as the row's own run measured it; rows that run at once share the machine."
@@ -155,13 +163,9 @@ def _study_key(entries: Sequence[Entry]) -> str:
 def _columns(entries: Sequence[Entry]) -> list[Column]:
     sweep = entries[0].sweep
     if has_results(sweep):
-        columns = [
-            _score("accuracy", "accuracy"),
-            _score("UF1", "uf1"),
-            _score("UAR", "uar"),
-            ("ΔUF1 [95 %]", _difference),
-            ("p (Holm)", _p),
-        ]
+        scoring = scoring_of_entries(entries)
+        columns = [_score(heading, score) for score, heading in scoring.headings.items()]
+        columns += [(f"Δ{scoring.main_heading} [95 %]", _difference), ("p (Holm)", _p)]
         if differ_in_cost(entries):
             columns += [("parameters", _parameters), ("ms per clip", _milliseconds)]
         study_key = _study_key(entries)
@@ -183,6 +187,8 @@ def _score(heading: str, metric: str) -> Column:
     def cell(entry: Entry) -> Cell:
         if not entry.results:
             return Cell()
+        if metric not in entry.results["mean"]:
+            return Cell("-")
         mean = entry.results["mean"][metric]
         std = entry.results["std"][metric]
         return Cell(mean_and_std(mean, std), mean)
@@ -196,7 +202,7 @@ def _difference(entry: Entry) -> Cell:
     difference = entry.difference
     if difference is None:
         return Cell("-" if entry.results else "")
-    return Cell(f"{difference.uf1:+.3f} [{difference.low:.3f}, {difference.high:.3f}]", difference.uf1)
+    return Cell(f"{difference.score:+.3f} [{difference.low:.3f}, {difference.high:.3f}]", difference.score)
 
 
 def _p(entry: Entry) -> Cell:
@@ -274,10 +280,26 @@ def _state(entry: Entry) -> Cell:
     return Cell(entry.row.state, entry.row.state)
 
 
+def _score_notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
+    """Return what the scores and differences of the studies are, and of action units what a constant scores."""
+    notes = []
+    for entries in studies:
+        scoring = scoring_of_entries(entries)
+        notes.append(DIFFERENCE.format(score=scoring.main_heading))
+        constants = next((entry.results["constants"] for entry in entries if "constants" in entry.results), None)
+        if scoring is UNIT_SCORING and constants:
+            all_on = constants["all on"]
+            note = UNITS_NOTE.format(
+                study=entries[0].sweep.study, means=MEANS, macro=all_on["macro_f1"], binary=all_on["binary_f1"]
+            )
+            notes.append(note)
+    return list(dict.fromkeys(notes))
+
+
 def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
     sweep = studies[0][0].sweep
     entries = list(itertools.chain(*studies))
-    has_microfaces = any("microfaces" in entry.results.get("datasets", ()) for entry in entries)
+    has_microfaces = any(any(map(is_microfaces, entry.results.get("datasets", ()))) for entry in entries)
     has_published = any(entry.published for entry in entries)
     has_scores = any(entry.results and has_results(entry.sweep) for entry in entries)
     notes = [note for study in studies for note in study_notes(study)]
@@ -286,7 +308,7 @@ def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
     if len(sweep.metrics) == 2:
         notes.append(PARETO)
     if has_scores:
-        notes += [SPREAD, DIFFERENCE]
+        notes += [SPREAD, *_score_notes(studies)]
     if has_microfaces:
         notes.append(MICROFACES_NOTE)
     if has_scores and any(map(differ_in_cost, studies)):

@@ -10,12 +10,13 @@ import pandas as pd
 
 from gammer_lightning.errors import GammerError
 from gammer_lightning.escapes import csv_table, markdown_cell, printable
-from gammer_lightning.evaluation.run_results import SCORES, are_results
+from gammer_lightning.evaluation.run_results import are_results
+from gammer_lightning.evaluation.scores import Scoring
 from gammer_lightning.files import replacing
 from gammer_lightning.reports.tables import markdown_table
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Sweep
-from gammer_lightning.sweep.table.entries import Entry, has_results, ranked, study_entries
+from gammer_lightning.sweep.table.entries import Entry, has_results, ranked, scoring_of_entries, study_entries
 from gammer_lightning.sweep.table.figures import draw_figures
 from gammer_lightning.sweep.table.layout import NEGATIVE, Table, make_table
 from gammer_lightning.sweep.table.page import page
@@ -137,25 +138,28 @@ def _escaped(text: str) -> str:
 
 def csv(studies: Sequence[Sequence[Entry]]) -> str:
     """Return a line for each row of each study, with every number in a column of its own."""
-    lines = [_numbers(entry) for entries in studies for entry in ranked(entries)]
+    lines = []
+    for entries in studies:
+        scoring = scoring_of_entries(entries)
+        lines += [_numbers(entry, scoring) for entry in ranked(entries)]
     return csv_table(pd.DataFrame(lines, dtype=object))  # object: a whole number stays one beside an empty cell
 
 
-def _numbers(entry: Entry) -> dict[str, Any]:
+def _numbers(entry: Entry, scoring: Scoring) -> dict[str, Any]:
     row = entry.row
     identity = {"study": entry.sweep.study, "row": row.name, "state": row.state, "reference": entry.is_reference}
-    figures = _scores(entry) if has_results(entry.sweep) else _values(entry)
+    figures = _scores(entry, scoring) if has_results(entry.sweep) else _values(entry)
     origin = {"host": row.host, "run": entry.run, "seconds": row.seconds, "error": row.error}
     return identity | figures | origin | {"command": entry.command}
 
 
-def _scores(entry: Entry) -> dict[str, Any]:
+def _scores(entry: Entry, scoring: Scoring) -> dict[str, Any]:
     columns = {}
-    for score in SCORES:
+    for score in scoring.headings:
         for statistic in ("mean", "std"):
             columns[f"{score}_{statistic}"] = entry.results.get(statistic, {}).get(score)
     difference = entry.difference
-    columns["uf1_difference"] = difference.uf1 if difference else None
+    columns[f"{scoring.main}_difference"] = difference.score if difference else None
     columns["difference_low"] = difference.low if difference else None
     columns["difference_high"] = difference.high if difference else None
     columns["p"] = difference.p if difference else None
