@@ -91,6 +91,7 @@ def test_a_stopped_audit_is_resumed_with_all_its_epochs(monkeypatch):
 def test_a_run_that_fit_began_cannot_become_an_audit(capsys):
     class Trainer(argparse.Namespace):
         current_epoch = 2
+        datamodule = FakeClips()
 
     with pytest.raises(Exception, match=r"2 epochs were trained, of which 1 were audited"):
         one = Audit()

@@ -214,7 +214,7 @@ def test_what_networks_of_several_sizes_cost_is_shown(tmp_path):
     read = pd.read_csv(tmp_path / "out/table.csv").set_index("row")
     assert read.loc["large", ["parameters", "input_ms", "latency_ms"]].tolist() == [2.75e7, 100, 23.4]
     assert (tmp_path / "out/figures/cost-made.png").is_file()
-    assert "UF1 against time per clip" in (tmp_path / "out/index.html").read_text()
+    assert "accuracy against time per clip" in (tmp_path / "out/index.html").read_text()
 
 
 def test_what_networks_of_one_size_cost_is_not_shown(tmp_path):

@@ -45,7 +45,7 @@ class Audit(pl.Callback):
                 "it compares with an honest score, and that protocol trains on its test clips",
                 "set model.protocol to loso or kfold",
             )
-        if is_multi_label(self.task.data.labels):
+        if is_multi_label(trainer.datamodule.labels):  # type: ignore[attr-defined]  # declared nowhere
             raise GammerError(
                 "an audit of data.class_set units",
                 "it counts by epoch which one class each clip is taken for",

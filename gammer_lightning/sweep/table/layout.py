@@ -27,8 +27,8 @@ from gammer_lightning.sweep.table.entries import (
 SPREAD = "±: sample standard deviation over seeds."
 DIFFERENCE = (
     "Δ{score}: {score} minus that of the reference, each a mean over seeds, with a 95 % bootstrap interval over "
-    f"subjects ({RESAMPLES:,} resamples, the same for both rows and all seeds). p: Wilcoxon signed-rank test of per-subject "
-    "accuracies, in brackets corrected after Holm over the rows of the study. A dash: another protocol "
+    f"subjects ({RESAMPLES:,} resamples, the same for both rows and all seeds). p: Wilcoxon signed-rank test of "
+    "per-subject accuracies, in brackets corrected after Holm over the rows of the study. A dash: another protocol "
     "than the reference's, no predictions to compare, or none that differ."
 )
 PUBLISHED = (
