@@ -311,6 +311,8 @@ class TestResults:
         written = write_results(tmp_path, predictions)
         results = RunResults.from_file(tmp_path / "results.json", "next")
         assert results == written and are_results(results.as_dict())
+        for damage in ({"constants": None}, {"confusion": {"0": [[1, 2], [3, 4]]}}, {"mean": {"macro_f1": 0.5}}):
+            assert not are_results(results.as_dict() | damage)
         labels = np.array(predictions.labels)
         for seed, predicted in zip("01", predictions.probabilities > 0.5, strict=True):
             macro, binary = scores_by_scikit_learn(labels, predicted)

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from gammer_lightning.evaluation.predictions import units_of_text
-from gammer_lightning.evaluation.scores import CLASS_SCORING, UNIT_SCORING, Scoring, unit_confusion
+from gammer_lightning.evaluation.scores import CLASS_SCORING, UNIT_SCORING, Scoring
 
 RESAMPLES = 2000
 
@@ -53,12 +53,11 @@ def subject_counts(path: Path, class_names: Sequence[str], scoring: Scoring = CL
     seed, seeds = pd.factorize(table["seed"])
     subject, subjects = pd.factorize(table["dataset"] + "/" + table["subject"], sort=True)
     if scoring is UNIT_SCORING:
+        units = np.arange(len(class_names))
         labels = units_of_text(table["label"], class_names)
         predictions = units_of_text(table["prediction"], class_names)
-        unit_counts = np.zeros((len(seeds), len(subjects), len(class_names), 2, 2), int)
-        for s, n in np.ndindex(unit_counts.shape[:2]):
-            rows = (seed == s) & (subject == n)
-            unit_counts[s, n] = unit_confusion(labels[rows], predictions[rows])
+        unit_counts = np.zeros((len(seeds), len(subjects), len(units), 2, 2), int)
+        np.add.at(unit_counts, (seed[:, None], subject[:, None], units, labels, predictions), 1)
         return unit_counts
     index = {name: k for k, name in enumerate(class_names)}
     label = [index[name] for name in table["label"]]
@@ -115,9 +114,10 @@ def _resampled_score(counts: np.ndarray, main_score: Callable[[np.ndarray], np.n
 
 
 def _subject_accuracies(counts: np.ndarray) -> np.ndarray:
-    decisions = counts.swapaxes(0, 1).reshape(counts.shape[1], -1).sum(1)
-    hits = np.trace(counts, axis1=-2, axis2=-1).swapaxes(0, 1).reshape(counts.shape[1], -1).sum(1)
-    return hits / decisions
+    hits = np.trace(counts, axis1=-2, axis2=-1)
+    decisions = counts.sum((-2, -1))
+    all_but_subjects = (0, *range(2, hits.ndim))
+    return hits.sum(all_but_subjects) / decisions.sum(all_but_subjects)
 
 
 def _wilcoxon(accuracies: np.ndarray, reference: np.ndarray) -> float | None:

@@ -125,7 +125,7 @@ def text_of_units(units: Iterable, names: Sequence[str]) -> str:
 
 
 def units_of_text(texts: Iterable[str], names: Sequence[str]) -> np.ndarray:
-    """Return which units texts of `text_of_units` name, bool ``(n, K)``.
+    """Return which units texts of `text_of_units` name, 1 or 0, int ``(n, K)``.
 
     Raises:
         KeyError: If a text names another unit.
@@ -136,4 +136,4 @@ def units_of_text(texts: Iterable[str], names: Sequence[str]) -> np.ndarray:
         if not units <= set(names):
             raise KeyError(text)
         rows.append([name in units for name in names])
-    return np.array(rows, bool).reshape(len(rows), len(names))
+    return np.array(rows, int).reshape(len(rows), len(names))

@@ -114,6 +114,7 @@ def are_results(record: Any) -> bool:
         and _are_classes(record["classes"])
         and _are_confusions(record["confusion"], len(record["classes"]), scoring_of(record["mean"]))
         and _are_means_and_stds(record["mean"], record["std"])
+        and (scoring_of(record["mean"]) is not UNIT_SCORING or _are_constants(record.get("constants")))
     )
 
 
@@ -132,6 +133,16 @@ def _are_confusions(confusions: dict[str, Any], num_classes: int, scoring: Scori
                 return False
         return bool(confusions)
     return bool(confusions) and all(_is_square(counts, num_classes) for counts in confusions.values())
+
+
+def _are_constants(constants: object) -> bool:
+    if not isinstance(constants, dict):
+        return False
+    for name in ("all on", "never on"):
+        scores = constants.get(name)
+        if not isinstance(scores, dict) or not all(_is_number(scores.get(score)) for score in UNIT_SCORING.headings):
+            return False
+    return True
 
 
 def _are_means_and_stds(mean: dict[str, Any], std: dict[str, Any]) -> bool:

@@ -286,9 +286,8 @@ def _score_notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
     for entries in studies:
         scoring = scoring_of_entries(entries)
         notes.append(DIFFERENCE.format(score=scoring.main_heading))
-        constants = next((entry.results["constants"] for entry in entries if "constants" in entry.results), None)
-        if scoring is UNIT_SCORING and constants:
-            all_on = constants["all on"]
+        if scoring is UNIT_SCORING:
+            all_on = next(entry.results["constants"]["all on"] for entry in entries if "constants" in entry.results)
             note = UNITS_NOTE.format(
                 study=entries[0].sweep.study, means=MEANS, macro=all_on["macro_f1"], binary=all_on["binary_f1"]
             )
