@@ -236,8 +236,8 @@ def test_every_network_has_a_logit_for_each_unit(overlay):
     kind = network_class(name)
     network = kind(12, patch_size=16) if name == "gam_mer" else kind(12, shape)
     with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, *shape))
-    assert logits.shape == (2, 12) and logits.isfinite().all()
+        logits = network.eval()(torch.zeros(1, *shape))
+    assert logits.shape == (1, 12) and logits.isfinite().all()
 
 
 class FakeUnits(FakeClips):
@@ -403,13 +403,13 @@ def test_the_interval_of_macro_f1_is_that_of_a_loop_over_resamples(predictions):
         "b": np.stack([unit_confusion(labels[part], ~predicted[:, part]) for part in subjects], 1),
     }
     drawn = []
-    for times in np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), 40):
+    for times in np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), 15):
         clips = np.repeat(np.arange(18), np.repeat(times, 6))
         by_row = []
         for row in (predicted, ~predicted):
             by_row.append(np.mean([scores_by_scikit_learn(labels[clips], seed[clips])[0] for seed in row]))
         drawn.append(by_row[1] - by_row[0])
-    with mock.patch.object(comparison, "RESAMPLES", 40):
+    with mock.patch.object(comparison, "RESAMPLES", 15):
         found = differences(counts, "a", UNIT_SCORING)["b"]
     assert [found.low, found.high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
     right = (predicted == labels).reshape(2, 3, 6, 3).mean((0, 2, 3))

@@ -77,7 +77,7 @@ def _draw_all(studies: Sequence[Sequence[Entry]]) -> Iterator[Picture]:
             studies_with_results.append(entries_with_results)
     if studies_with_results and max(map(len, studies_with_results)) <= MAX_ROWS:
         scores = [" and ".join(_bar_scores(entries).values()) for entries in studies_with_results]
-        alt = f"{', '.join(dict.fromkeys(scores))} of each row, with the standard deviation over seeds"
+        alt = f"Scores of each row ({', '.join(dict.fromkeys(scores))}), with the standard deviation over seeds"
         yield _picture("scores", alt, bars(studies_with_results))
         yield _picture("classes", "F1 of each class by row, over all seeds", class_bars(studies_with_results))
 

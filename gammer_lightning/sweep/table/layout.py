@@ -284,6 +284,8 @@ def _score_notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
     """Return what the scores and differences of the studies are, and of action units what a constant scores."""
     notes = []
     for entries in studies:
+        if not any(entry.results for entry in entries):
+            continue
         scoring = scoring_of_entries(entries)
         notes.append(DIFFERENCE.format(score=scoring.main_heading))
         if scoring is UNIT_SCORING:
