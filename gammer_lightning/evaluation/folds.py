@@ -185,7 +185,7 @@ def class_weights(training: np.ndarray, labels: Sequence[int], class_names: Sequ
         missing = ", ".join(name for name, count in zip(class_names, counts, strict=True) if not count)
         raise GammerError(
             f"fold {fold}: no training clip of class {missing}",
-            "every class needs clips of two subjects or more, so that one can be held out",
+            "every class needs clips of two subjects or more (lodo: of two data sets), so that one can be held out",
             "add clips, or choose a coarser data.class_set (three)",
         )
     return counts.sum() / (len(counts) * counts)

@@ -35,8 +35,8 @@ class Dataset:
     class_sets: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def _read_microfaces(root: str | Path, problems: list[GammerError] | None = None, name: str = MICROFACES) -> list[Clip]:
-    return read_casme2(root, name, problems)
+def _read_microfaces(root: str | Path, problems: list[GammerError] | None = None) -> list[Clip]:
+    return read_casme2(root, MICROFACES, problems)
 
 
 DATASETS = {
@@ -88,7 +88,7 @@ def dataset_of(name: str) -> Dataset:
     if name in DATASETS:
         return DATASETS[name]
     if is_microfaces(name):
-        return replace(DATASETS[MICROFACES], title=name, read=partial(_read_microfaces, name=name))
+        return replace(DATASETS[MICROFACES], title=name, read=partial(read_casme2, dataset=name))
     raise GammerError(
         f"unknown data set {name!r}",
         f"it is one of {', '.join(DATASETS)}, or {MICROFACES}-NAME for a further cast",
