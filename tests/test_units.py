@@ -25,6 +25,7 @@ from gammer_lightning.data.clips.action_units import MEB_UNITS
 from gammer_lightning.data.clips.class_sets import UNIT_NAMES, class_labels, class_set_notes
 from gammer_lightning.data.clips.datasets import find_root, read_datasets
 from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.deploy.rules import RESULT_RULES
 from gammer_lightning.errors import GammerError
 from gammer_lightning.evaluation import comparison
 from gammer_lightning.evaluation.comparison import differences
@@ -36,6 +37,7 @@ from gammer_lightning.evaluation.scores import UNIT_SCORING, unit_confusion, uni
 from gammer_lightning.models.baselines.linear_svm import NEVER, PENALTIES, choose_penalty, fit_svm
 from gammer_lightning.models.baselines.rbf_svm import RbfSvm, fit_rbf_svm
 from gammer_lightning.models.networks import network_class
+from gammer_lightning.sweep.live import rows_table
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.table.table import write_table
 from gammer_lightning.tasks.audit import Audit
@@ -99,6 +101,8 @@ def test_a_further_cast_of_microfaces_is_a_data_set_of_its_own(tmp_path, monkeyp
     assert find_root("microfaces-b") == tmp_path / "b"
     with pytest.raises(GammerError, match="unknown data set 'microface-b'"):
         find_root("microface-b", tmp_path)
+    assert RESULT_RULES["datasets"].holds(["microfaces", "microfaces-b"])
+    assert not RESULT_RULES["datasets"].holds(["microfaces", "microface-b"])
 
 
 class TestFolds:
@@ -393,6 +397,8 @@ def test_a_sweeps_table_compares_macro_f1(tmp_path, predictions):
     assert f"Predicting every unit of every clip has macro F1 {all_on['macro_f1']:.3f}" in text
     drawn = {path.name for path in (tmp_path / "out/figures").iterdir()}
     assert {"scores.png", "classes.png"} <= drawn and not any(name.startswith("confusion") for name in drawn)
+    _, live = rows_table(sweep([*rows, waiting]), [*rows, waiting], {}).renderables
+    assert [str(column.header) for column in live.columns][3] == "test_macro_f1"
 
 
 def test_the_interval_of_macro_f1_is_that_of_a_loop_over_resamples(predictions):
