@@ -6,9 +6,9 @@ import pytorch_lightning as pl
 import torch
 from casme2_sample import write_sample
 
-from gammer_lightning.data import datamodule as recognition
 from gammer_lightning.data.datamodule import MagnifiedClips
 from gammer_lightning.data.inputs.augment import PhotometricAugmentation
+from gammer_lightning.data.inputs.patches import DIFFERENCE_SCALE
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
 
@@ -56,7 +56,7 @@ def test_setup_tells_what_the_task_needs(folder):
     assert data.subjects == ["casme2/01", "casme2/01", "casme2/02", "casme2/02"]
     assert data.labels == [0, 1, 2, 3]
     assert data.class_names == ("happiness", "surprise", "disgust", "repression", "others")
-    assert (data.landmarks.shape, data.patches.dtype) == ((4, 68, 2), np.uint8)
+    assert (data.landmarks.shape, data.inputs.dtype) == ((4, 68, 2), np.uint8)
     assert data.images(0, [1, 9]).shape == (3, 256, 256, 3)
     three = ready(folder, class_set="three")
     assert three.labels == [1, 2, 0, 0] and three.clip_hash != data.clip_hash
@@ -101,7 +101,7 @@ def test_difference_is_that_from_the_onset_scaled(folder):
         for image in data.images(0, [1])
     )
     torch.testing.assert_close(patches[0, :, :3], apex * 2 - 1)
-    expected = ((apex - onset) * recognition.DIFFERENCE_SCALE).clamp(-1, 1)
+    expected = ((apex - onset) * DIFFERENCE_SCALE).clamp(-1, 1)
     torch.testing.assert_close(patches[0, :, 3:], expected, atol=1e-6, rtol=0)
 
 

@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.apex import expression_mask, seen
-from gammer_lightning.data.datamodule import to_input
+from gammer_lightning.data.inputs.catalogue import INPUTS
+from gammer_lightning.data.inputs.face_clip import FacePair
 from gammer_lightning.data.premagnify.cache import RAW
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import (
@@ -26,7 +27,6 @@ from gammer_lightning.faces.alignment import (
     Face,
     NoFaceError,
     OutsideError,
-    cut_patches,
     place_face,
     predictor,
 )
@@ -488,10 +488,10 @@ class _Analyst:
             job: Makes the apex's pictures.
         """
         crop, magnified = job.result()
-        images = (magnified,) if self.bundle.input == "apex" else (pair.reference.crop, magnified)
-        landmarks = pair.reference.face.landmarks
-        patches = np.stack([cut_patches(image, landmarks, self.bundle.patch_size) for image in images])
-        network_input = to_input(torch.from_numpy(patches[None]), self.bundle.input)
+        face_pair = FacePair((pair.reference.crop, magnified), pair.reference.face.landmarks)
+        kind = INPUTS[self.bundle.input]
+        patches = kind.compute(face_pair, self.bundle.patch_size)
+        network_input = kind.network_input(torch.from_numpy(patches[None]))
         probabilities = self.engine.classify(network_input)[0].numpy()
         if not np.isfinite(probabilities).all():
             raise GammerError(
