@@ -39,7 +39,7 @@ from gammer_lightning.files import content_hash
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
 from gammer_lightning.pixels import to_floats
 from gammer_lightning.processes import start_loader_worker
-from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_range, check_seed
+from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_choice, check_range, check_seed
 
 MAX_SIZE = 1024
 """Side of the largest face that a network is shown, px."""
@@ -144,9 +144,9 @@ class MagnifiedClips(pl.LightningDataModule):
         return self.input_kind.shape(self.input_size)
 
     def _check_settings(self) -> None:
-        _check_choice("data.input", self.hparams.input, tuple(INPUTS))
-        _check_choice("data.flow_estimator", self.hparams.flow_estimator, FLOW_ESTIMATORS)
-        _check_choice("data.apex", self.hparams.apex, METHODS)
+        check_choice("data.input", self.hparams.input, tuple(INPUTS))
+        check_choice("data.flow_estimator", self.hparams.flow_estimator, FLOW_ESTIMATORS)
+        check_choice("data.apex", self.hparams.apex, METHODS)
         check_class_set(self.hparams.class_set)
         for name, low, high in (
             ("patch_size", 1, CROP),
@@ -328,11 +328,6 @@ class MagnifiedClips(pl.LightningDataModule):
 
 def _subjects(clips: Sequence[Clip]) -> list[str]:
     return [f"{clip.dataset}/{clip.subject}" for clip in clips]
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(choices)}", f"set {name} to one of them")
 
 
 class _EpochSampler(Sampler):
