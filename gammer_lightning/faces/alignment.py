@@ -196,12 +196,23 @@ def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:
     return largest
 
 
+def eye_centres(landmarks: np.ndarray) -> np.ndarray:
+    """Return the means of each eye's six landmarks, first that of the eye on the left of the picture.
+
+    Args:
+        landmarks: (x, y), ``(68, 2)``.
+
+    Returns:
+        ``(2, 2)``, in the landmarks' unit.
+    """
+    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
+
+
 def _eyes_to_crop(landmarks: np.ndarray) -> np.ndarray:
     """Return the similarity that makes the eye line horizontal, IOD px long, centred at EYE_LINE."""
-    first = landmarks[36:42].mean(0)
-    second = landmarks[42:48].mean(0)
-    dx, dy = second - first
-    centre = (first + second) / 2
+    left, right = eye_centres(landmarks)
+    dx, dy = right - left
+    centre = (left + right) / 2
     turn = np.array([[dx, dy], [-dy, dx]]) * IOD / (dx * dx + dy * dy)
     shift = np.array([CROP / 2, EYE_LINE]) - turn @ centre
     return np.column_stack([turn, shift])

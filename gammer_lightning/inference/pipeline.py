@@ -27,6 +27,7 @@ from gammer_lightning.faces.alignment import (
     Face,
     NoFaceError,
     OutsideError,
+    eye_centres,
     place_face,
     predictor,
 )
@@ -468,11 +469,10 @@ class _Analyst:
         if self.face is None:
             return face
         mapped = landmarks @ self.face.matrix[:, :2].T + self.face.matrix[:, 2]
-        eyes = np.stack([mapped[36:42].mean(0), mapped[42:48].mean(0)])
         left_x = (CROP - IOD) / 2
         right_x = (CROP + IOD) / 2
         places = np.array([[left_x, EYE_LINE], [right_x, EYE_LINE]])
-        distances = np.linalg.norm(eyes - places, axis=1)
+        distances = np.linalg.norm(eye_centres(mapped) - places, axis=1)
         if distances.max() > STEADY:
             return face
         return Face(self.face.matrix, mapped.astype(np.float32))

@@ -7,7 +7,16 @@ import cv2
 import numpy as np
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.faces.alignment import CROP, IOD, Face, NoFaceError, SeveralFacesError, crop, find_landmarks
+from gammer_lightning.faces.alignment import (
+    CROP,
+    IOD,
+    Face,
+    NoFaceError,
+    SeveralFacesError,
+    crop,
+    eye_centres,
+    find_landmarks,
+)
 from gammer_lightning.inference.video import Frame
 
 SEARCH_SIDE = 960
@@ -185,10 +194,9 @@ def head_motion(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _eye_distance(landmarks: np.ndarray) -> float:
-    """Return the distance between the middles of both eyes."""
-    eye_1 = landmarks[36:42].mean(0)
-    eye_2 = landmarks[42:48].mean(0)
-    return float(np.linalg.norm(eye_2 - eye_1))
+    """Return the distance between the centres of both eyes."""
+    left, right = eye_centres(landmarks)
+    return float(np.linalg.norm(right - left))
 
 
 def _square(image: np.ndarray, centre: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:
