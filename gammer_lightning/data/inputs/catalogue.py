@@ -21,6 +21,7 @@ from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_npz, replacing, write_error
 from gammer_lightning.models.recognizer import SEQUENCE
+from gammer_lightning.pixels import to_signed_floats
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Input:
             return values
         if self.convert:
             return self.convert(values)
-        return values.movedim(-1, 2).contiguous() / 127.5 - 1
+        return to_signed_floats(values)
 
     def is_valid(self, values: np.ndarray, size: int) -> bool:
         """Return whether values are finite and have the type and shape of this input."""

@@ -5,6 +5,7 @@ import torch
 
 from gammer_lightning.data.inputs.face_clip import FaceClip, FacePair
 from gammer_lightning.faces.alignment import cut_patches
+from gammer_lightning.pixels import to_floats, to_signed_floats
 
 DIFFERENCE_SCALE = 4.0
 """A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
@@ -32,8 +33,8 @@ def difference(patches: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 ``(B, 68, 3, P, P)`` in [-1, 1].
     """
-    onset, apex = (patches.movedim(-1, 3).contiguous() / 255).unbind(1)
-    return ((apex - onset) * DIFFERENCE_SCALE).clamp(-1, 1)
+    onset, apex = to_floats(patches).unbind(1)
+    return ((apex - onset) * DIFFERENCE_SCALE).clamp(-1, 1).contiguous()
 
 
 def apex_and_difference(patches: torch.Tensor) -> torch.Tensor:
@@ -45,5 +46,4 @@ def apex_and_difference(patches: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 ``(B, 68, 6, P, P)`` in [-1, 1].
     """
-    apex = patches[:, 1].movedim(-1, 2) / 127.5 - 1
-    return torch.cat([apex, difference(patches)], 2)
+    return torch.cat([to_signed_floats(patches[:, 1]), difference(patches)], 2)
