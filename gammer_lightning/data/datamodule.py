@@ -114,19 +114,15 @@ class MagnifiedClips(pl.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self._keep_paths_as_text()
+        h = self.hparams  # whose paths become text: checkpoints are read as plain data only
+        h.roots = {name: root and str(root) for name, root in h.roots.items()}
+        for name in ("class_set", "clip_list", "magnifier", "cache"):
+            h[name] = h[name] and str(h[name])
         self.alphas = check_alphas(alphas)
         self.train_alphas = check_alphas(train_alphas)
         (self.eval_alpha,) = check_alphas([eval_alpha])
         self._check_settings()
         self.clips: list[Clip] = []
-
-    def _keep_paths_as_text(self) -> None:
-        """Checkpoints hold the settings, and are read as plain data only."""
-        h = self.hparams
-        h.roots = {name: root and str(root) for name, root in h.roots.items()}
-        for name in ("class_set", "clip_list", "magnifier", "cache"):
-            h[name] = h[name] and str(h[name])
 
     @property
     def input_kind(self) -> Input:

@@ -68,7 +68,7 @@ def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, D
     Returns:
         The difference of each row but the reference.
     """
-    uf1 = {name: _uf1(row_counts) for name, row_counts in counts.items()}
+    uf1 = {name: _pooled_uf1(row_counts.sum(1)).mean(0) for name, row_counts in counts.items()}
     resampled_uf1 = {name: _resampled_uf1(row_counts) for name, row_counts in counts.items()}
     accuracies = {name: _subject_accuracies(row_counts) for name, row_counts in counts.items()}
     row_differences = {}
@@ -85,16 +85,8 @@ def differences(counts: Mapping[str, np.ndarray], reference: str) -> dict[str, D
     return row_differences
 
 
-def _uf1(counts: np.ndarray) -> np.ndarray:
-    """Return UF1 of counts pooled over subjects, mean over seeds, as in `gammer_lightning.evaluation.scores.scores`.
-
-    Args:
-        counts: ``(S, N, K, K)``.
-    """
-    return _pooled_uf1(counts.sum(1)).mean(0)
-
-
 def _pooled_uf1(counts: np.ndarray) -> np.ndarray:
+    """Return UF1 of counts ``(..., K, K)`` over all subjects, as in `gammer_lightning.evaluation.scores.scores`."""
     return class_scores(counts)["f1"].mean(-1, where=counts.sum(-1) > 0)
 
 
