@@ -171,16 +171,13 @@ class Tracker:
             corner = np.zeros(2)
             reduced = math.ceil(max(size) / LOST_SIDE)
         else:
-            part, corner, reduced = self._surroundings(frame.image, self.landmarks)
+            distance = _eye_distance(self.landmarks)
+            nose = self.landmarks[27:36].mean(0)
+            part, corner = _square(frame.image, nose, KEPT * CROP / IOD * distance)
+            reduced = max(1, int(distance / IOD))
         small = _reduce(part, reduced)
         image = small.copy() if np.shares_memory(small, frame.image) else small
         return Shot(frame.index, frame.time, image, corner, reduced, size, landmarks)
-
-    def _surroundings(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        distance = _eye_distance(landmarks)
-        nose = landmarks[27:36].mean(0)
-        part, corner = _square(image, nose, KEPT * CROP / IOD * distance)
-        return part, corner, max(1, int(distance / IOD))
 
 
 def head_motion(first: np.ndarray, second: np.ndarray) -> float:

@@ -129,18 +129,15 @@ class Supervisor:
             goes_on = self._step()
             show(self)
         except (StorageInternalError, SQLAlchemyError):
-            return self._wait_for_storage()
+            if time.monotonic() - self._last_look > STORAGE_PATIENCE:
+                self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
+                return False
+            time.sleep(1)
+            return self.stops < 2
         except OSError as error:
             self.problem = f"cannot write below {study_folder(self.study.name)}: {error.strerror or error}"
             return False
         return goes_on
-
-    def _wait_for_storage(self) -> bool:
-        if time.monotonic() - self._last_look > STORAGE_PATIENCE:
-            self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
-            return False
-        time.sleep(1)
-        return self.stops < 2
 
     def _step(self) -> bool:
         if self.stops == 1:
