@@ -1,5 +1,7 @@
 """The DataModule of recognition: what a batch holds, what is random and what is not, what is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -76,6 +78,13 @@ def test_batches_have_the_promised_form(folder, kind, channels):
         assert first["alpha"].dtype == torch.float32
         whole = join(loader)
         assert whole["clip"].tolist() == [0, 1, 2, 3] and whole["label"].tolist() == data.labels
+
+
+def test_spawned_workers_can_be_given_the_clips(folder):
+    clips = ready(folder, input="both").train_dataloader().dataset
+    copied = pickle.loads(pickle.dumps(clips))
+    draws = [(0, 1, 7), (2, 0, 8)]
+    assert same([copied.__getitems__(draws)], [clips.__getitems__(draws)])
 
 
 @pytest.mark.parametrize("alpha", [1, 5])

@@ -357,7 +357,7 @@ class _Clips(Dataset):
     """Whole batches by (clip, position of alpha, seed of augmentation)."""
 
     def __init__(self, data: MagnifiedClips, augmentation: PhotometricAugmentation | None):
-        self.kind = data.input_kind
+        self.input = data.hparams.input  # its name, which workers that are spawned can be given
         self.augmentation = augmentation
         self.inputs = data.inputs
         self.labels = torch.tensor(data.labels)
@@ -367,7 +367,7 @@ class _Clips(Dataset):
         clips, positions, _ = torch.tensor(draws).T
         inputs = np.stack([self._draw(clip, position, seed) for clip, position, seed in draws])
         return {
-            "input": self.kind.network_input(torch.from_numpy(inputs)),
+            "input": INPUTS[self.input].network_input(torch.from_numpy(inputs)),
             "label": self.labels[clips],
             "clip": clips,
             "alpha": self.alphas[positions],
@@ -376,7 +376,7 @@ class _Clips(Dataset):
     def _draw(self, clip: int, position: int, seed: int) -> np.ndarray:
         """Return a clip's input at an alpha, augmented if it is a picture."""
         values = self.inputs[clip, position]
-        if self.augmentation and self.kind.is_picture:
+        if self.augmentation and INPUTS[self.input].is_picture:
             return self.augmentation(values, seed)
         return values
 
