@@ -36,8 +36,8 @@ def test_the_centre_of_an_eye_is_that_of_the_landmarks_around_it():
     landmarks = np.full((68, 2), 1000.0)
     angles = np.arange(6) * np.pi / 3
     circle = 7 * np.column_stack([np.cos(angles), np.sin(angles)])
-    landmarks[36:42] = circle + (30, 50)
-    landmarks[42:48] = circle + (90, 52)
+    landmarks[36:42] = np.add(circle, (30, 50))
+    landmarks[42:48] = np.add(circle, (90, 52))
     np.testing.assert_allclose(faces.eye_centres(landmarks), [(30, 50), (90, 52)])
 
 
