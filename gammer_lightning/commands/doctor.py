@@ -39,16 +39,8 @@ def python_packages() -> Iterator[Finding]:
         yield Finding("gammer-lightning", "not installed", "pip install -c constraints.txt -e .")
         return
     for requirement in requirements:
-        if requirement.marker is not None:
-            continue
-        name = requirement.name
-        installed = _version(name) or _version(OTHER_NAMES.get(name, name))
-        install = f"pip install -c constraints.txt '{requirement}'"
-        if installed is None:
-            yield Finding(name, "missing", install)
-        else:
-            fits = requirement.specifier.contains(installed, prereleases=True)
-            yield Finding(name, installed, "" if fits else f"needs {requirement.specifier}: {install}")
+        if requirement.marker is None:
+            yield _package(requirement)
     if _version("lightning"):
         advice = "pip uninstall lightning: it brings a second tree of the same classes"
         yield Finding("lightning", f"{_version('lightning')} beside pytorch-lightning", advice)
@@ -59,6 +51,15 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
+
+
+def _package(requirement: Requirement) -> Finding:
+    installed = _version(requirement.name) or _version(OTHER_NAMES.get(requirement.name, requirement.name))
+    install = f"pip install -c constraints.txt '{requirement}'"
+    if installed is None:
+        return Finding(requirement.name, "missing", install)
+    fits = requirement.specifier.contains(installed, prereleases=True)
+    return Finding(requirement.name, installed, "" if fits else f"needs {requirement.specifier}: {install}")
 
 
 def gpu() -> Iterator[Finding]:
