@@ -377,11 +377,12 @@ def image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
     left out.
     """
     files = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and _is_listed(path, folder))
-
-
-def _is_listed(path: Path, folder: Path) -> bool:
-    return not any(is_junk(part) for part in path.relative_to(folder).parts) and not path.is_dir()
+    images = []
+    for path in files:
+        is_hidden = any(is_junk(part) for part in path.relative_to(folder).parts)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not is_hidden and not path.is_dir():
+            images.append(path)
+    return sorted(images)
 
 
 def is_junk(name: str) -> bool:
@@ -546,18 +547,18 @@ def content_hash(*parts: bytes | str | np.ndarray) -> str:
     """Return the SHA-256 (hex) of all parts; lengths, types and array shapes are hashed with them."""
     digest = hashlib.sha256()
     for part in parts:
-        label, data = _labelled_bytes(part)
+        if isinstance(part, str):
+            label = "text"
+            data = part.encode()
+        elif isinstance(part, np.ndarray):
+            label = f"{part.dtype.str}{part.shape}"
+            data = part.tobytes()
+        else:
+            label = "bytes"
+            data = part
         digest.update(f"{label} {len(data)}:".encode())
         digest.update(data)
     return digest.hexdigest()
-
-
-def _labelled_bytes(part: bytes | str | np.ndarray) -> tuple[str, bytes]:
-    if isinstance(part, str):
-        return "text", part.encode()
-    if isinstance(part, np.ndarray):
-        return f"{part.dtype.str}{part.shape}", part.tobytes()
-    return "bytes", part
 
 
 def sha256_of(path: Path) -> str:

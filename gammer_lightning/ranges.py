@@ -1,5 +1,6 @@
-"""Ranges of numbers that settings and options may have, and their check."""
+"""Values that settings and options may have, ranges of numbers and choices, and their checks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gammer_lightning.errors import GammerError
@@ -43,3 +44,13 @@ def check_seed(name: str, value: int) -> None:
         GammerError: Naming the setting.
     """
     check_range(name, value, 0, MAX_SEED)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        GammerError: Naming the setting, the value and the choices.
+    """
+    if value not in choices:
+        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(choices)}", f"set {name} to one of them")

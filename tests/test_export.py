@@ -541,9 +541,9 @@ def test_full_tensorrt_is_refused_before_the_work_starts(tmp_path, monkeypatch, 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (("keras",), "backend 'keras'"),
-        (("torch", "int8"), "precision 'int8'"),
-        (("torch", "fp32", "tpu"), "device 'tpu'"),
+        (("keras",), "backend is 'keras'"),
+        (("torch", "int8"), "precision is 'int8'"),
+        (("torch", "fp32", "tpu"), "device is 'tpu'"),
     ],
 )
 def test_backends_that_there_are_not(exported, settings, words):

@@ -32,6 +32,15 @@ def test_any_size_and_grey_lands_in_the_same_place(size, grey):
     assert faces.crop(image, face).shape == (faces.CROP, faces.CROP, 3)
 
 
+def test_the_centre_of_an_eye_is_that_of_the_landmarks_around_it():
+    landmarks = np.full((68, 2), 1000.0)
+    angles = np.arange(6) * np.pi / 3
+    circle = 7 * np.column_stack([np.cos(angles), np.sin(angles)])
+    landmarks[36:42] = np.add(circle, (30, 50))
+    landmarks[42:48] = np.add(circle, (90, 52))
+    np.testing.assert_allclose(faces.eye_centres(landmarks), [(30, 50), (90, 52)])
+
+
 def test_crop_follows_the_matrix_at_every_scale():
     """A bright disc at the nose tip stays at the landmark, whether the crop enlarges or shrinks."""
     for scale in (0.5, 1, 4):

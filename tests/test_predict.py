@@ -19,7 +19,7 @@ from PIL import Image
 
 import gammer_lightning
 from gammer_lightning.cli import main
-from gammer_lightning.data.datamodule import to_input
+from gammer_lightning.data.inputs.catalogue import INPUTS
 from gammer_lightning.deploy import backends
 from gammer_lightning.deploy.bundle import load_bundle
 from gammer_lightning.errors import GammerError
@@ -131,7 +131,7 @@ def test_given_frames_are_classified_as_in_training(bundle, tmp_path):
     onset, apex = (torch.from_numpy(crop(frames[i], face)).permute(2, 0, 1)[None] / 255 for i in (2, 6))
     magnified = load_magnifier("st-memm-small")(onset, apex, [5])[0, 0]
     pixels = (magnified * 255).round().byte().permute(1, 2, 0).numpy()
-    patches = to_input(torch.from_numpy(cut_patches(pixels, face.landmarks, 8)[None, None]), "apex")
+    patches = INPUTS["apex"].network_input(torch.from_numpy(cut_patches(pixels, face.landmarks, 8)[None]))
     expected = load_bundle(bundle).networks()[1](patches).softmax(-1)[0]
     (window,) = said(tmp_path / "out/frames")["windows"]
     assert list(window["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-4)

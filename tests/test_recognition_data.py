@@ -1,14 +1,16 @@
 """The DataModule of recognition: what a batch holds, what is random and what is not, what is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from casme2_sample import write_sample
 
-from gammer_lightning.data import datamodule as recognition
 from gammer_lightning.data.datamodule import MagnifiedClips
 from gammer_lightning.data.inputs.augment import PhotometricAugmentation
+from gammer_lightning.data.inputs.patches import DIFFERENCE_SCALE
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import cut_patches
 
@@ -56,7 +58,7 @@ def test_setup_tells_what_the_task_needs(folder):
     assert data.subjects == ["casme2/01", "casme2/01", "casme2/02", "casme2/02"]
     assert data.labels == [0, 1, 2, 3]
     assert data.class_names == ("happiness", "surprise", "disgust", "repression", "others")
-    assert (data.landmarks.shape, data.patches.dtype) == ((4, 68, 2), np.uint8)
+    assert (data.landmarks.shape, data.inputs.dtype) == ((4, 68, 2), np.uint8)
     assert data.images(0, [1, 9]).shape == (3, 256, 256, 3)
     three = ready(folder, class_set="three")
     assert three.labels == [1, 2, 0, 0] and three.clip_hash != data.clip_hash
@@ -76,6 +78,13 @@ def test_batches_have_the_promised_form(folder, kind, channels):
         assert first["alpha"].dtype == torch.float32
         whole = join(loader)
         assert whole["clip"].tolist() == [0, 1, 2, 3] and whole["label"].tolist() == data.labels
+
+
+def test_spawned_workers_can_be_given_the_clips(folder):
+    clips = ready(folder, input="both").train_dataloader().dataset
+    copied = pickle.loads(pickle.dumps(clips))
+    draws = [(0, 1, 7), (2, 0, 8)]
+    assert same([copied.__getitems__(draws)], [clips.__getitems__(draws)])
 
 
 @pytest.mark.parametrize("alpha", [1, 5])
@@ -101,7 +110,7 @@ def test_difference_is_that_from_the_onset_scaled(folder):
         for image in data.images(0, [1])
     )
     torch.testing.assert_close(patches[0, :, :3], apex * 2 - 1)
-    expected = ((apex - onset) * recognition.DIFFERENCE_SCALE).clamp(-1, 1)
+    expected = ((apex - onset) * DIFFERENCE_SCALE).clamp(-1, 1)
     torch.testing.assert_close(patches[0, :, 3:], expected, atol=1e-6, rtol=0)
 
 

@@ -17,8 +17,9 @@ from tiny_task import TinyData, TinyModule
 
 from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
+from gammer_lightning.locks import HOLDER, LOCK
 from gammer_lightning.runs.checkpoints import load_checkpoint, read_weights
-from gammer_lightning.runs.folder import HOLDER, LOCK, RunFolder, open_run
+from gammer_lightning.runs.folder import RunFolder, open_run
 from gammer_lightning.tasks.members import seeded
 from gammer_lightning.tasks.recognize import deployed_model
 from gammer_lightning.training import settings

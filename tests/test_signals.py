@@ -13,7 +13,7 @@ from casme2_sample import write_sample
 from face_videos import face_frames, made_bundle, write_video
 from gammer_forks import Server
 
-from gammer_lightning.runs.folder import LOCK
+from gammer_lightning.locks import LOCK
 from gammer_lightning.sweep.queue.storage import open_storage
 from gammer_lightning.sweep.queue.study import join_study, text_of_files
 from gammer_lightning.sweep.spec import Sweep

@@ -13,9 +13,10 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
+from gammer_lightning.sweep.queue.lease import FENCE, WATCH
 from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, TIMEOUT, open_storage
 from gammer_lightning.sweep.queue.study import MAX_ATTEMPTS, join_study, open_study
-from gammer_lightning.sweep.queue.supervisor import FENCE, LOOK, WATCH
+from gammer_lightning.sweep.queue.supervisor import LOOK
 from gammer_lightning.sweep.spec import Sweep
 
 ROWS, SUPERVISORS, SLOTS, KILLS = 24, 2, 2, 14

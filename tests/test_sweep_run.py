@@ -23,7 +23,7 @@ from gammer_lightning import cli
 from gammer_lightning.errors import GammerError
 from gammer_lightning.sweep import live
 from gammer_lightning.sweep import summary_run as tracking
-from gammer_lightning.sweep.queue import child, slots, storage, supervisor
+from gammer_lightning.sweep.queue import child, lease, slots, storage, supervisor
 from gammer_lightning.sweep.queue import study as studies
 from gammer_lightning.sweep.queue.storage import open_storage
 from gammer_lightning.sweep.queue.study import join_study, open_study, text_of_files
@@ -366,7 +366,7 @@ class Troubled(supervisor.Supervisor):
 @pytest.mark.parametrize("kind", ["fails", "hangs"])
 def test_rows_pause_while_the_storage_is_out_of_reach_and_go_on_after_it(kind, monkeypatch):
     for name, seconds in {"HEARTBEAT": 0.1, "FENCE": 0.5, "WATCH": 0.05}.items():
-        monkeypatch.setattr(supervisor, name, seconds)
+        monkeypatch.setattr(lease, name, seconds)
     study, said = planned({name: {"model.sleep": 0.4} for name in "ab"}), []
     study.enqueue_missing()
     troubled = Troubled(study, kind, said.append)

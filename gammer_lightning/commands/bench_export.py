@@ -278,7 +278,11 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     head = f"  {'':<48}{'ms':>8}{'quartiles':>16}{'fastest-slowest':>18}{'faster':>8}{'published, A10':>20}{'MB':>7}"
     lines = [head]
     for row in rows:
-        cells = _measured(row) if "ms" in row else _missing(row)
+        if "ms" in row:
+            cells = _measured(row)
+        else:
+            published = _published(row)
+            cells = f"-- {row['why']}; published: {published}" if published else f"-- {row['why']}"
         lines.append(f"  {row['name']:<48}{cells}")
     return lines
 
@@ -289,11 +293,6 @@ def _measured(row: dict[str, Any]) -> str:
     spread = f"{row['fastest']:.3g}-{row['slowest']:.3g}"
     faster = f"{row['faster']:.2f}" if "faster" in row else ""
     return f"{row['ms']:>8.3g}{quartiles:>16}{spread:>18}{faster:>8}{_published(row):>20}{row['memory_mb']:>7.0f}"
-
-
-def _missing(row: dict[str, Any]) -> str:
-    published = _published(row)
-    return f"-- {row['why']}; published: {published}" if published else f"-- {row['why']}"
 
 
 def _published(row: dict[str, Any]) -> str:

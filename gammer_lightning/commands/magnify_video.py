@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
-from itertools import tee
+from itertools import takewhile, tee
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -66,7 +66,8 @@ def main(args: argparse.Namespace) -> int:
         bar = tqdm(total=source.total, desc=source.name, unit="frame")
         with VideoWriter(path, source.rate, source.clock) as writer, bar, closing(source.frames()) as frames:
             try:
-                for frame in _magnified(_until(frames, args.limit), magnifier, alpha, source.rate, args):
+                limited = takewhile(lambda frame: args.limit is None or frame.time < args.limit, frames)
+                for frame in _magnified(limited, magnifier, alpha, source.rate, args):
                     writer.write(frame.image, frame.time)
                     count, size = count + 1, frame.image.shape[1::-1]
                     bar.update()
@@ -132,13 +133,6 @@ def _replacing(output: Path):
     with disk_errors(output):
         remove_stale(output)
     return replacing(output)
-
-
-def _until(frames: Iterator[Frame], limit: float | None) -> Iterator[Frame]:
-    for frame in frames:
-        if limit is not None and frame.time >= limit:
-            return
-        yield frame
 
 
 @torch.inference_mode()

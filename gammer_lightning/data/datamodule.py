@@ -1,11 +1,10 @@
 """The DataModule of recognition: what networks are shown of pre-magnified clips, by default landmark patches.
 
-``prepare_data`` fills the cache, ``setup`` loads everything into memory: patches and faces as uint8.
+``prepare_data`` fills the cache, ``setup`` loads everything into memory, pictures as uint8.
 """
 
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from statistics import median
 from typing import TypeVar
@@ -22,26 +21,28 @@ from gammer_lightning.data.clips.class_sets import Labels, check_class_set, clas
 from gammer_lightning.data.clips.clip import Clip
 from gammer_lightning.data.clips.datasets import read_datasets
 from gammer_lightning.data.inputs.augment import PhotometricAugmentation
-from gammer_lightning.data.inputs.catalogue import INPUTS, check_input, compute_inputs, read_inputs, refuse_short
+from gammer_lightning.data.inputs.catalogue import (
+    INPUTS,
+    Input,
+    check_input,
+    compute_inputs,
+    cut_inputs,
+    read_inputs,
+    refuse_short,
+)
 from gammer_lightning.data.inputs.face_clip import FLOW_ESTIMATORS, TV_L1, FaceClip
 from gammer_lightning.data.premagnify.cache import RAW, CacheEntry
 from gammer_lightning.data.premagnify.fill import premagnify
 from gammer_lightning.errors import GammerError
-from gammer_lightning.faces.alignment import cut_patches
+from gammer_lightning.faces.alignment import CROP
 from gammer_lightning.files import content_hash
 from gammer_lightning.magnifiers import check_alphas, load_magnifier
 from gammer_lightning.pixels import to_floats
 from gammer_lightning.processes import start_loader_worker
-from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_range, check_seed
+from gammer_lightning.ranges import MAX_COUNT, MAX_WORKERS, check_choice, check_range, check_seed
 
-CHANNELS = {"apex": 3, "difference": 3, "both": 6}
-"""What landmark patches show, and their number of channels."""
-CROP = 256
-"""Side of the crop that patches are cut from, px."""
 MAX_SIZE = 1024
 """Side of the largest face that a network is shown, px."""
-DIFFERENCE_SCALE = 4.0
-"""A difference of 1/4 of the full range becomes 1; larger ones are clipped. Raw motion changes few levels."""
 
 Batch = TypeVar("Batch")
 
@@ -57,8 +58,8 @@ class MagnifiedClips(pl.LightningDataModule):
     protocol ``"inner"`` only, since nothing may be chosen on the held-out subjects of the others.
 
     After ``setup``: ``clips``, ``labels``, ``class_names``, ``subjects`` (``"dataset/subject"`` for each
-    clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, and ``patches`` uint8
-    ``(n, 1 + A, 68, P, P, 3)`` or ``inputs`` ``(n, A, ...)``.
+    clip), ``landmarks`` float32 ``(n, 68, 2)`` px in the crop, ``clip_hash``, and ``inputs``
+    ``(n, A, ...)``: what `Input.compute` returns of each clip at each alpha of training and evaluation.
 
     Args:
         roots: Folder of each data set by its name (microfaces, casme2, samm, smic; further casts of microfaces as
@@ -115,37 +116,35 @@ class MagnifiedClips(pl.LightningDataModule):
     ):
         super().__init__()
         self.save_hyperparameters()
-        self._keep_paths_as_text()
+        h = self.hparams  # whose paths become text: checkpoints are read as plain data only
+        h.roots = {name: root and str(root) for name, root in h.roots.items()}
+        for name in ("class_set", "clip_list", "magnifier", "cache"):
+            h[name] = h[name] and str(h[name])
         self.alphas = check_alphas(alphas)
         self.train_alphas = check_alphas(train_alphas)
         (self.eval_alpha,) = check_alphas([eval_alpha])
         self._check_settings()
         self.clips: list[Clip] = []
 
-    def _keep_paths_as_text(self) -> None:
-        """Checkpoints hold the settings, and are read as plain data only."""
-        h = self.hparams
-        h.roots = {name: root and str(root) for name, root in h.roots.items()}
-        for name in ("class_set", "clip_list", "magnifier", "cache"):
-            h[name] = h[name] and str(h[name])
+    @property
+    def input_kind(self) -> Input:
+        """The input that the setting names."""
+        return INPUTS[self.hparams.input]
 
     @property
-    def shows_patches(self) -> bool:
-        """Whether the input is landmark patches."""
-        return self.hparams.input in CHANNELS
+    def input_size(self) -> int:
+        """What the input is computed with: ``patch_size`` or ``size``, px."""
+        return self.hparams[self.input_kind.size_setting]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one clip's input."""
-        h = self.hparams
-        if self.shows_patches:
-            return (68, CHANNELS[h.input], h.patch_size, h.patch_size)
-        return INPUTS[h.input].shape(h.size)
+        return self.input_kind.shape(self.input_size)
 
     def _check_settings(self) -> None:
-        _check_choice("data.input", self.hparams.input, [*CHANNELS, *INPUTS])
-        _check_choice("data.flow_estimator", self.hparams.flow_estimator, FLOW_ESTIMATORS)
-        _check_choice("data.apex", self.hparams.apex, METHODS)
+        check_choice("data.input", self.hparams.input, tuple(INPUTS))
+        check_choice("data.flow_estimator", self.hparams.flow_estimator, FLOW_ESTIMATORS)
+        check_choice("data.apex", self.hparams.apex, METHODS)
         check_class_set(self.hparams.class_set)
         for name, low, high in (
             ("patch_size", 1, CROP),
@@ -162,8 +161,7 @@ class MagnifiedClips(pl.LightningDataModule):
                 "training and evaluation alphas are among data.alphas, or 1 for the raw apex",
                 "add them to data.alphas",
             )
-        if not self.shows_patches:
-            check_input(self.hparams.input, self._used_alphas(), self.hparams.flow_estimator)
+        check_input(self.hparams.input, self._used_alphas(), self.hparams.flow_estimator)
 
     def _used_alphas(self) -> list[float]:
         return list(dict.fromkeys([*self.train_alphas, self.eval_alpha]))
@@ -177,8 +175,8 @@ class MagnifiedClips(pl.LightningDataModule):
         for clip in clips:
             lines += clip.notes
         print("\n".join([*lines, str(report)]))
-        if not self.shows_patches:
-            compute_inputs(self._face_clips(self._entries(clips)), h.input, h.size)
+        if self.input_kind.is_cached:
+            compute_inputs(self._face_clips(self._entries(clips)), h.input, self.input_size)
 
     def _entries(self, clips: Sequence[Clip]) -> list[CacheEntry]:
         fingerprint = load_magnifier(self.hparams.magnifier).fingerprint
@@ -226,8 +224,7 @@ class MagnifiedClips(pl.LightningDataModule):
             GammerError: If a clip is too short for ``data.input``.
         """
         clips, labels, names = self._labelled
-        if not self.shows_patches:
-            refuse_short(clips, self.hparams.input)
+        refuse_short(clips, self.hparams.input)
         return _subjects(clips), labels, names
 
     @cached_property
@@ -242,7 +239,7 @@ class MagnifiedClips(pl.LightningDataModule):
         return with_apexes(clips, self.hparams.apex, self.hparams.cache), labels, names
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the clips, and cut their patches or read their inputs, once for all stages."""
+        """Read the clips and their inputs, once for all stages."""
         if self.clips:
             return
         clips, self.labels, self.class_names = self._read_clips()
@@ -251,19 +248,12 @@ class MagnifiedClips(pl.LightningDataModule):
         self.clip_hash = content_hash("\n".join(lines))
         self.entries = self._entries(clips)
         self.landmarks = np.stack([entry.landmarks() for entry in self.entries])
-        if self.shows_patches:
-            with ThreadPoolExecutor() as pool:
-                self.patches = np.stack(list(pool.map(self._cut, self.entries)))
-        else:
-            inputs = read_inputs(self._face_clips(self.entries), self.hparams.input, self.hparams.size)
+        if self.input_kind.is_cached:
+            inputs = read_inputs(self._face_clips(self.entries), self.hparams.input, self.input_size)
             self.inputs = inputs.reshape(len(clips), -1, *inputs.shape[1:])
+        else:
+            self.inputs = cut_inputs(self.entries, self._used_alphas(), self.hparams.input, self.input_size)
         self.clips = clips
-
-    def _cut(self, entry: CacheEntry) -> np.ndarray:
-        """Return uint8 patches ``(1 + A, 68, P, P, 3)`` of the onset and of the apex at each used alpha."""
-        images = entry.images(self._used_alphas())
-        landmarks = entry.landmarks()
-        return np.stack([cut_patches(image, landmarks, self.hparams.patch_size) for image in images])
 
     @cached_property
     def action_units(self) -> torch.Tensor:
@@ -285,17 +275,12 @@ class MagnifiedClips(pl.LightningDataModule):
         magnifier = load_magnifier(h.magnifier).to(device)
         for entry in self.entries[:clips]:
             clip = FaceClip(entry, self.eval_alpha, h.flow_estimator)
-            pair = clip.pair
-            landmarks = clip.landmarks
+            _ = clip.pair, clip.landmarks  # read before the clock starts
             onset, apex = to_floats(entry.images([RAW]))[:, None]
             started = time.perf_counter()
             if self.eval_alpha != RAW:
                 magnifier(onset.to(device), apex.to(device), [self.eval_alpha]).cpu()
-            if self.shows_patches:
-                for image in pair:
-                    cut_patches(image, landmarks, h.patch_size)
-            else:
-                INPUTS[h.input].compute(clip, h.size)
+            self.input_kind.compute(clip, self.input_size)
             times.append(1000 * (time.perf_counter() - started))
         return median(times)
 
@@ -343,11 +328,6 @@ def _subjects(clips: Sequence[Clip]) -> list[str]:
     return [f"{clip.dataset}/{clip.subject}" for clip in clips]
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise GammerError(f"{name} is {value!r}", f"it is one of {', '.join(choices)}", f"set {name} to one of them")
-
-
 class _EpochSampler(Sampler):
     """Draws (clip, position of alpha, seed of augmentation) for an epoch, every clip once.
 
@@ -379,55 +359,29 @@ class _Clips(Dataset):
     """Whole batches by (clip, position of alpha, seed of augmentation)."""
 
     def __init__(self, data: MagnifiedClips, augmentation: PhotometricAugmentation | None):
-        self.kind = data.hparams.input
+        self.input = data.hparams.input  # its name, which workers that are spawned can be given
         self.augmentation = augmentation
-        self.frames = data.patches if data.shows_patches else data.inputs
+        self.inputs = data.inputs
         self.labels = torch.tensor(data.labels)
         self.alphas = torch.tensor(data._used_alphas())
 
     def __getitems__(self, draws: Sequence[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
         clips, positions, _ = torch.tensor(draws).T
-        frames = np.stack([self._draw(clip, position, seed) for clip, position, seed in draws])
-        inputs = torch.from_numpy(frames)
+        inputs = np.stack([self._draw(clip, position, seed) for clip, position, seed in draws])
         return {
-            "input": to_input(inputs, self.kind) if self.kind in CHANNELS else _to_float(inputs),
+            "input": INPUTS[self.input].network_input(torch.from_numpy(inputs)),
             "label": self.labels[clips],
             "clip": clips,
             "alpha": self.alphas[positions],
         }
 
     def _draw(self, clip: int, position: int, seed: int) -> np.ndarray:
-        """Return a clip at an alpha, augmented: of patches those of the apex, after those of the onset where needed."""
-        if self.kind not in CHANNELS:
-            frames = self.frames[clip][position]
-        elif self.kind == "apex":
-            frames = self.frames[clip][[1 + position]]
-        else:
-            frames = self.frames[clip][[0, 1 + position]]
-        is_picture = frames.dtype == np.uint8
-        if self.augmentation and is_picture:
-            return self.augmentation(frames, seed)
-        return frames
-
-
-def _to_float(values: torch.Tensor) -> torch.Tensor:
-    """Return faces ``(B, K, S, S, 3)`` uint8 as ``(B, K, 3, S, S)`` in [-1, 1]; other inputs as they are."""
-    if values.dtype != torch.uint8:
+        """Return a clip's input at an alpha, augmented if it is a picture."""
+        values = self.inputs[clip, position]
+        if self.augmentation and INPUTS[self.input].is_picture:
+            return self.augmentation(values, seed)
         return values
-    return values.movedim(-1, 2).contiguous() / 127.5 - 1
 
 
 def _as_batch(batch: Batch) -> Batch:
     return batch  # `__getitems__` has collated it
-
-
-def to_input(frames: torch.Tensor, kind: str) -> torch.Tensor:
-    """Return float patches ``(B, 68, C, P, P)`` in [-1, 1] of uint8 frames ``(B, 1 or 2, 68, P, P, 3)``."""
-    frames = frames.permute(0, 1, 2, 5, 3, 4).contiguous() / 255
-    channels = []
-    if kind != "difference":
-        channels.append(frames[:, -1] * 2 - 1)
-    if kind != "apex":
-        difference = frames[:, 1] - frames[:, 0]
-        channels.append((difference * DIFFERENCE_SCALE).clamp(-1, 1))
-    return torch.cat(channels, 2)

@@ -5,22 +5,20 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import socket
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import read_cached_json, read_text, write_text
+from gammer_lightning.files import read_cached_json, write_text
+from gammer_lightning.locks import locked
 from gammer_lightning.processes import interrupts_held, start_worker
 
 PNG_END, JPEG_END = b"IEND\xaeB`\x82", b"\xff\xd9"
 """Last bytes of a whole image file."""
-LOCK, HOLDER = ".lock", ".holder"
 
 
 @contextmanager
@@ -41,18 +39,7 @@ def claimed(path: Path, manifest: dict, contents: Collection[str]) -> Iterator[b
     """
     _is_ours(path, manifest, contents)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.parent / LOCK)
-    holder = path.parent / HOLDER
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise GammerError(
-            f"another process writes into {path.parent}: {_line(holder)}",
-            "one process at a time writes into a folder, with workers of its own",
-            "wait until it ends, or stop it and run the same command again",
-        ) from None
-    try:
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+    with locked(path.parent, "folder"):
         is_ours = _is_ours(path, manifest, contents)
         for scrap in list(path.parent.rglob(".*.tmp*")):
             if scrap.is_dir():
@@ -62,18 +49,6 @@ def claimed(path: Path, manifest: dict, contents: Collection[str]) -> Iterator[b
         if not is_ours:
             write_text(path, json.dumps(manifest, indent=2) + "\n")
         yield is_ours
-    finally:
-        holder.unlink(missing_ok=True)
-        (path.parent / LOCK).unlink(missing_ok=True)
-        lock.release()
-
-
-def _line(holder: Path) -> str:
-    """Return which process holds the lock, as it wrote it into its file."""
-    try:
-        return read_text(holder, 1000).strip()
-    except GammerError:
-        return "it has just started"
 
 
 def _is_ours(path: Path, manifest: dict, contents: Collection[str]) -> bool:

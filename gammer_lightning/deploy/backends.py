@@ -13,6 +13,7 @@ from gammer_lightning.deploy.facts import BundleFacts
 from gammer_lightning.deploy.graphs import INTERFACE, Precision, make_graphs, shapes_of
 from gammer_lightning.deploy.onnx_files import Session, describe, file_name, need
 from gammer_lightning.errors import GammerError
+from gammer_lightning.ranges import check_choice
 
 BackendName = Literal["torch", "onnx", "tensorrt"]
 RunPrecision = Literal["fp32", "fp16", "bf16"]
@@ -77,21 +78,16 @@ def open_backend(
         GammerError: If a name is unknown, the bundle has no such files, one is of another model, or a package or
             device is missing.
     """
-    _check_choice("backend", name, get_args(BackendName))
-    _check_choice("precision", precision, get_args(RunPrecision))
+    check_choice("backend", name, get_args(BackendName))
+    check_choice("precision", precision, get_args(RunPrecision))
     if precision == BF16 and name != "torch":
         raise GammerError(f"bf16 with {name}", "bf16 is PyTorch's autocast; files are fp32 or fp16", "--backend torch")
-    if device not in (None, *get_args(Device)):
-        raise GammerError(f"device {device!r}", "it is cpu or cuda", "leave it out to take what is there")
+    if device is not None:
+        check_choice("device", device, get_args(Device))
     if device == "cuda" and not torch.cuda.is_available():
         raise GammerError("there is no CUDA device", "torch sees none on this machine", "gammer doctor, or use cpu")
     open_functions = {"torch": _torch, "onnx": _onnx, "tensorrt": _tensorrt}
     return open_functions[name](bundle, precision, device)
-
-
-def _check_choice(setting: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise GammerError(f"{setting} {value!r}", f"it is one of {', '.join(choices)}", f"e.g. {setting} {choices[0]}")
 
 
 def _torch(bundle: Bundle, precision: RunPrecision, device: Device | None) -> Backend:

@@ -141,7 +141,11 @@ def describe(path: Path) -> Description:
         GammerError: If it is no ONNX file, has weights in other files, or weights that are not finite.
     """
     model = read_model(path)
-    _check_weights(model, path)
+    onnx = need("onnx")
+    for tensor in _tensors(model, onnx.TensorProto):
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+            values = onnx.numpy_helper.to_array(tensor).copy()
+            check_finite({tensor.name: torch.from_numpy(values)}, path)
     shapes = {}
     for node in (*model.graph.input, *model.graph.output):
         sizes = [dimension.dim_value for dimension in node.type.tensor_type.shape.dim]
@@ -186,14 +190,6 @@ def _tensors(message: Any, kind: type) -> Iterator[Any]:
             parts = value if isinstance(value, Sequence) else (value,)
             for part in parts:
                 yield from _tensors(part, kind)
-
-
-def _check_weights(model: Any, path: Path) -> None:
-    onnx = need("onnx")
-    for tensor in _tensors(model, onnx.TensorProto):
-        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
-            values = onnx.numpy_helper.to_array(tensor).copy()
-            check_finite({tensor.name: torch.from_numpy(values)}, path)
 
 
 class Session:

@@ -74,18 +74,15 @@ def paper_figures(name: str, rows: Iterable[str]) -> dict[str, dict[str, Any]]:
         rows: Names of rows; those that bear no system's name have no figures.
     """
     classes = TABLE_CLASSES[name]
-    return {system: _by_data(classes, system) for system in rows if system in TABLES[classes]}
-
-
-def _by_data(classes: int, system: str) -> dict[str, Any]:
-    """Return accuracy and F1 of a system by data set, and its texts."""
-    figures = TABLES[classes][system]
-    pairs = zip(figures[::2], figures[1::2], strict=True)
-    published: dict[str, Any] = {}
-    for dataset, pair in zip(DATASETS, pairs, strict=False):  # no SMIC-HS of five classes
-        published[f"{dataset}_{classes}"] = list(pair)
-    if classes == 3 and system in MEGC:
-        published[METRICS] = MEGC[system]
-    if system in REMARKS[classes]:
-        published[REMARK] = REMARKS[classes][system]
+    published: dict[str, dict[str, Any]] = {}
+    for system in rows:
+        if system in TABLES[classes]:
+            figures = TABLES[classes][system]
+            pairs = zip(figures[::2], figures[1::2], strict=True)
+            datasets = zip(DATASETS, pairs, strict=False)  # no SMIC-HS of five classes
+            published[system] = {f"{dataset}_{classes}": list(pair) for dataset, pair in datasets}
+            if classes == 3 and system in MEGC:
+                published[system][METRICS] = MEGC[system]
+            if system in REMARKS[classes]:
+                published[system][REMARK] = REMARKS[classes][system]
     return published

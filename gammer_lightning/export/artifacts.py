@@ -135,7 +135,12 @@ def fetch(source: str) -> Path:
     _check_entries(artifact)
     if folder.exists():
         return _same(folder, artifact)
-    _download(artifact, folder, _env(run, [entity, project], identity))
+    record = {key: run.config.get(key) for key in ("task", "seed", "git")}
+    record["name"] = run.config.get("name") or run.name
+    record["wandb_id"] = identity
+    record["wandb_path"] = [entity, project]
+    record["finished"] = run.state == "finished"
+    _download(artifact, folder, record)
     print(f"{artifact.name}: taken to {folder}")
     return folder
 
@@ -195,12 +200,6 @@ def _digest(path: Path) -> str:
     """Return a file's MD5 as W&B's manifests have it."""
     with path.open("rb") as file:
         return b64encode(file_digest(file, "md5").digest()).decode()
-
-
-def _env(run: Any, path: list[str], identity: str) -> dict[str, Any]:
-    config = {key: run.config.get(key) for key in ("task", "seed", "git")}
-    facts = {"name": run.config.get("name") or run.name, "wandb_id": identity, "wandb_path": path}
-    return config | facts | {"finished": run.state == "finished"}
 
 
 def _download(artifact: "Artifact", folder: Path, env: dict[str, Any]) -> None:

@@ -260,7 +260,11 @@ def main(argv: Sequence[str]) -> None:
     place = Place(**spec["place"])
     row = next(row for row in ROWS[spec["model"]] if row.name == spec["row"])
     try:
-        step, synchronize, peak_memory = _prepare(row, spec["model"], place)
+        synchronize, peak_memory = _cpu_functions() if place.device == "cpu" else _gpu_functions()
+        step = row.prepare(spec["model"], place)
+        for _ in range(WARMUP):
+            step()
+        synchronize()
     except Exception as error:  # whatever hinders a row, the others go on
         replies.write(json.dumps({"why": _reason(error)}) + "\n")
         return
@@ -268,16 +272,6 @@ def main(argv: Sequence[str]) -> None:
     for line in sys.stdin:
         times = [_milliseconds(step, synchronize) for _ in range(int(line))]
         replies.write(json.dumps({"times": times}) + "\n")
-
-
-def _prepare(row: TimedRow, model: str, place: Place) -> tuple[Step, Step, Callable[[], float]]:
-    """Return a warm step, a function that waits for the device, and one that returns the peak memory in MB."""
-    synchronize, peak_memory = _cpu_functions() if place.device == "cpu" else _gpu_functions()
-    step = row.prepare(model, place)
-    for _ in range(WARMUP):
-        step()
-    synchronize()
-    return step, synchronize, peak_memory
 
 
 def _cpu_functions() -> tuple[Step, Callable[[], float]]:

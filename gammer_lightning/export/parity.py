@@ -14,7 +14,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.datasets import variable
-from gammer_lightning.data.datamodule import MagnifiedClips, to_input
+from gammer_lightning.data.datamodule import MagnifiedClips
+from gammer_lightning.data.inputs.face_clip import FacePair
 from gammer_lightning.data.premagnify.cache import RAW
 from gammer_lightning.deploy.backends import Backend, Run
 from gammer_lightning.deploy.facts import BundleFacts
@@ -22,7 +23,6 @@ from gammer_lightning.deploy.finished_run import FinishedRun
 from gammer_lightning.deploy.graphs import INTERFACE
 from gammer_lightning.deploy.values import Rule, check_values, is_table, is_text
 from gammer_lightning.errors import GammerError
-from gammer_lightning.faces.alignment import cut_patches
 from gammer_lightning.machine import one_thread
 from gammer_lightning.pixels import to_floats, to_uint8
 
@@ -152,7 +152,7 @@ def graph_inputs(
     onset, apex = crops(clips, indices)
     alphas = (facts.alpha, *facts.alpha_range)
     batch_alphas = [alphas[index % len(alphas)] for index in range(len(indices))]
-    patches = torch.from_numpy(clips.patches[list(indices)])
+    patches = torch.from_numpy(clips.inputs[list(indices), -1])
     return {
         "onset": onset,
         "apex": apex,
@@ -160,7 +160,7 @@ def graph_inputs(
         "alpha": torch.tensor(batch_alphas),
         "onset_mix": reference["st_memm_encoder"](frame=onset),
         "apex_mix": reference["st_memm_encoder"](frame=apex),
-        "patches": to_input(patches, clips.hparams["input"]),
+        "patches": clips.input_kind.network_input(patches),
     }
 
 
@@ -266,12 +266,10 @@ def _predict(backend: Backend, clips: MagnifiedClips, indices: Sequence[int], al
         images = backend.magnify(backend.encode(onsets), backend.encode(apexes), alpha).cpu()
     clip_patches = [_cut(clips, *pair) for pair in zip(indices, onsets, images, strict=True)]
     patches = torch.from_numpy(np.stack(clip_patches))
-    return images, backend.classify(to_input(patches, clips.hparams["input"]))
+    return images, backend.classify(clips.input_kind.network_input(patches))
 
 
 def _cut(clips: MagnifiedClips, index: int, onset: Tensor, apex: Tensor) -> np.ndarray:
-    """Return uint8 patches ``(2, 68, P, P, 3)`` of a clip's onset and magnified apex."""
-    images = to_uint8(torch.stack([onset, apex]).nan_to_num())
-    landmarks = clips.landmarks[index]
-    patch_size = clips.hparams["patch_size"]
-    return np.stack([cut_patches(image, landmarks, patch_size) for image in images])
+    """Return a clip's input, uint8 patches of its onset and magnified apex."""
+    pair = to_uint8(torch.stack([onset, apex]).nan_to_num())
+    return clips.input_kind.compute(FacePair((pair[0], pair[1]), clips.landmarks[index]), clips.input_size)

@@ -121,7 +121,7 @@ def find_face(onset: np.ndarray, where: str, cropped: bool = False) -> Face:
 
 
 def place_face(landmarks: np.ndarray, size: tuple[int, int], where: str, detected: bool = True) -> Face:
-    """Return the crop that a frame's landmarks ask for.
+    """Return the crop that a frame's landmarks ask for: its eye line is horizontal, IOD px long, centred at EYE_LINE.
 
     Args:
         landmarks: The 68 landmarks in the frame, ``(68, 2)`` as (x, y), px.
@@ -132,7 +132,12 @@ def place_face(landmarks: np.ndarray, size: tuple[int, int], where: str, detecte
     Raises:
         OutsideError: If too little of the face is in the frame.
     """
-    matrix = _eyes_to_crop(landmarks)
+    left, right = eye_centres(landmarks)
+    dx, dy = right - left
+    centre = (left + right) / 2
+    turn = np.array([[dx, dy], [-dy, dx]]) * IOD / (dx * dx + dy * dy)
+    shift = np.array([CROP / 2, EYE_LINE]) - turn @ centre
+    matrix = np.column_stack([turn, shift])
     _check_inside(matrix, size, where)
     mapped = landmarks @ matrix[:, :2].T + matrix[:, 2]
     return Face(matrix, mapped.astype(np.float32), detected)
@@ -196,15 +201,16 @@ def _prominent(boxes: list[dlib.rectangle], where: str) -> dlib.rectangle:
     return largest
 
 
-def _eyes_to_crop(landmarks: np.ndarray) -> np.ndarray:
-    """Return the similarity that makes the eye line horizontal, IOD px long, centred at EYE_LINE."""
-    first = landmarks[36:42].mean(0)
-    second = landmarks[42:48].mean(0)
-    dx, dy = second - first
-    centre = (first + second) / 2
-    turn = np.array([[dx, dy], [-dy, dx]]) * IOD / (dx * dx + dy * dy)
-    shift = np.array([CROP / 2, EYE_LINE]) - turn @ centre
-    return np.column_stack([turn, shift])
+def eye_centres(landmarks: np.ndarray) -> np.ndarray:
+    """Return the means of each eye's six landmarks, first that of the eye on the left of the picture.
+
+    Args:
+        landmarks: (x, y), ``(68, 2)``.
+
+    Returns:
+        ``(2, 2)``, in the landmarks' unit.
+    """
+    return np.stack([landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
 
 
 def _check_inside(matrix: np.ndarray, size: tuple[int, int], where: str) -> None:

@@ -112,7 +112,8 @@ def adjacency(regions: Sequence[str], kind: GraphName) -> np.ndarray:
     nodes = list(nodes_of(regions))
     edges = list(chain.from_iterable(pairwise(landmarks) for landmarks in CHAINS))
     if kind == "optimised":
-        edges += _distant_edges()
+        edges += [(node, twin) for node, twin in enumerate(MIRROR) if node < twin]
+        edges += chain.from_iterable(DISTANT_LINKS.values())
     linked = np.zeros((68, 68), bool)
     for node, neighbour in edges:
         linked[node, neighbour] = True
@@ -157,14 +158,6 @@ def draw_graph(
     axes.scatter(points[:, 0], points[:, 1], s=12, color="white", edgecolors="black", linewidths=0.5, zorder=3)
     axes.set_title(f"{title}, {len(rows)} edges", fontsize=10)
     return figure
-
-
-def _distant_edges() -> list[tuple[int, int]]:
-    """Return the mirror pairs and `DISTANT_LINKS`."""
-    edges = [(node, twin) for node, twin in enumerate(MIRROR) if node < twin]
-    for links in DISTANT_LINKS.values():
-        edges += links
-    return edges
 
 
 def _nearest(nodes: list[int]) -> np.ndarray:

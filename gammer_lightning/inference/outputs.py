@@ -88,16 +88,13 @@ class Recorder:
         with disk_errors(self.out):
             if self.writer is None:
                 self.start = shot.time
-                self.writer = self._open()
+                path = self.stack.enter_context(replacing(self.out / NAMES["video"]))
+                writer = VideoWriter(path, self.source.rate, self.source.clock)
+                self.writer = self.stack.enter_context(writer)
+                self.result.paths["video"] = self.out / NAMES["video"]
             pictures = np.concatenate([original, magnified], 1)
             image = np.concatenate([self._caption(shot, window), pictures])
             self.writer.write(image, shot.time - self.start)
-
-    def _open(self) -> VideoWriter:
-        path = self.stack.enter_context(replacing(self.out / NAMES["video"]))
-        writer = self.stack.enter_context(VideoWriter(path, self.source.rate, self.source.clock))
-        self.result.paths["video"] = self.out / NAMES["video"]
-        return writer
 
     def _caption(self, shot: Shot, window: Window | None) -> np.ndarray:
         bar = np.full((CAPTION, 2 * CROP, 3), 20, np.uint8)
@@ -119,19 +116,17 @@ class Recorder:
             paths = {name: self.out / NAMES[name] for name in ("json", "csv", "timeline", "page")}
             result.paths |= paths
             write_json(paths["json"], as_json(result, bundle))
-            examples = self._best()
-            timeline = _png(draw_timeline(result, [example.window for example in examples]))
+            examples = sorted(self.examples, reverse=True)
+            timeline = BytesIO()
+            draw_timeline(result, [example.window for example in examples]).savefig(timeline, format="png", dpi=150)
             with replacing(paths["timeline"]) as temporary:
-                temporary.write_bytes(timeline)
+                temporary.write_bytes(timeline.getvalue())
             with replacing(paths["page"]) as temporary:
-                temporary.write_bytes(page(result, examples, timeline).encode())
+                temporary.write_bytes(page(result, examples, timeline.getvalue()).encode())
             with replacing(paths["csv"]) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 for row in as_rows(result):
                     writer.writerow(map(spreadsheet_cell, row))
-
-    def _best(self) -> list[Example]:
-        return sorted(self.examples, reverse=True)
 
 
 def _write(bar: np.ndarray, x: int, text: str, colour: tuple[int, int, int]) -> None:
@@ -273,9 +268,3 @@ def _draw_shares(
     bar = figure.colorbar(mesh, ax=axes, pad=0.01, aspect=12)
     bar.set_label("probability", fontsize=8, color=SOFT)
     bar.ax.tick_params(labelsize=8)
-
-
-def _png(figure: Figure) -> bytes:
-    png = BytesIO()
-    figure.savefig(png, format="png", dpi=150)
-    return png.getvalue()

@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.apex import expression_mask, seen
-from gammer_lightning.data.datamodule import to_input
+from gammer_lightning.data.inputs.catalogue import INPUTS
+from gammer_lightning.data.inputs.face_clip import FacePair
 from gammer_lightning.data.premagnify.cache import RAW
 from gammer_lightning.errors import GammerError
 from gammer_lightning.faces.alignment import (
@@ -26,7 +27,7 @@ from gammer_lightning.faces.alignment import (
     Face,
     NoFaceError,
     OutsideError,
-    cut_patches,
+    eye_centres,
     place_face,
     predictor,
 )
@@ -468,11 +469,10 @@ class _Analyst:
         if self.face is None:
             return face
         mapped = landmarks @ self.face.matrix[:, :2].T + self.face.matrix[:, 2]
-        eyes = np.stack([mapped[36:42].mean(0), mapped[42:48].mean(0)])
         left_x = (CROP - IOD) / 2
         right_x = (CROP + IOD) / 2
         places = np.array([[left_x, EYE_LINE], [right_x, EYE_LINE]])
-        distances = np.linalg.norm(eyes - places, axis=1)
+        distances = np.linalg.norm(eye_centres(mapped) - places, axis=1)
         if distances.max() > STEADY:
             return face
         return Face(self.face.matrix, mapped.astype(np.float32))
@@ -488,10 +488,10 @@ class _Analyst:
             job: Makes the apex's pictures.
         """
         crop, magnified = job.result()
-        images = (magnified,) if self.bundle.input == "apex" else (pair.reference.crop, magnified)
-        landmarks = pair.reference.face.landmarks
-        patches = np.stack([cut_patches(image, landmarks, self.bundle.patch_size) for image in images])
-        network_input = to_input(torch.from_numpy(patches[None]), self.bundle.input)
+        face_pair = FacePair((pair.reference.crop, magnified), pair.reference.face.landmarks)
+        kind = INPUTS[self.bundle.input]
+        patches = kind.compute(face_pair, self.bundle.patch_size)
+        network_input = kind.network_input(torch.from_numpy(patches[None]))
         probabilities = self.engine.classify(network_input)[0].numpy()
         if not np.isfinite(probabilities).all():
             raise GammerError(

@@ -7,7 +7,16 @@ import cv2
 import numpy as np
 
 from gammer_lightning.errors import GammerError
-from gammer_lightning.faces.alignment import CROP, IOD, Face, NoFaceError, SeveralFacesError, crop, find_landmarks
+from gammer_lightning.faces.alignment import (
+    CROP,
+    IOD,
+    Face,
+    NoFaceError,
+    SeveralFacesError,
+    crop,
+    eye_centres,
+    find_landmarks,
+)
 from gammer_lightning.inference.video import Frame
 
 SEARCH_SIDE = 960
@@ -162,16 +171,13 @@ class Tracker:
             corner = np.zeros(2)
             reduced = math.ceil(max(size) / LOST_SIDE)
         else:
-            part, corner, reduced = self._surroundings(frame.image, self.landmarks)
+            distance = _eye_distance(self.landmarks)
+            nose = self.landmarks[27:36].mean(0)
+            part, corner = _square(frame.image, nose, KEPT * CROP / IOD * distance)
+            reduced = max(1, int(distance / IOD))
         small = _reduce(part, reduced)
         image = small.copy() if np.shares_memory(small, frame.image) else small
         return Shot(frame.index, frame.time, image, corner, reduced, size, landmarks)
-
-    def _surroundings(self, image: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        distance = _eye_distance(landmarks)
-        nose = landmarks[27:36].mean(0)
-        part, corner = _square(image, nose, KEPT * CROP / IOD * distance)
-        return part, corner, max(1, int(distance / IOD))
 
 
 def head_motion(first: np.ndarray, second: np.ndarray) -> float:
@@ -185,10 +191,9 @@ def head_motion(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _eye_distance(landmarks: np.ndarray) -> float:
-    """Return the distance between the middles of both eyes."""
-    eye_1 = landmarks[36:42].mean(0)
-    eye_2 = landmarks[42:48].mean(0)
-    return float(np.linalg.norm(eye_2 - eye_1))
+    """Return the distance between the centres of both eyes."""
+    left, right = eye_centres(landmarks)
+    return float(np.linalg.norm(right - left))
 
 
 def _square(image: np.ndarray, centre: np.ndarray, half: float) -> tuple[np.ndarray, np.ndarray]:

@@ -98,7 +98,12 @@ class VideoSource:
         for frame in self._read():
             first = first or frame.image.shape
             if frame.image.shape != first:
-                raise _changed_size(self._place(frame.index), frame.image.shape, first)
+                height, width = frame.image.shape[:2]
+                raise GammerError(
+                    f"{self._place(frame.index)} measures {width}x{height} px, those before it {first[1]}x{first[0]}",
+                    "all frames of an input have one size",
+                    "take it out, or scale all frames to one size, e.g. ffmpeg -i IN -vf scale=1280:720 OUT.mp4",
+                )
             yield frame
         if first is None:
             raise GammerError(f"{self.name} has no frames", "an input shows two frames or more", self.remedy)
@@ -108,14 +113,6 @@ class VideoSource:
 
     def _place(self, index: int) -> str:
         return f"frame {index} of {self.name}"
-
-
-def _changed_size(place: str, size: tuple[int, ...], first: tuple[int, ...]) -> GammerError:
-    return GammerError(
-        f"{place} measures {size[1]}x{size[0]} px, those before it {first[1]}x{first[0]}",
-        "all frames of an input have one size",
-        "take it out, or scale all frames to one size, e.g. ffmpeg -i IN -vf scale=1280:720 OUT.mp4",
-    )
 
 
 class VideoFile(VideoSource):

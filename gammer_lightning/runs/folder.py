@@ -5,30 +5,23 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-import psutil
-from filelock import FileLock, Timeout
-
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import check_name, disk_errors, read_json, read_yaml, write_error, write_json, write_text
+from gammer_lightning.files import check_name, read_json, read_yaml, write_json, write_text
+from gammer_lightning.locks import HOLDER, LOCK, locked
 from gammer_lightning.machine import environment
 
 WANDB_PROJECT = "gammer-lightning"
 LOG = "log.txt"
 """What a sweep's row prints; it lies in the run folder before the run does."""
-LOCK, HOLDER = ".lock", ".lock.holder"
-"""Files of a run folder while a process writes into it: the lock, and which process that is."""
-ORPHAN_PATIENCE = 15.0
-"""How long the workers of a killed process may hold its lock, s; DataLoader's look for their parent every 5 s."""
 TaskName = Literal["magnify", "recognize"]
 TASKS = get_args(TaskName)
 PACKAGES = ("gammer_lightning", "pytorch_lightning")
@@ -152,35 +145,13 @@ class RunFolder:
         if not any(self.path.iterdir()):
             self.path.rmdir()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run folder: one process at a time writes into it.
-
-        The lock is the operating system's, so that of a killed process is gone with it.
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold the run folder, as `gammer_lightning.locks.locked` does: one process at a time writes into it.
 
         Raises:
-            GammerError: If another process holds it, with its id and host; or if the folder cannot be written.
+            GammerError: If another process holds it, or it cannot be written.
         """
-        lock = FileLock(self.path / LOCK)
-        holder = self.path / HOLDER
-        try:
-            lock.acquire(timeout=ORPHAN_PATIENCE if _has_died(holder) else 0)
-        except Timeout:
-            raise GammerError(
-                f"another process writes into the run folder {self.path}: {_line_of(holder) or 'it has just started'}",
-                "one process at a time writes into a run folder",
-                "wait until it ends, or stop it",
-            ) from None
-        except OSError as error:
-            raise write_error(self.path, error) from error
-        try:
-            with disk_errors(self.path):
-                holder.write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            (self.path / LOCK).unlink(missing_ok=True)
-            lock.release()
+        return locked(self.path, "run folder")
 
     @property
     def env(self) -> Path:
@@ -210,22 +181,6 @@ class RunFolder:
         identity = {} if self.env.exists() else {"wandb_id": uuid.uuid4().hex[:8]}
         self.save_facts(**identity, finished=False, **facts, **environment())
         self.figures.mkdir(exist_ok=True)
-
-
-def _line_of(holder: Path) -> str:
-    try:
-        return holder.read_text().strip()
-    except (OSError, UnicodeDecodeError):  # it is just being written, or removed
-        return ""
-
-
-def _has_died(holder: Path) -> bool:
-    """Return whether the last process that held the lock was of this machine and is gone.
-
-    Workers that it forked hold the lock with it, and need some seconds to notice that it was killed.
-    """
-    process, _, host = _line_of(holder).removeprefix("process ").partition(" on ")
-    return process.isdecimal() and host == socket.gethostname() and not psutil.pid_exists(int(process))
 
 
 def new_run_folder(task: str, name: str, out: Path | None = None) -> Path:

@@ -59,14 +59,13 @@ class Upload:
     @property
     def is_model_new(self) -> bool:
         """Whether the model was not uploaded as it is now."""
-        return bool(self.model) and self._uploaded() != _digests(self.model_files)
-
-    def _uploaded(self) -> object:
-        """Return the digests of the model that was uploaded last; None where the marker is missing or damaged."""
+        if not self.model:
+            return False
         try:
-            return read_json(self.folder / "wandb" / MARKER)
-        except GammerError:
-            return None
+            uploaded = read_json(self.folder / "wandb" / MARKER)
+        except GammerError:  # the marker is missing or damaged
+            return True
+        return uploaded != _digests(self.model_files)
 
 
 def is_synced(folder: Path) -> bool:

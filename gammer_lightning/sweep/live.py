@@ -80,7 +80,13 @@ def rows_table(
         if len(rows) > MOST_ROWS and row.state not in ("running", "failed"):
             continue
         values = [f"{row.values[name]:.4f}" if name in row.values else "" for name in metrics]
-        bar = _bar(progress.get(row.name)) if row.state == "running" else ""
+        bar: ProgressBar | str = ""
+        if row.state == "running":
+            bar = "starting"
+            progress_of_row = progress.get(row.name)
+            if progress_of_row is not None:
+                epoch, epochs = progress_of_row
+                bar = ProgressBar(epochs, epoch, width=20)
         seconds = "" if row.seconds is None else duration(row.seconds)
         table.add_row(_text(row.name), _state(row), bar, *values, seconds, _text(row.host))
     heading = _text(f"{sweep.study}: {summary(sweep, rows, left)}")
@@ -105,13 +111,6 @@ def _state(row: Row) -> str:
     attempt = f" (attempt {row.attempts})" if row.attempts > 1 else ""
     state = "run folder gone" if row.is_gone else row.state
     return f"[{colour}]{state}[/]{attempt}"
-
-
-def _bar(progress: tuple[int, int] | None) -> ProgressBar | str:
-    if progress is None:
-        return "starting"
-    epoch, epochs = progress
-    return ProgressBar(epochs, epoch, width=20)
 
 
 def summary(sweep: Sweep, rows: Sequence[Row], left: float | None = None) -> str:

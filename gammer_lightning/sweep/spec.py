@@ -322,8 +322,11 @@ class Sweep:
         rows = {}
         for values in itertools.product(*self.grid.values()):
             settings = dict(zip(self.grid, values, strict=True))
-            name = ", ".join(f"{_last(setting)} {_words(value)}" for setting, value in settings.items())
-            rows[name] = settings
+            parts = []
+            for setting, value in settings.items():
+                text = " + ".join(map(str, value)) if isinstance(value, list) else str(value)
+                parts.append(f"{setting.rpartition('.')[2]} {text}")
+            rows[", ".join(parts)] = settings
         return rows
 
     def command(self, settings: Mapping[str, Any]) -> list[str]:
@@ -331,7 +334,10 @@ class Sweep:
         common: dict[str, Any] = {"model.seeds": list(self.seeds)} if self.seeds else {}
         if self.devices_per_trial > 1:
             common["trainer.devices"] = self.devices_per_trial
-        flags = _flags(common | dict(self.common) | dict(settings))
+        flags = []
+        for name, value in (common | dict(self.common) | dict(settings)).items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            flags.append(f"--{name}={text}")
         flags.sort(key=lambda flag: not flag.startswith(f"--{CONFIG}="))  # first, since what comes later counts
         return ["gammer", self.task, "fit", "-c", self.base, "--name", self.study, *flags]
 
@@ -466,22 +472,6 @@ def listed(names: Iterable[str], most: int = 50) -> str:
     if len(names) > most:
         text += f" and {len(names) - most} others"
     return text
-
-
-def _last(setting: str) -> str:
-    return setting.rpartition(".")[2]
-
-
-def _words(value: Any) -> str:
-    return " + ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _flags(settings: Mapping[str, Any]) -> list[str]:
-    flags = []
-    for name, value in settings.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        flags.append(f"--{name}={text}")
-    return flags
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -49,9 +49,11 @@ def fit(task: Task, argv: Sequence[str]) -> int:
     Raises:
         GammerError: On a bad setting, run folder or checkpoint, or where another process writes into the run folder.
     """
-    resume, rest = _split_resume(task, argv)
-    if resume is not None:
-        run = open_run(resume, task.name)
+    parser = OptionParser(f"gammer {task.name} {task.verb}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", metavar="RUN")
+    options, rest = parser.parse_known_args(argv)
+    if options.resume is not None:
+        run = open_run(options.resume, task.name)
         with _locked(run):
             _check_resumable(task, run, rest)
             cli = SettingsCLI(task, task.verb, ["--config", str(run.config), *rest])
@@ -145,13 +147,6 @@ def _smaller_chunk(model: pl.LightningModule) -> str:
     smaller_chunk = getattr(model, "smaller_chunk", None)  # of RecognizeTask, which trains many members
     smaller = smaller_chunk() if smaller_chunk else None
     return f", {CHUNK_ADVICE.format(smaller)}" if smaller else ""
-
-
-def _split_resume(task: Task, argv: Sequence[str]) -> tuple[str | None, list[str]]:
-    parser = OptionParser(f"gammer {task.name} {task.verb}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--resume", metavar="RUN")
-    options, rest = parser.parse_known_args(argv)
-    return options.resume, rest
 
 
 class OptionParser(argparse.ArgumentParser):

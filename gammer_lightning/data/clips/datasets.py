@@ -128,12 +128,11 @@ def read_datasets(roots: Mapping[str, str | Path | None]) -> list[Clip]:
     clips: list[Clip] = []
     for name, folder in folders.items():
         clips += dataset_of(name).read(folder)
-    return [_with_frame_note(clip) for clip in clips]
-
-
-def _with_frame_note(clip: Clip) -> Clip:
-    note = frame_note(clip)
-    return replace(clip, notes=(*clip.notes, note)) if note else clip
+    for index, clip in enumerate(clips):
+        note = frame_note(clip)
+        if note:
+            clips[index] = replace(clip, notes=(*clip.notes, note))
+    return clips
 
 
 def frame_note(clip: Clip) -> str:

@@ -1,7 +1,8 @@
-"""What a network may be shown of a clip besides landmark patches, computed once per clip and kept in the cache."""
+"""What a network may be shown of a clip, and where it comes from: the cache of inputs, or the pre-magnified images."""
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -13,12 +14,14 @@ import torch
 from tqdm import tqdm
 
 from gammer_lightning.data.clips.clip import Clip
-from gammer_lightning.data.inputs.face_clip import TV_L1, FaceClip, recorded
-from gammer_lightning.data.premagnify.cache import RAW, image_name
+from gammer_lightning.data.inputs.face_clip import TV_L1, FaceClip, FacePair, recorded
+from gammer_lightning.data.inputs.patches import apex_and_difference, difference
+from gammer_lightning.data.premagnify.cache import RAW, CacheEntry, image_name
 from gammer_lightning.data.resumable import process_map
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import read_npz, replacing, write_error
 from gammer_lightning.models.recognizer import SEQUENCE
+from gammer_lightning.pixels import to_signed_floats
 
 
 @dataclass(frozen=True)
@@ -26,11 +29,14 @@ class Input:
     """A kind of input.
 
     Attributes:
-        function: Module of ``gammer_lightning.data.inputs`` and function that computes it from a `FaceClip` and
-            ``data.size``: uint8 RGB ``(K, S, S, 3)``, which networks are shown as float ``(K, 3, S, S)`` in [-1, 1],
-            or float32 of any shape, shown as it is.
+        function: Module of ``gammer_lightning.data.inputs`` and function that computes it from a `FaceClip` and a size.
         shape: Shape of one clip's, as networks are shown it, for a size.
-        is_picture: Whether it is uint8 RGB ``(K, S, S, 3)``, and not float32.
+        is_picture: Whether it is uint8 RGB, and not float32; only pictures are augmented.
+        convert: What networks are shown of a batch of pictures; None where the pictures are ``(K, S, S, 3)`` and shown
+            as float ``(K, 3, S, S)`` in [-1, 1]. Values that are no pictures are shown as they are.
+        size_setting: The DataModule's setting that is the size.
+        is_cached: Whether it is computed once and has a file of its own; what is not is cut from the pre-magnified
+            images in a moment, and its function needs no more than a `FacePair`.
         version: Raise it when a change of the function changes its values.
         is_of_recording: Whether it is of the recorded frames from onset to offset, which are not magnified.
         is_of_flow: Whether it is of the flow that ``data.flow_estimator`` estimates.
@@ -39,14 +45,25 @@ class Input:
     function: str
     shape: Callable[[int], tuple[int, ...]]
     is_picture: bool = False
+    convert: Callable[[torch.Tensor], torch.Tensor] | None = None
+    size_setting: str = "size"
+    is_cached: bool = True
     version: int = 1
     is_of_recording: bool = False
     is_of_flow: bool = False
 
-    def compute(self, clip: FaceClip, size: int) -> np.ndarray:
+    def compute(self, clip: FaceClip | FacePair, size: int) -> np.ndarray:
         """Compute it for a clip."""
         module, _, name = self.function.rpartition(".")
         return getattr(import_module(f"gammer_lightning.data.inputs.{module}"), name)(clip, size)
+
+    def network_input(self, values: torch.Tensor) -> torch.Tensor:
+        """Return what networks are shown of computed values ``(B, ...)``: float32 ``(B, *shape)``."""
+        if not self.is_picture:
+            return values
+        if self.convert:
+            return self.convert(values)
+        return to_signed_floats(values)
 
     def is_valid(self, values: np.ndarray, size: int) -> bool:
         """Return whether values are finite and have the type and shape of this input."""
@@ -55,7 +72,12 @@ class Input:
         return values.dtype == dtype and channels_first.shape == self.shape(size) and bool(np.isfinite(values).all())
 
 
+_patches = partial(Input, is_picture=True, size_setting="patch_size", is_cached=False)
+_pair_patches = partial(_patches, "patches.onset_and_apex_patches")
 INPUTS = {
+    "apex": _patches("patches.apex_patches", lambda size: (68, 3, size, size)),
+    "difference": _pair_patches(lambda size: (68, 3, size, size), convert=difference),
+    "both": _pair_patches(lambda size: (68, 6, size, size), convert=apex_and_difference),
     "image": Input("frames.apex_image", lambda size: (1, 3, size, size), is_picture=True),
     "pair": Input("frames.onset_and_apex", lambda size: (2, 3, size, size), is_picture=True),
     "flow": Input("flow.flow_and_strain", lambda size: (3, size, size), is_of_flow=True),
@@ -68,7 +90,7 @@ INPUTS = {
     "mdmo": Input("mdmo.mdmo", lambda size: (72,), is_of_recording=True),
     "sequence": Input("frames.sequence", lambda size: (SEQUENCE, 3, size, size), is_picture=True, is_of_recording=True),
 }
-"""Value of ``data.input``, besides the landmark patches of `gammer_lightning.data.datamodule.CHANNELS`."""
+"""Value of ``data.input``."""
 
 
 SHORTEST = 3
@@ -124,6 +146,29 @@ def read_inputs(clips: Sequence[FaceClip], name: str, size: int) -> np.ndarray:
         GammerError: If one is missing or damaged.
     """
     return np.stack([_read(clip, name, size) for clip in clips])
+
+
+def cut_inputs(entries: Sequence[CacheEntry], alphas: Sequence[float], name: str, size: int) -> np.ndarray:
+    """Return an input that is not cached, of every clip at every alpha ``(n, A, ...)``.
+
+    Args:
+        entries: The clips' entries in the pre-magnification cache.
+        alphas: The A magnification factors.
+        name: Key of `INPUTS`.
+        size: Side of a patch in px.
+
+    Raises:
+        GammerError: If an image is missing or damaged.
+    """
+    kind = INPUTS[name]
+
+    def cut(entry: CacheEntry) -> list[np.ndarray]:
+        onset, *apexes = entry.images(alphas)
+        landmarks = entry.landmarks()
+        return [kind.compute(FacePair((onset, apex), landmarks), size) for apex in apexes]
+
+    with ThreadPoolExecutor() as pool:
+        return np.array(list(pool.map(cut, entries)))
 
 
 def _read(clip: FaceClip, name: str, size: int) -> np.ndarray:

@@ -19,6 +19,19 @@ FLOW_ESTIMATORS = (TV_L1, "dis")
 
 
 @dataclass(frozen=True)
+class FacePair:
+    """Onset and apex of one clip: what landmark patches are cut from.
+
+    Attributes:
+        pair: Crops of onset and apex, uint8 RGB ``(256, 256, 3)``.
+        landmarks: Landmarks of the onset in the crop, float32 ``(68, 2)`` as (x, y), px.
+    """
+
+    pair: tuple[np.ndarray, np.ndarray]
+    landmarks: np.ndarray
+
+
+@dataclass(frozen=True)
 class FaceClip:
     """What an input is computed from: crops of one clip.
 

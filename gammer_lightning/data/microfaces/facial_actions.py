@@ -14,6 +14,7 @@ import numpy as np
 
 from gammer_lightning.data.microfaces import warps
 from gammer_lightning.data.microfaces.portraits import Framing
+from gammer_lightning.faces.alignment import eye_centres
 from gammer_lightning.faces.graph import MIRROR
 
 # Points beside the 68 landmarks that flesh needs: cheeks, chin boss, centres of the eyes.
@@ -156,7 +157,7 @@ def control_points(landmarks: np.ndarray) -> np.ndarray:
     corners = (landmarks[[41, 48, 2]], landmarks[[46, 54, 14]])
     cheeks = [np.array([0.5, 0.3, 0.2]) @ corner for corner in corners]
     chin = 0.5 * (landmarks[8] + landmarks[57])
-    return np.vstack([landmarks, *cheeks, chin, landmarks[36:42].mean(0), landmarks[42:48].mean(0)])
+    return np.vstack([landmarks, *cheeks, chin, eye_centres(landmarks)])
 
 
 def motion_fields(landmarks: np.ndarray, framing: Framing) -> np.ndarray:
@@ -190,7 +191,8 @@ def _eye_moves(landmarks: np.ndarray) -> np.ndarray:
     moves = np.zeros((len(EYE_COLUMNS), POINTS, 2))
     for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
         moves[0, upper] = 0.6 * (landmarks[lower] - landmarks[upper])  # more would fold the lid
-    iod = np.linalg.norm(landmarks[42:48].mean(0) - landmarks[36:42].mean(0))
+    left, right = eye_centres(landmarks)
+    iod = np.linalg.norm(right - left)
     moves[1, EYE:], moves[2, EYE:] = (iod, 0), (0, iod)
     return moves
 

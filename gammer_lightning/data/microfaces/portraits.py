@@ -15,7 +15,7 @@ from skimage.data import astronaut
 
 from gammer_lightning.data.microfaces import warps
 from gammer_lightning.errors import GammerError
-from gammer_lightning.faces.alignment import detector, predictor
+from gammer_lightning.faces.alignment import detector, eye_centres, predictor
 from gammer_lightning.faces.graph import MIRROR
 from gammer_lightning.files import image_files, read_image
 
@@ -75,7 +75,7 @@ class Framing:
 
     def alignment(self, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return scale-rotation ``(2, 2)`` and shift ``(2,)`` that bring a face's eyes to their place."""
-        left, right = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
+        left, right = eye_centres(landmarks)
         across = (right - left) * self.iod / np.sum((right - left) ** 2)
         turn = np.array([[across[0], across[1]], [-across[1], across[0]]])
         return turn, np.array([self.width / 2, 0.36 * self.height]) - turn @ ((left + right) / 2)

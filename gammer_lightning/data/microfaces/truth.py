@@ -14,6 +14,7 @@ from gammer_lightning.data.microfaces.facial_actions import COLUMNS, LIPS, REAL_
 from gammer_lightning.data.microfaces.geometry import real_motion_fields, rigid_parts
 from gammer_lightning.data.microfaces.portraits import SOURCE_SCALE, Framing
 from gammer_lightning.errors import GammerError
+from gammer_lightning.faces.alignment import eye_centres
 from gammer_lightning.files import is_finite_array, read_cached_json, read_image, read_npz
 
 NUMBERS = ("first", "onset", "apex", "offset")
@@ -65,8 +66,8 @@ class Subject:
         """Return where the eyes are, with their lids: bool ``(height, width)``."""
         mask = np.zeros((self.framing.height, self.framing.width), np.uint8)
         axes = [round(share * self.framing.iod) for share in (0.36, 0.22)]
-        for eye in (self.landmarks[36:42], self.landmarks[42:48]):
-            cv2.ellipse(mask, np.rint(eye.mean(0)).astype(int).tolist(), axes, 0, 0, 360, 1, -1)
+        for centre in np.rint(eye_centres(self.landmarks)).astype(int).tolist():
+            cv2.ellipse(mask, centre, axes, 0, 0, 360, 1, -1)
         return mask > 0
 
     def uncovered(self, coefficients: np.ndarray) -> np.ndarray:

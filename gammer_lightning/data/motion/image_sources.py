@@ -256,16 +256,17 @@ def _cut(photo: np.ndarray, region) -> np.ndarray:
 def procedural_textures(seed: int, count: int = 12, side: int = 512) -> list[np.ndarray]:
     """Coloured noise of several roughnesses, ``(side, side, 3)`` uint8: content no photograph set covers."""
     rng = np.random.default_rng(seed)
-    return [_coloured_noise(rng, side, rng.uniform(0.6, 2.2)) for _ in range(count)]
-
-
-def _coloured_noise(rng: np.random.Generator, side: int, roughness: float) -> np.ndarray:
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) + 1 / side
-    white = rng.standard_normal((3, side, side))
-    spectrum = np.fft.rfft2(white) / frequency**roughness
-    channels = np.fft.irfft2(spectrum, (side, side))
-    channels = channels / channels.std((1, 2), keepdims=True)
-    noise = np.einsum("ij,jhw->hwi", rng.standard_normal((3, 3)), channels)
-    mean = rng.uniform(60, 190, 3)
-    contrast = rng.uniform(15, 40)
-    return np.clip(mean + contrast * noise, 0, 255).astype(np.uint8)
+    textures = []
+    for _ in range(count):
+        roughness = rng.uniform(0.6, 2.2)
+        white = rng.standard_normal((3, side, side))
+        spectrum = np.fft.rfft2(white) / frequency**roughness
+        channels = np.fft.irfft2(spectrum, (side, side))
+        channels = channels / channels.std((1, 2), keepdims=True)
+        noise = np.einsum("ij,jhw->hwi", rng.standard_normal((3, 3)), channels)
+        mean = rng.uniform(60, 190, 3)
+        contrast = rng.uniform(15, 40)
+        texture = np.clip(mean + contrast * noise, 0, 255).astype(np.uint8)
+        textures.append(texture)
+    return textures

@@ -10,6 +10,7 @@ Source: Oh et al., Learning-based Video Motion Magnification, ECCV 2018, Sec. 3.
 import math
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,14 +171,10 @@ def recover_colours(perturbed: Tensor, clean: Tensor, amplified: Tensor) -> Tens
     observed = perturbed[:, is_inside]
     truth = clean[:, is_inside]
     levels = torch.arange(256) / 255
-    srgb_error, recolour_srgb = _fit(levels, _clamp, observed, truth)
+    srgb_error, recolour_srgb = _fit(levels, partial(torch.clamp, min=0, max=1), observed, truth)
     linear_error, recolour_linear = _fit(srgb_to_linear(levels), linear_to_srgb, observed, truth)
     recolour = recolour_linear if linear_error < srgb_error else recolour_srgb
     return recolour(amplified)
-
-
-def _clamp(x: Tensor) -> Tensor:
-    return x.clamp(0, 1)
 
 
 def _fit(

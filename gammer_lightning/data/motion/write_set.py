@@ -121,14 +121,6 @@ def _unwritten(out: Path, spec: MotionSetSpec, is_ours: bool) -> Iterator[int]:
 
 
 def _write_sample(out: Path, spec: MotionSetSpec, index: int) -> None:
-    for name, frame in _frames(spec, index).items():
-        _, encoded = cv2.imencode(".png", frame[..., ::-1])
-        with replacing(_path(out, name, index), sync=False) as temporary:
-            temporary.write_bytes(encoded.tobytes())
-
-
-def _frames(spec: MotionSetSpec, index: int) -> dict[str, np.ndarray]:
-    """The images of a sample, uint8 ``(H, W, 3)``."""
     rng = np.random.default_rng([spec.seed, index])
     scene = draw_scene(_pictures(spec.sources), rng, spec.size, spec.objects, alpha=spec.alpha(index))
     batch = default_collate([dict(scene)])
@@ -136,7 +128,10 @@ def _frames(spec: MotionSetSpec, index: int) -> dict[str, np.ndarray]:
     magnified = srgb_to_linear(rendered["magnified"])
     amplified = linear_to_srgb(recolour(magnified, batch["colour"]))
     frames = torch.cat([rendered["onset"], rendered["perturbed"], rendered["apex"], amplified])
-    return dict(zip(FRAMES, to_uint8(frames), strict=True))
+    for name, frame in zip(FRAMES, to_uint8(frames), strict=True):
+        _, encoded = cv2.imencode(".png", frame[..., ::-1])
+        with replacing(_path(out, name, index), sync=False) as temporary:
+            temporary.write_bytes(encoded.tobytes())
 
 
 @lru_cache(1)

@@ -201,20 +201,16 @@ class _Pairs(torch.utils.data.Dataset):
             onset = read_image(clip.frame(clip.onset))
             apex = read_image(clip.frame(clip.known_apex))
             face = find_face(onset, str(clip.frame(clip.onset)), clip.cropped)
-            _check_same_size(onset, apex, clip)
+            if onset.shape != apex.shape:
+                sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (onset, apex))
+                raise GammerError(
+                    f"onset and apex of {clip.key} measure {sizes} px",
+                    "all frames of a clip have one size",
+                    "extract the clip's frames again",
+                )
         except GammerError as error:  # a worker would lose its parts on the way to the main process
             return error
         return _CropPair(entry, face, crop(onset, face), crop(apex, face))
-
-
-def _check_same_size(onset: np.ndarray, apex: np.ndarray, clip: Clip) -> None:
-    if onset.shape != apex.shape:
-        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (onset, apex))
-        raise GammerError(
-            f"onset and apex of {clip.key} measure {sizes} px",
-            "all frames of a clip have one size",
-            "extract the clip's frames again",
-        )
 
 
 class _Work:

@@ -106,7 +106,9 @@ class Fgrmer(Recognizer):
     def forward(self, patches: Tensor) -> Tensor:
         """Classify patches ``(B, 68, 3, 7, 7)``: logits ``(B, K)``."""
         x = self._nodes(patches)
-        units = self._units()
+        units: Tensor = self.embedding
+        for layer in self.graph_layers:
+            units = F.leaky_relu(self.adjacency @ layer(units), 0.2)
         brows = self.brows(x[:, : len(BROWS)]) @ units[: len(BROW_UNITS)].mT
         mouth = self.mouth(x[:, len(BROWS) :]) @ units[len(BROW_UNITS) :].mT
         return self.classifier(self.unit_norm(torch.cat([brows, mouth], -1)))
@@ -117,10 +119,3 @@ class Fgrmer(Recognizer):
         shifted = torch.stack([x[..., i : i + PATCH, j : j + PATCH] for i in range(3) for j in range(3)], -1)
         x = (shifted @ self.depthwise[:, None, :, None])[..., 0] + self.bias
         return F.relu(self.norm(x)).flatten(2)
-
-    def _units(self) -> Tensor:
-        """Return the features of the action units ``(9, 160)``."""
-        x: Tensor = self.embedding
-        for layer in self.graph_layers:
-            x = F.leaky_relu(self.adjacency @ layer(x), 0.2)
-        return x

@@ -63,18 +63,14 @@ class Child:
                 "a row goes on in its own run folder only",
                 f"move that folder away, or change `study` in the sweep; this row is: gammer {shlex.join(new)}",
             )
-        if self._is_finished():
+        facts = _record(self.run.path / "env.json")  # one that a power cut damaged is not finished
+        if isinstance(facts, dict) and facts.get("finished") is True:
             return []
         if self.run.last.is_file():
             return [task, "fit", "--resume", str(self.run.path), new[-1]]
         if self.run.path.is_dir():
             self.run.clear()
         return new
-
-    def _is_finished(self) -> bool:
-        """Return whether env.json says that the run is finished; one that a power cut damaged does not."""
-        facts = _record(self.run.path / "env.json")
-        return isinstance(facts, dict) and facts.get("finished") is True
 
     def _start(self, argv: list[str], environment: dict[str, str]) -> None:
         log = self.run.path / LOG

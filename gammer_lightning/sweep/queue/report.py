@@ -75,22 +75,18 @@ class StudyReporter(pl.Callback):
         """
         if not self.prunes or trainer.sanity_checking:
             return
-        should_stop = False
-        if trainer.is_global_zero:
-            should_stop = self._should_stop(trainer.current_epoch, trainer.callback_metrics)
-        if trainer.strategy.broadcast(should_stop):
-            raise KeyboardInterrupt
-
-    def _should_stop(self, epoch: int, metrics: dict) -> bool:
-        """Report and ask the pruner; a storage that is out of reach prunes nothing."""
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import SQLAlchemyError
 
-        try:
-            return self._report(epoch, metrics)
-        except (StorageInternalError, SQLAlchemyError, OSError, KeyError, GammerError) as error:
-            print(f"epoch {epoch} could not be reported to the study: {type(error).__name__}")
-            return False
+        should_stop = False
+        if trainer.is_global_zero:
+            epoch = trainer.current_epoch
+            try:
+                should_stop = self._report(epoch, trainer.callback_metrics)
+            except (StorageInternalError, SQLAlchemyError, OSError, KeyError, GammerError) as error:  # prunes nothing
+                print(f"epoch {epoch} could not be reported to the study: {type(error).__name__}")
+        if trainer.strategy.broadcast(should_stop):
+            raise KeyboardInterrupt
 
     def _report(self, epoch: int, metrics: dict) -> bool:
         from gammer_lightning.sweep.queue.search import pruner

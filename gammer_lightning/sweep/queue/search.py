@@ -13,8 +13,11 @@ from gammer_lightning.sweep.spec import Search
 SCALARS = (bool, int, float, str)
 
 
-def draw(study: Study, search: Search, claim: Claim) -> dict[str, Any]:
-    """Draw the settings of a claimed row of a search; those of a row that is tried again are the same."""
+def row_settings(study: Study, claim: Claim) -> dict[str, Any]:
+    """Return the settings of a claimed row: those planned, or drawn by a search; tried again, it has the same."""
+    search = study.sweep.search
+    if search is None:
+        return study.planned[claim.row]
     sampler = _sampler(search, claim.number)
     trial = Trial(study.optuna(sampler), claim.trial_id)
     return {setting: _draw_one(trial, setting, choices) for setting, choices in search.space.items()}

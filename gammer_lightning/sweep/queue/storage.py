@@ -77,7 +77,13 @@ def open_storage(url: str | None, study: str) -> "BaseStorage":
         GammerError: If it cannot be reached or written, its driver is missing, or it is SQLite.
     """
     url = storage_name(url, study)
-    return _open_database(url) if "://" in url else _open_journal(Path(url))
+    if "://" not in url:
+        return _open_journal(Path(url))
+    from optuna.storages import get_storage
+
+    address = _parse(url)
+    printable_address = address.set(query={}).render_as_string(hide_password=True)
+    return get_storage(_connect(address, printable_address))
 
 
 def storage_name(url: str | None, study: str) -> str:
@@ -209,14 +215,6 @@ def _cut_half_line(journal: Path) -> None:
             lines.seek(0)
             end_of_last_whole_line = lines.read().rfind(b"\n") + 1
             lines.truncate(end_of_last_whole_line)
-
-
-def _open_database(url: str) -> "BaseStorage":
-    from optuna.storages import get_storage
-
-    address = _parse(url)
-    printable_address = address.set(query={}).render_as_string(hide_password=True)
-    return get_storage(_connect(address, printable_address))
 
 
 def _parse(url: str) -> "URL":

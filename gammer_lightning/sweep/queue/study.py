@@ -8,7 +8,7 @@ dies, `enqueue_missing` and `abandoned` find.
 
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -485,7 +485,13 @@ def _refuse_another(old: dict[str, Any], new: dict[str, Any], name: str) -> None
         if key not in ("published", "reference", "rows", "grid") and old_sweep.get(key) != value:
             differences.append(f"{key} was {_short(old_sweep.get(key))}, is {_short(value)}")
     for key in ("rows", "grid"):
-        differences += _entry_differences(old_sweep[key], new["sweep"][key], key)
+        old_entries = old_sweep[key]
+        new_entries = new["sweep"][key]
+        for entry in dict.fromkeys([*old_entries, *new_entries]):
+            if old_entries.get(entry) != new_entries.get(entry):
+                before = _short(old_entries[entry]) if entry in old_entries else "absent"
+                after = _short(new_entries[entry]) if entry in new_entries else "absent"
+                differences.append(f"{key} {entry!r} was {before}, is {after}")
     if differences:
         raise GammerError(
             f"the study {name} is there with another sweep: {'; '.join(differences)}",
@@ -503,14 +509,6 @@ def _refuse_other_files(old: dict[str, Any], text: str, name: str) -> None:
             "all rows of a study are of one sweep, and its YAMLs are part of it",
             "restore it, or start a new study: change `study` in the sweep's YAML, then gammer sweep run",
         )
-
-
-def _entry_differences(old: dict[str, Any], new: dict[str, Any], key: str) -> Iterator[str]:
-    for name in dict.fromkeys([*old, *new]):
-        if old.get(name) != new.get(name):
-            before = _short(old[name]) if name in old else "absent"
-            after = _short(new[name]) if name in new else "absent"
-            yield f"{key} {name!r} was {before}, is {after}"
 
 
 def _short(value: Any) -> str:

@@ -1,9 +1,8 @@
 """The supervisor: gives waiting rows to free slots, looks after their processes, and tells the study how they ended.
 
-On a server it holds its rows on a lease that each heartbeat renews. Rows pause before the lease ends, whether the
-storage fails, a query hangs or Ctrl-Z stops the supervisor, and go on once a heartbeat has arrived and they are found
-not to be taken up. Only `kill -STOP` lets rows run on beside those who took them up: what comes out does not count, and
-when their supervisor is continued it ends them.
+On a server it holds its rows on a lease (`gammer_lightning.sweep.queue.lease`). Rows that paused when it lapsed go on
+once a heartbeat has arrived and they are found not to be taken up. What comes out of a row that others took up does not
+count, and its supervisor ends it.
 """
 
 import json
@@ -11,7 +10,6 @@ import math
 import shlex
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +20,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from gammer_lightning.errors import GammerError
 from gammer_lightning.files import disk_errors
 from gammer_lightning.runs.progress import TRIAL_VARIABLE
+from gammer_lightning.sweep.queue import lease
 from gammer_lightning.sweep.queue.attempt import Attempt, host, is_alive, process_stamp
 from gammer_lightning.sweep.queue.child import Child, kill_group, stop_all
-from gammer_lightning.sweep.queue.search import draw
+from gammer_lightning.sweep.queue.search import row_settings
 from gammer_lightning.sweep.queue.slots import Slot
-from gammer_lightning.sweep.queue.storage import GRACE, HEARTBEAT, STORAGE_VARIABLE, ServerStorage, study_folder
+from gammer_lightning.sweep.queue.storage import STORAGE_VARIABLE, ServerStorage, study_folder
 from gammer_lightning.sweep.queue.study import Claim, Study
 from gammer_lightning.sweep.spec import TEST_SCORES
 from gammer_lightning.sweep.summary_run import wandb_environment
@@ -37,10 +36,6 @@ POLL = 0.05
 """Time between two looks at the processes, s."""
 LOOK = 2.0
 """Time between two looks at what other supervisors do, s."""
-FENCE = GRACE - HEARTBEAT
-"""So long after the last heartbeat that arrived, s, rows pause: soon another supervisor may take them up."""
-WATCH = 1.0
-"""Time between two looks at how long ago that was, s."""
 STORAGE_PATIENCE = 600
 """How long a storage may be out of reach before the supervisor gives up, s."""
 MIN_FREE_BYTES = 500 * 2**20
@@ -69,7 +64,7 @@ class Supervisor:
         self._is_over = False
         self._is_stopping = False
         self._last_look = 0.0
-        self._last_heartbeat = 0.0
+        self._lease = lease.Lease()
         self._printed_lines: set[str] = set()
 
     def run(self, show: Callable[["Supervisor"], None] = lambda supervisor: None) -> bool:
@@ -86,11 +81,10 @@ class Supervisor:
         """
         with disk_errors(study_folder(self.study.name)):
             study_folder(self.study.name).mkdir(parents=True, exist_ok=True)
-        self._last_heartbeat = time.monotonic()
-        self._last_look = self._last_heartbeat - LOOK
+        self._last_look = time.monotonic() - LOOK
         with self._signals():
             try:
-                with self._fence():
+                with self._lease.watched(self._pause):
                     while self._step_or_wait(show):
                         time.sleep(POLL)
             finally:
@@ -118,34 +112,13 @@ class Supervisor:
         """Stop the rows with this process (Ctrl-Z), since they have sessions of their own; both go on with `fg`."""
         self._signal_children(signal.SIGSTOP)
         signal.raise_signal(signal.SIGSTOP)  # returns when this process is continued
-        if not self._has_lapsed():
+        if not self._lease.has_lapsed:
             self._signal_children(signal.SIGCONT)
 
-    @contextmanager
-    def _fence(self) -> Iterator[None]:
-        """Watch the time since the last heartbeat, in a thread of its own since a query may hang."""
-        is_over = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(is_over,), daemon=True)
-        watch.start()
-        try:
-            yield
-        finally:
-            is_over.set()
-            watch.join()
-
-    def _watch(self, is_over: threading.Event) -> None:
-        """Pause the rows before others may take us for dead, so that none runs twice."""
-        had_lapsed = False
-        while not is_over.wait(WATCH):
-            has_lapsed = self._has_lapsed()
-            if has_lapsed:
-                self._signal_children(signal.SIGSTOP)
-            if has_lapsed and not had_lapsed and self.children:
-                self.say(f"no word to the storage for {FENCE} s; rows pause until it answers")
-            had_lapsed = has_lapsed
-
-    def _has_lapsed(self) -> bool:
-        return time.monotonic() - self._last_heartbeat > FENCE
+    def _pause(self, is_new: bool) -> None:
+        self._signal_children(signal.SIGSTOP)
+        if is_new and self.children:
+            self.say(f"no word to the storage for {lease.FENCE} s; rows pause until it answers")
 
     def _signal_children(self, number: int) -> None:
         for _, child in list(self.children.values()):
@@ -157,18 +130,15 @@ class Supervisor:
             goes_on = self._step()
             show(self)
         except (StorageInternalError, SQLAlchemyError):
-            return self._wait_for_storage()
+            if time.monotonic() - self._last_look > STORAGE_PATIENCE:
+                self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
+                return False
+            time.sleep(1)
+            return self.stops < 2
         except OSError as error:
             self.problem = f"cannot write below {study_folder(self.study.name)}: {error.strerror or error}"
             return False
         return goes_on
-
-    def _wait_for_storage(self) -> bool:
-        if time.monotonic() - self._last_look > STORAGE_PATIENCE:
-            self.problem = f"the storage was out of reach for {STORAGE_PATIENCE} s; start its server"
-            return False
-        time.sleep(1)
-        return self.stops < 2
 
     def _step(self) -> bool:
         if self.stops == 1:
@@ -199,7 +169,7 @@ class Supervisor:
     def _keep_rows(self) -> None:
         """Say that this supervisor lives, drop rows that others took up, let the others go on if they paused."""
         now = time.monotonic()
-        is_due = now - self._last_heartbeat > HEARTBEAT
+        is_due = self._lease.is_due
         for claim, child in self.children.values():
             if is_due:
                 self.study.heartbeat(claim.trial_id)
@@ -207,8 +177,8 @@ class Supervisor:
                 self.say(f"{claim.row}: taken up by another supervisor; stopped here")
                 child.kill()
         if is_due:
-            self._last_heartbeat = now
-        if is_due and not self._has_lapsed():
+            self._lease.renew(now)
+        if is_due and not self._lease.has_lapsed:
             self._signal_children(signal.SIGCONT)
 
     def _take_up(self, attempt: Attempt) -> None:
@@ -260,7 +230,7 @@ class Supervisor:
         study = self.study
         sweep = study.sweep
         try:
-            settings = draw(study, sweep.search, claim) if sweep.search else study.planned[claim.row]
+            settings = row_settings(study, claim)
             study.note(claim.trial_id, settings=settings)
             command = sweep.command(settings | claim.extra)
             folder = study.folder(claim.row, claim.extra)
@@ -346,7 +316,7 @@ class Supervisor:
         if self.children:
             rows = ", ".join(claim.row for claim, _ in self.children.values())
             self.say(f"stopping {rows}")
-        if self._has_lapsed():  # others may run them by now
+        if self._lease.has_lapsed:  # others may run them by now
             self._signal_children(signal.SIGKILL)
         self._signal_children(signal.SIGCONT)
         stop_all([child for _, child in self.children.values()])

@@ -240,16 +240,15 @@ def _differences(rows: Sequence[Row], judged: Mapping[str, Judged], reference: s
         return {}
     counts = {}
     for name, (row_counts, _) in judged.items():
-        if row_counts is not None and _alike(results[name], results[reference]):
+        if row_counts is None:
+            continue
+        same_clips = results[name]["clips_sha256"] == results[reference]["clips_sha256"]
+        same_protocol = results[name]["protocol"] == results[reference]["protocol"]
+        same_folds = results[name].get("folds") == results[reference].get("folds")  # trained on as many clips
+        if same_clips and same_protocol and same_folds:
             counts[name] = row_counts
     scoring = scoring_of(results[reference]["mean"])
     return differences(counts, reference, scoring) if reference in counts else {}
-
-
-def _alike(results: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
-    """Whether two rows judged the same clips by networks that were trained on as many of them."""
-    keys = ("clips_sha256", "protocol", "folds")
-    return all(results.get(key) == reference.get(key) for key in keys)
 
 
 def _other_clips(row: Row, rows: Sequence[Row], reference: str) -> str:

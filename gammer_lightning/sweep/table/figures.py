@@ -314,7 +314,12 @@ def _write_beside(axes: Axes, points: np.ndarray, radii: np.ndarray, names: Sequ
         extent = name.get_window_extent()
         half = np.array([extent.width, extent.height]) * per_pixel / 2 + 1
         places = [(is_far, centres[index] + offset) for is_far, offset in _offsets(radii[index], half)]
-        free_places = [(is_far, place) for is_far, place in places if _is_free(_box(*place, *half), boxes, room)]
+        free_places = []
+        for is_far, place in places:
+            box = _box(*place, *half)
+            is_inside = box.x0 >= room.x0 and box.x1 <= room.x1 and box.y0 >= room.y0 and box.y1 <= room.y1
+            if is_inside and not box.count_overlaps(boxes):
+                free_places.append((is_far, place))
         is_far, place = free_places[0] if free_places else places[0]
         name.set_position(place - centres[index])
         boxes.append(_box(*place, *half))
@@ -334,11 +339,6 @@ def _offsets(radius: float, half: np.ndarray) -> Iterator[tuple[bool, np.ndarray
 
 def _box(x: float, y: float, half_width: float, half_height: float) -> Bbox:
     return Bbox([[x - half_width, y - half_height], [x + half_width, y + half_height]])
-
-
-def _is_free(box: Bbox, boxes: Sequence[Bbox], room: Bbox) -> bool:
-    inside = box.x0 >= room.x0 and box.x1 <= room.x1 and box.y0 >= room.y0 and box.y1 <= room.y1
-    return inside and not box.count_overlaps(boxes)
 
 
 def heat_map(entries: Sequence[Entry]) -> Figure:

@@ -148,7 +148,17 @@ def csv(studies: Sequence[Sequence[Entry]]) -> str:
 def _numbers(entry: Entry, scoring: Scoring) -> dict[str, Any]:
     row = entry.row
     identity = {"study": entry.sweep.study, "row": row.name, "state": row.state, "reference": entry.is_reference}
-    figures = _scores(entry, scoring) if has_results(entry.sweep) else _values(entry)
+    figures: dict[str, Any]
+    if has_results(entry.sweep):
+        figures = _scores(entry, scoring)
+    else:
+        figures = {
+            name: value if type(value) in (str, int, float) else json.dumps(value)
+            for name, value in row.settings.items()
+        }
+        figures |= row.values
+        if len(entry.sweep.metrics) == 2:
+            figures["pareto"] = entry.is_optimal
     origin = {"host": row.host, "run": entry.run, "seconds": row.seconds, "error": row.error}
     return identity | figures | origin | {"command": entry.command}
 
@@ -173,12 +183,3 @@ def _scores(entry: Entry, scoring: Scoring) -> dict[str, Any]:
     if entry.published:
         columns["published_metrics"] = entry.published_metrics
     return columns
-
-
-def _values(entry: Entry) -> dict[str, Any]:
-    settings = {
-        name: value if type(value) in (str, int, float) else json.dumps(value)
-        for name, value in entry.row.settings.items()
-    }
-    optimal = {"pareto": entry.is_optimal} if len(entry.sweep.metrics) == 2 else {}
-    return settings | entry.row.values | optimal
