@@ -82,7 +82,7 @@ def face(made):
 
 def test_manifest_states_benchmark_counts_and_strengths(made, tmp_path):
     manifest = json.loads((made / "microfaces.json").read_text())
-    assert manifest["microfaces"] == 2 and manifest["counts"] == "balanced"
+    assert manifest["microfaces"] == 2.1 and manifest["counts"] == "balanced"
     assert manifest["strengths"] == dict.fromkeys(NAMES, 1)
     assert main(["data", "synthesize", "--out", str(made), *REAL, "--strengths", "noise=0"]) == 2, "another set"
 
@@ -209,16 +209,16 @@ def test_head_turns_move_the_nose_more_than_the_ears(face):
         nose_and_ear(subject, performances(only(**{name: 1}), subjects=4)) for name in ("head_shift", "head_turn")
     )
     parallax = np.linalg.norm(turned[:, 0] - turned[:, 1], axis=1)
-    assert 0.15 < np.median(parallax) < 0.6
+    assert 0.06 < np.median(parallax) < 0.24
     assert np.linalg.norm(turned[:, 0], axis=1).mean() > 1.5 * np.linalg.norm(turned[:, 1], axis=1).mean()
-    assert 0.1 < np.median(np.linalg.norm(shifted[:, 0], axis=1)) < 0.5
+    assert 0.04 < np.median(np.linalg.norm(shifted[:, 0], axis=1)) < 0.2
     still = nose_and_ear(subject, performances(OFF, subjects=1))
     assert not still.any()
 
 
-def test_head_moves_as_far_as_the_expression(face):
+def test_head_moves_half_as_far_as_the_expression(face):
     nose = nose_and_ear(face(), performances(Realism(), subjects=4))[:, 0]
-    assert 0.4 < np.median(np.linalg.norm(nose, axis=1)) < 1.1
+    assert 0.16 < np.median(np.linalg.norm(nose, axis=1)) < 0.44
 
 
 def test_head_drifts_over_the_whole_clip():
@@ -227,7 +227,7 @@ def test_head_drifts_over_the_whole_clip():
         steps = np.diff(clip.coefficients[:, list(HEAD)], axis=0)
         np.testing.assert_allclose(steps, np.tile(steps.mean(0), (len(steps), 1)), atol=1e-6)
     speeds = np.array([np.diff(clip.coefficients[:, list(HEAD)], axis=0)[0] for clip in clips]) * 200
-    assert 0.8 < speeds[:, 0].std() * CASME2_PX < 2.5  # px a second
+    assert 0.3 < speeds[:, 0].std() * CASME2_PX < 1  # px a second
 
 
 def test_muscles_have_a_tone():
@@ -370,9 +370,9 @@ def test_noise_grows_with_the_light(face):
     clean = face().render(np.zeros(len(REAL_COLUMNS), np.float32))
     spread = frames.std(0)
     dark, bright = spread[clean < 40].mean(), spread[(clean > 150) & (clean < 220)].mean()
-    assert 0.8 < dark < 2 < bright < 3.5
+    assert 0.4 < dark < 1 < bright < 1.75
     fixed = frames.mean(0) - clean
-    assert fixed[(clean > 40) & (clean < 220)].std() > 0.4, "a pattern stays"
+    assert fixed[(clean > 40) & (clean < 220)].std() > 0.2, "a pattern stays"
 
 
 def test_jpeg_loses_detail_and_colour(face):
@@ -405,10 +405,25 @@ def test_coders_disagree_by_a_few_frames():
 
 def test_coders_miss_units_and_add_others():
     assert all(true.action_units == coding.action_units for true, coding in codings(OFF))
-    pairs = [(set(t.action_units.split("+")), set(c.action_units.split("+"))) for t, c in codings(Realism())]
+    pairs = [(units_of(true), units_of(coding)) for true, coding in codings(Realism())]
+    assert all(coding for _, coding in pairs)
+    missed, added = unit_errors(pairs)
+    assert 0.005 < missed < 0.05 and added < 0.03, "the two settle on what one of them has overlooked"
+    spec = spec_of(Realism())
+    clips = [acted(spec, script) for script in scripts(spec)]
+    one_coder = [annotation.readings(spec, script, true)[0] for script, true in zip(scripts(spec), clips, strict=True)]
+    missed, added = unit_errors([(units_of(t), units_of(c)) for t, c in zip(clips, one_coder, strict=True)])
+    assert 0.04 < missed < 0.15 and 0.05 < added < 0.16
+
+
+def units_of(clip) -> set[str]:
+    return set(clip.action_units.split("+"))
+
+
+def unit_errors(pairs) -> tuple[float, float]:
+    """Return the share of the true units that are missed, and the units too many of a clip."""
     missed = sum(len(true - coding) for true, coding in pairs) / sum(len(true) for true, _ in pairs)
-    added = np.mean([len(coding - true) for true, coding in pairs])
-    assert 0.04 < missed < 0.15 and 0.05 < added < 0.16 and all(coding for _, coding in pairs)
+    return missed, float(np.mean([len(coding - true) for true, coding in pairs]))
 
 
 def test_two_coders_agree_on_as_many_units_as_casme2s():

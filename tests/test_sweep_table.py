@@ -23,7 +23,7 @@ from gammer_lightning.evaluation.results import MICROFACES_NOTE
 from gammer_lightning.evaluation.scores import scores
 from gammer_lightning.sweep.queue.study import Row
 from gammer_lightning.sweep.spec import Search, Sweep, read_sweep
-from gammer_lightning.sweep.table.entries import study_entries
+from gammer_lightning.sweep.table.entries import data_key, data_name, study_entries
 from gammer_lightning.sweep.table.figures import bars, bubbles
 from gammer_lightning.sweep.table.table import write_table
 
@@ -264,6 +264,30 @@ def test_published_figures_are_those_of_the_same_data(tmp_path, made, heads, fig
     text = write_table([(sweep(rows, published=PUBLISHED), rows)], tmp_path / "out")
     assert (cells(text)["row"][5:], cells(text)["a"][5:]) == (heads, figures)
     assert ("no target" in text) == bool(heads) and ("orientation only" in text) == (not made)
+
+
+def test_the_ranks_of_rows_are_compared_with_those_of_published_figures(tmp_path):
+    mixed = RIGHT.copy()
+    mixed[:, :2] = WRONG[:, :2]
+    answers = {"a": RIGHT, "b": mixed, "c": WRONG}
+    rows = [complete(tmp_path, name, answer) for name, answer in answers.items()]
+    published = {
+        name: {"composite_3": [None, f1], "composite_objective": [0.1, 0.1]}
+        for name, f1 in (("a", 0.5), ("b", 0.7), ("c", 0.25))
+    }
+    text = write_table([(sweep(rows, published=published), rows)], tmp_path / "out")
+    assert cells(text)["row"][5:] == ["published: composite, 3 classes"]
+    assert cells(text)["b"][5] == "N/A / 0.7000"
+    assert "(Spearman) of UF1 with the published F1 of composite, 3 classes over 3 rows: 0.50." in text
+    two = [(sweep(rows[:2], published={"a": published["a"]}), rows[:2])]
+    assert "Spearman" not in write_table(two, tmp_path / "two")
+
+
+def test_published_figures_of_objective_classes_stand_beside_objective_classes_alone():
+    objective = {"datasets": ["casme2", "samm"], "classes": ["I", "II", "III", "IV", "V"], "mean": {"uf1": 0.5}}
+    assert data_key(objective) == "composite_objective"
+    assert data_name("composite_objective") == "composite, objective classes"
+    assert data_key(objective | {"classes": ["a", "b", "c", "d", "e"]}) == "composite_5"
 
 
 def test_published_figures_that_are_of_other_metrics_or_missing_say_so(tmp_path):

@@ -146,7 +146,8 @@ class Sweep:
         search: How rows are drawn. One of rows, grid and search is given.
         reference: Row that the others are compared with; the first one where it is not given.
         published: For each row accuracy and F1 in the paper, by data set and number of classes, e.g.
-            ``{casme2_3: [.9157, .9122]}``, null where the paper has none; ``metrics`` beside them names what they are
+            ``{casme2_3: [.9157, .9122]}``, null where the paper has none. Of objective classes it is
+            ``casme2_objective``, of several data sets ``composite_3``. ``metrics`` beside them names what they are
             where that is something else. Or ``table1`` or ``table2``: what those tables of the paper say of the rows
             that bear their systems' names (`gammer_lightning.evaluation.published`).
 

@@ -29,13 +29,13 @@ from gammer_lightning.data.microfaces.realism import Realism
 DURATION, DURATION_SPREAD, DURATIONS = 0.3, 0.337, (0.12, 0.75)
 APEX, APEX_SPREAD, APEXES = 0.508, 0.16, (0.15, 0.88)
 # Peak displacement, log-normal, in IOD (103.6 px in frames of 280x340): as in microfaces 1, and at faintness 1.
-PEAK, FAINT_PEAK = 0.0127, 0.0076
-PEAK_SPREAD, FAINT_SPREAD = 0.42, 0.55
-PEAKS = (0.0025, 0.024)
+PEAK, FAINT_PEAK = 0.0127, 0.0068
+PEAK_SPREAD, FAINT_SPREAD = 0.42, 1.1
+PEAKS = (0.0008, 0.03)
 # Standard deviations of the columns of `HEAD` (across and down in IOD, roll in rad, zoom, yaw and pitch in rad): of the
 # sway, and of the steady motion in a second.
-SWAY = np.array([0.0025, 0.0025, 0.0016, 0.0008, 0.0025, 0.0025])
-STEADY = np.array([0.016, 0.016, 0.008, 0.004, 0.01, 0.01])
+SWAY = np.array([0.001, 0.001, 0.00064, 0.00032, 0.001, 0.001])
+STEADY = np.array([0.0064, 0.0064, 0.0032, 0.0016, 0.004, 0.004])
 SWAY_RATES = (0.2, 2.0)  # Hz
 UPPER_UNITS = (1, 2, 4, 5, 6, 7)
 

@@ -41,7 +41,7 @@ UNCLEAR: dict[str, dict[tuple[int, ...], float]] = {
 ONE_SIDED = {10: 0.3, 12: 0.1, 14: 0.4}  # how often a unit shows on one side alone
 
 # Standard deviation of a coder's onset, apex and offset in s, and the chance to miss a unit and to see one too many:
-# two coders then agree on .85 of the units, as in CASME II (Yan et al. 2014).
+# two coders then agree on .85 of the units, as in CASME II (Yan et al. 2014), before they settle on one reading.
 CODER_ERRORS = (0.015, 0.02, 0.03)
 MISSED, ADDED = 0.15, 0.11
 
@@ -158,8 +158,8 @@ def readings(spec: MicrofacesSpec, script: Script, true: Performance) -> list[Co
 def coded(spec: MicrofacesSpec, script: Script, true: Performance) -> Coding:
     """Return what the workbook says of a clip.
 
-    In microfaces 1 that is the truth. In microfaces 2 it is the mean of two coders' onset, apex and offset, as in
-    CASME II where they did not agree, and the first coder's action units.
+    In microfaces 1 that is the truth. In microfaces 2 it is the mean of two coders' onset, apex and offset, and the
+    action units that they settle on, as in CASME II where they did not agree.
 
     Args:
         spec: Of the folder.
@@ -173,7 +173,19 @@ def coded(spec: MicrofacesSpec, script: Script, true: Performance) -> Coding:
     onset = int(np.clip((first.onset + second.onset) // 2, true.first, last - 2))
     apex = int(np.clip((first.apex + second.apex) // 2, onset + 1, last - 1))
     offset = int(np.clip((first.offset + second.offset) // 2, apex + 1, last))
-    return Coding(onset, apex, offset, first.action_units)
+    return Coding(onset, apex, offset, _settled_units(first.action_units, second.action_units, true.action_units))
+
+
+def _settled_units(first: str, second: str, true: str) -> str:
+    """Return the units that two coders settle on: those that both see, and a unit of one of them where it is there.
+
+    A unit that both miss stays missed, and one that both see and that is not there stays.
+    """
+    readings = [text.split("+") for text in (first, second)]
+    true_units = true.split("+")
+    seen = [unit for unit in true_units if any(unit in reading for reading in readings)]
+    added_by_both = [unit for unit in readings[0] if unit in readings[1] and unit not in true_units]
+    return "+".join([*seen, *added_by_both])
 
 
 def _read_units(text: str, realism: Realism, rng: np.random.Generator) -> str:

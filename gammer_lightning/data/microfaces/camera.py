@@ -16,7 +16,7 @@ MAINS = 100.0  # Hz, in which lamps flicker at 50 Hz of mains
 MAINS_ERROR = 0.3  # Hz, by which the mains or the camera's clock are off: the beat against the frame rate
 FLICKER = 0.006  # share of each lamp's light: CASME II's lamps were chosen not to flicker
 LIGHT_DRIFT = 0.01  # share of each lamp's light, by which it drifts slowly
-READ_NOISE, LIGHT_NOISE, FIXED_NOISE = 1.0, 0.15, 0.4  # grey levels; the second times the root of the brightness
+READ_NOISE, LIGHT_NOISE, FIXED_NOISE = 0.5, 0.075, 0.2  # grey levels; the second times the root of the brightness
 QUALITY_LOST = 20  # JPEG quality is 100 less this
 
 

@@ -41,6 +41,7 @@ from gammer_lightning.files import content_hash, disk_errors, replacing
 
 MANIFEST = "microfaces.json"
 CONTENTS = ("Cropped", "truth", WORKBOOK, CONTACT_SHEET)
+FORMATS = {1: 1, 2: 2.1}  # by benchmark; 2 was microfaces 2 before it was calibrated
 LARGEST_ALPHA = {1: 20, 2: 10}  # by benchmark: up to which the columns of Performance.folding fold nothing
 
 
@@ -84,8 +85,8 @@ def _photos(spec: MicrofacesSpec) -> list[Photo]:
 def _manifest(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
     """Return what the bytes follow from.
 
-    "microfaces" is the number of the benchmark. It stands for fixed bytes: a change that gives others needs a new
-    number.
+    "microfaces" is the number of the benchmark, in `FORMATS`. It stands for fixed bytes: a change that gives others
+    needs a new number.
     """
     pseudo = "pseudo-subjects morphed from two photographs"
     faces = pseudo if spec.portraits is None else "one photograph per subject"
@@ -93,7 +94,7 @@ def _manifest(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
     if spec.benchmark != 1:
         settings |= {"counts": spec.counts, "strengths": asdict(spec.realism)}
     photographs = {photo.name: content_hash(photo.pixels) for photo in photos}
-    return {"microfaces": spec.benchmark, **settings, "faces": faces, "photographs": photographs}
+    return {"microfaces": FORMATS[spec.benchmark], **settings, "faces": faces, "photographs": photographs}
 
 
 def _truth(out: Path, subject: int) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gammer_lightning.data.clips.class_sets import FIVE, THREE
+from gammer_lightning.data.clips.class_sets import FIVE, OBJECTIVE, THREE
 from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.evaluation.comparison import Difference, differences, holm, pareto, subject_counts
 from gammer_lightning.evaluation.published import DATASETS, METRICS, REMARK, TEXTS
@@ -22,6 +22,7 @@ from gammer_lightning.sweep.spec import Sweep
 
 SEVERAL = "composite"
 UNITS = "units"
+OBJECTIVE_CLASSES = "objective"
 """In place of the number of classes in a data key."""
 NAMES = DATASETS | {SEVERAL: "composite"}
 
@@ -278,11 +279,18 @@ def _usual(rows: Sequence[Row], reference: str) -> tuple[str, str, str] | None:
 
 
 def data_key(results: Mapping[str, Any]) -> str:
-    """Return the data set and number of classes, e.g. ``casme2_3``, as `Sweep.published` names them, or `UNITS`."""
+    """Return the data set and its classes as `Sweep.published` names them.
+
+    Returns:
+        E.g. ``casme2_3``: their number, but ``casme2_objective`` of objective classes and ``casme2_units`` of units.
+    """
     datasets = results["datasets"]
     dataset = datasets[0] if len(datasets) == 1 else SEVERAL
-    labels = UNITS if scoring_of(results["mean"]) is UNIT_SCORING else len(results["classes"])
-    return f"{dataset}_{labels}"
+    if scoring_of(results["mean"]) is UNIT_SCORING:
+        return f"{dataset}_{UNITS}"
+    if set(results["classes"]) == set(OBJECTIVE):
+        return f"{dataset}_{OBJECTIVE_CLASSES}"
+    return f"{dataset}_{len(results['classes'])}"
 
 
 def data_name(key: str) -> str:
@@ -298,13 +306,13 @@ def _published_columns(sweep: Sweep, rows: Sequence[Row]) -> list[str]:
     if results is None:
         return []
     study_key = data_key(results)
-    dataset, _, num_classes = study_key.rpartition("_")
-    if set(results["classes"]) not in (set(THREE), set(FIVE.get(dataset, ()))):
+    dataset, _, classes = study_key.rpartition("_")
+    if set(results["classes"]) not in (set(THREE), set(FIVE.get(dataset, ())), set(OBJECTIVE)):
         return []
     columns = []
     for figures in sweep.published.values():
         for key in figures:
-            is_comparable = key == study_key or (is_microfaces(dataset) and key.endswith(f"_{num_classes}"))
+            is_comparable = key == study_key or (is_microfaces(dataset) and key.endswith(f"_{classes}"))
             if key not in TEXTS and is_comparable and key not in columns:
                 columns.append(key)
     return columns

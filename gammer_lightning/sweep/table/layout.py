@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from scipy.stats import spearmanr
+
 from gammer_lightning.data.clips.clip import is_microfaces
 from gammer_lightning.evaluation.comparison import RESAMPLES
 from gammer_lightning.evaluation.results import MICROFACES_NOTE
@@ -46,6 +48,8 @@ COST = (
 )
 NEGATIVE = re.compile(r"(?<![\w.])-(?=\.?\d)")
 """The sign of a number, where it is one: LaTeX and HTML have a better one than the hyphen."""
+FEWEST_RANKED = 3
+"""Fewest rows whose ranks are compared with those of published figures."""
 PARETO = "Pareto: no other row is as good in both metrics and better in one."
 
 
@@ -318,4 +322,22 @@ def _notes(studies: Sequence[Sequence[Entry]]) -> list[str]:
         notes.append(PUBLISHED)
     if has_published and has_microfaces:
         notes.append(ORIENTATION)
+    return notes + [note for study in studies for note in _rank_correlations(study)]
+
+
+def _rank_correlations(entries: Sequence[Entry]) -> list[str]:
+    """Return how far the rows of a study rank by UF1 as by each published F1, where three rows or more have both."""
+    notes = []
+    for key in entries[0].published:
+        pairs = []
+        for entry in entries:
+            _, published_f1 = entry.published[key] or (None, None)
+            if entry.results and published_f1 is not None:
+                pairs.append((entry.results["mean"]["uf1"], published_f1))
+        if len(pairs) >= FEWEST_RANKED:
+            correlation = spearmanr(*zip(*pairs, strict=True)).statistic
+            notes.append(
+                f"{entries[0].sweep.study}: rank correlation (Spearman) of UF1 with the published F1 of "
+                f"{data_name(key)} over {len(pairs)} rows: {correlation:.2f}."
+            )
     return notes
