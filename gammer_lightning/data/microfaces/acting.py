@@ -29,7 +29,7 @@ from gammer_lightning.data.microfaces.realism import Realism
 DURATION, DURATION_SPREAD, DURATIONS = 0.3, 0.337, (0.12, 0.75)
 APEX, APEX_SPREAD, APEXES = 0.508, 0.16, (0.15, 0.88)
 # Peak displacement, log-normal, in IOD (103.6 px in frames of 280x340): as in microfaces 1, and at faintness 1.
-PEAK, FAINT_PEAK = 0.0127, 0.0068
+PEAK, FAINT_PEAK = 0.0127, 0.0066
 PEAK_SPREAD, FAINT_SPREAD = 0.42, 1.1
 PEAKS = (0.0008, 0.03)
 # Standard deviations of the columns of `HEAD` (across and down in IOD, roll in rad, zoom, yaw and pitch in rad): of the
@@ -148,13 +148,13 @@ def _head(seconds: np.ndarray, realism: Realism, rng: np.random.Generator) -> np
 
 
 def _eyes(seconds: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Blink and gaze ``(T, 3)``: a blink in a fifth of the clips, a saccade in half of them."""
+    """Blink and gaze ``(T, 3)``: a blink in a tenth of the clips, a saccade in a third of them."""
     moments, chances = rng.uniform(seconds[0], seconds[-1], 2), rng.random(2)
     blink = rng.uniform(0.3, 1) * np.exp(-(((seconds - moments[0]) / 0.05) ** 2))
     saccade = 1 / (1 + np.exp(-np.clip((seconds - moments[1]) / 0.008, -50, 50)))
     gaze = saccade[:, None] * rng.uniform(-0.04, 0.04, 2) * [1, 0.5]
     fixation = 0.002 * min(strength, 1) * drift(seconds, 2, rng)
-    is_blink, is_saccade = chances < strength * np.array([0.2, 0.5])
+    is_blink, is_saccade = chances < strength * np.array([0.1, 0.35])
     return np.column_stack([is_blink * blink, is_saccade * gaze + fixation])
 
 
