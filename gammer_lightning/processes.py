@@ -118,6 +118,9 @@ def interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+FORKING_FILES = (os.path.join("multiprocessing", "popen_fork.py"), "subprocess.py")
+FORKING_FUNCTIONS = ("_launch", "_execute_child")
+"""Files and functions of the standard library that fork."""
 RETRY = 0.02
 """Seconds after which a stop that could not be raised is tried again."""
 
@@ -126,8 +129,9 @@ RETRY = 0.02
 def stop_signals() -> Iterator[list[int]]:
     """Raise `Terminated` when SIGTERM arrives and KeyboardInterrupt at Ctrl-C; in the main thread only.
 
-    During an import it is raised after it: NumPy and torch swallow what is raised while they load, or fail for good.
-    Where Python ignores what is raised (in finalizers, around a fork), it is raised once more.
+    During an import and a fork it is raised after it: NumPy and torch swallow what is raised while they load, or fail
+    for good, and what libraries do around a fork must not be left half done. Where Python ignores what is raised (in
+    finalizers), it is raised once more.
 
     Yields:
         The signals that arrived, where the block handles them and goes on.
@@ -138,6 +142,7 @@ def stop_signals() -> Iterator[list[int]]:
         return
 
     around = _imports(sys._getframe())
+    process = os.getpid()
     waiting: dict[int, threading.Timer] = {}
 
     def send_again(number: int) -> None:
@@ -146,7 +151,8 @@ def stop_signals() -> Iterator[list[int]]:
         waiting[number].start()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if _imports(frame) > around:
+        is_forking = os.getpid() == process and _is_forking(frame)  # a child stays in the call that forked it
+        if is_forking or _imports(frame) > around:
             send_again(number)
             return
         arrived.append(number)
@@ -174,6 +180,15 @@ def stop_signals() -> Iterator[list[int]]:
             timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _is_forking(frame: FrameType | None) -> bool:
+    """Return whether a frame or one outwards of it forks this process: a worker, or a child with a ``preexec_fn``."""
+    while frame:
+        if frame.f_code.co_filename.endswith(FORKING_FILES) and frame.f_code.co_name in FORKING_FUNCTIONS:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _imports(frame: FrameType | None) -> int:

@@ -195,7 +195,7 @@ def test_what_a_system_cannot_be_shown_is_refused_before_anything_is_computed(na
     write_workbook(Path("casme2"), rows)
     if by_flow := name in ("bi_woof", "ststnet", "gacnn"):
         monkeypatch.delattr(cv2, "optflow")
-    assert fit_sample(name) == 2
+    assert fit_sample(name, "--data.flow_estimator=tv-l1") == 2
     error = capsys.readouterr().err
     what = "pip install --force-reinstall --no-deps opencv-contrib-python-headless"
     assert (what if by_flow else "clip casme2/01/EP04_01 has 2 frames from onset to offset") in error

@@ -275,7 +275,7 @@ def share_that_moves(realism: Realism, column: int) -> float:
 
 @pytest.mark.parametrize(
     ("name", "column", "least", "most"),
-    [("eyes", EYES.start, 0.12, 0.3), ("lips", LIPS, 0.15, 0.35), ("swallow", SWALLOW, 0.02, 0.12)],
+    [("eyes", EYES.start, 0.05, 0.2), ("lips", LIPS, 0.15, 0.35), ("swallow", SWALLOW, 0.02, 0.12)],
 )
 def test_blinks_parting_lips_and_swallows_come_as_often_as_stated(name, column, least, most):
     assert share_that_moves(OFF, column) == 0

@@ -258,6 +258,32 @@ def test_a_stop_that_is_not_raised_through_is_a_stop(name, run):
     assert (done.returncode, done.stderr) == (SIGNALS[f"SIG{name}"], "stopped\n")
 
 
+A_FORK = """
+import atexit, multiprocessing, subprocess
+prepared = []
+atexit.register(lambda: print(*prepared))
+
+def prepare():
+    stop()
+    prepared.append("whole")
+
+def run(name, argv):
+    os.register_at_fork(before=prepare)
+    {fork}
+    time.sleep(30)
+"""
+WORKER = "multiprocessing.get_context('fork').Process(target=int).start()"
+CHILD = "subprocess.run(['true'], preexec_fn=int)"
+
+
+@pytest.mark.parametrize("fork", [WORKER, CHILD], ids=["worker", "child"])
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_what_libraries_do_before_a_fork_is_done_before_a_stop(name, fork):
+    command = [sys.executable, "-c", STOPPED_IN.format(name=name, run=A_FORK.format(fork=fork))]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=heed_interrupts, timeout=25)
+    assert (done.returncode, done.stdout, done.stderr) == (SIGNALS[f"SIG{name}"], "whole\n", "stopped\n")
+
+
 DROPPED = """
 import socket, time
 from multiprocessing import resource_sharer
