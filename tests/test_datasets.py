@@ -22,7 +22,7 @@ SMIC_EMOTIONS = {"happiness": "positive", "surprise": "surprise"}
 def clips(tmp_path_factory):
     """Two subjects of microfaces, a clip of each class."""
     folder = tmp_path_factory.mktemp("microfaces")
-    return synthesize(folder, MicrofacesSpec(subjects=2, clips_per_class=1, width=140, height=170, fps=50))
+    return synthesize(folder, MicrofacesSpec(subjects=2, clips_per_class=1, width=140, height=170, fps=50, benchmark=1))
 
 
 def rows(clips, rename):

@@ -93,7 +93,9 @@ def test_a_run_of_it_is_opened_and_tested(run, capsys):
     expected = magnifier(onset, apex, [1, 10])
     assert expected.shape == (2, 1, 3, 40, 50) and 0 <= expected.min() <= expected.max() <= 1
     torch.testing.assert_close(load_magnifier(str(run / "checkpoints/last.ckpt"))(onset, apex, [1, 10]), expected)
-    synthesize(run.parent / "faces", MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50))
+    synthesize(
+        run.parent / "faces", MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50, benchmark=1)
+    )
     flags = ["--data.test_scenes=1", "--data.test_size=32", "--trainer.enable_progress_bar=false"]
     assert cli.main(["magnify", "test", str(run), *flags]) == 0
     assert "Sub-pixel test" in capsys.readouterr().out and len(pd.read_csv(run / "protocol.csv")) == 36

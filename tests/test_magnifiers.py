@@ -168,7 +168,7 @@ def test_the_band_pass_is_scipys_from_rest():
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faces") / "microfaces"
-    synthesize(folder, MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50))
+    synthesize(folder, MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50, benchmark=1))
     return folder
 
 

@@ -121,7 +121,7 @@ def test_a_fit_starts_from_the_weights_of_another_run(run, pictures, tmp_path, c
 
 def test_test_prints_the_protocol_and_true_apexes(run, tmp_path, capsys):
     faces = tmp_path / "faces"
-    synthesize(faces, MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50))
+    synthesize(faces, MicrofacesSpec(subjects=1, clips_per_class=1, width=140, height=170, fps=50, benchmark=1))
     flags = ["--data.test_scenes=1", "--data.test_size=32", f"--data.microfaces={faces}"]
     assert cli.main(["magnify", "test", str(run), *flags, "--trainer.enable_progress_bar=false"]) == 0
     assert "Sub-pixel test" in capsys.readouterr().out
@@ -222,7 +222,7 @@ def test_shipped_weights_beat_the_apex_on_a_moving_face(tmp_path):
     from gammer_lightning.data.clips.casme2 import read_casme2
     from gammer_lightning.evaluation.magnification import score_microfaces
 
-    synthesize(tmp_path / "faces", MicrofacesSpec(subjects=1, clips_per_class=1, fps=50))
+    synthesize(tmp_path / "faces", MicrofacesSpec(subjects=1, clips_per_class=1, fps=50, benchmark=1))
     clips = read_casme2(tmp_path / "faces", "microfaces")[:2]
     scores = score_microfaces(load_magnifier("st-memm-small"), tmp_path / "faces", clips, torch.device("cpu"))
     clean = scores[scores.input == "clean"].set_index("alpha")

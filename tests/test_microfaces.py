@@ -31,8 +31,9 @@ from gammer_lightning.faces.graph import MIRROR
 from gammer_lightning.files import read_image
 from gammer_lightning.processes import python_command
 
-SPEC = MicrofacesSpec(subjects=2, clips_per_class=1, width=140, height=170, fps=50)
-SMALL = ["--subjects", "1", "--clips-per-class", "1", "--size", "140x170", "--fps", "20", "--workers", "1"]
+SPEC = MicrofacesSpec(subjects=2, clips_per_class=1, width=140, height=170, fps=50, benchmark=1)
+ONE_CLIP = ["--subjects", "1", "--clips-per-class", "1"]
+SMALL = ["--benchmark", "1", *ONE_CLIP, "--size", "140x170", "--fps", "20", "--workers", "1"]
 
 
 @pytest.fixture(scope="module")

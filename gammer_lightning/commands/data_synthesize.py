@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``gammer data synthesize``."""
     parser.add_argument("--out", required=True, help="folder to write: new, empty, or begun by this command")
     parser.add_argument("--portraits", help="folder of frontal photographs (default: two embedded portraits)")
-    parser.add_argument("--benchmark", type=int, choices=(1, 2), default=1, help=BENCHMARK_HELP)
+    parser.add_argument("--benchmark", type=int, choices=(1, 2), default=2, help=BENCHMARK_HELP)
     parser.add_argument("--counts", choices=("balanced", "casme2"), default="balanced", help=COUNTS_HELP)
     parser.add_argument("--strengths", metavar="NAME=STRENGTH,...", help=STRENGTHS_HELP)
     parser.add_argument("--subjects", type=whole(1, 1000), help="default: 12, or 26 with --counts casme2")

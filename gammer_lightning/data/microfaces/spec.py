@@ -49,7 +49,7 @@ class MicrofacesSpec:
     fps: int = 200
     seed: int = 0
     portraits: Path | None = None
-    benchmark: int = 1
+    benchmark: int = 2
     counts: str = "balanced"
     realism: Realism = field(default_factory=Realism)
 

@@ -156,7 +156,7 @@ class MotionPairs(pl.LightningDataModule):
         """The microfaces folder of the test and its clips."""
         root = Path(self.hparams.microfaces)
         if not root.exists():
-            synthesize(root, MicrofacesSpec(subjects=4, clips_per_class=1))
+            synthesize(root, MicrofacesSpec(subjects=4, clips_per_class=1, benchmark=1))
         return root, read_casme2(root, "microfaces")
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
