@@ -72,6 +72,8 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(made, tmp_path):
     cut.write_bytes(cut.read_bytes()[:-2])
     (copied / WORKBOOK).unlink()
     (copied / "truth" / f"{STILL}.json").write_text("{}")
+    motion = copied / "truth" / f"{STILL}.npz"
+    motion.write_bytes(motion.read_bytes()[:500])
     untouched = (frames / "img100.jpg").stat().st_mtime_ns
     assert main(["data", "synthesize", "--out", str(copied), *COMMAND]) == 0
     assert (frames / "img100.jpg").stat().st_mtime_ns == untouched

@@ -11,15 +11,6 @@ GENERATED = "microfaces-long"
 """Name of generated long videos, and of their manifest, ``microfaces-long.json``."""
 
 
-def is_long_dataset(root: str | Path) -> bool:
-    """Return whether a folder is laid out as CAS(ME)2 or SAMM Long Videos; any other is one video's frames."""
-    root = Path(root)
-    if any((root / name).is_dir() for name in (casme_squared.FRAMES, *samm_long.FRAMES)):
-        return True
-    workbooks = [*root.glob(casme_squared.WORKBOOK), *root.glob(samm_long.WORKBOOK)]
-    return root.is_dir() and bool(workbooks)
-
-
 def read_long_videos(root: str | Path, problems: list[GammerError] | None = None) -> list[LongVideo]:
     """Read a data set of long videos: CAS(ME)2, SAMM Long Videos, or generated ones.
 

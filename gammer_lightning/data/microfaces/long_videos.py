@@ -18,11 +18,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from tqdm import tqdm
 
 from gammer_lightning.data.microfaces import streams
 from gammer_lightning.data.microfaces.acting import draw_person
 from gammer_lightning.data.microfaces.annotation import CODER_ERRORS
 from gammer_lightning.data.microfaces.camera import encoded_real, recorded_motion
+from gammer_lightning.data.microfaces.facial_actions import REAL_COLUMNS
 from gammer_lightning.data.microfaces.generate import FORMATS, cast, is_cast, photos_of
 from gammer_lightning.data.microfaces.long_acting import Event, LongPerformance, perform_long
 from gammer_lightning.data.microfaces.spec import MicrofacesSpec
@@ -30,7 +32,7 @@ from gammer_lightning.data.microfaces.truth import load_subject
 from gammer_lightning.data.microfaces.workbook import write_sheets
 from gammer_lightning.data.resumable import JPEG_END, claimed, ends_with, finish, process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, disk_errors, read_cached_json, replacing, write_json
+from gammer_lightning.files import content_hash, disk_errors, read_cached_json, read_npz, replacing, write_json
 
 MANIFEST = "microfaces-long.json"
 WORKBOOK = "CAS(ME)^2code_final-microfaces.xlsx"
@@ -38,6 +40,8 @@ CONTENTS = ("rawpic", "truth", WORKBOOK)
 FORMAT = 1
 MAX_FRAMES = 200_000
 """Most frames of one video: their motion is drawn at once."""
+MAX_TRUTH_BYTES = 2**26
+"""Size of the motion of so many frames, and some more."""
 MINUTES = (0.1, 60)
 # CAS(ME)2's words, by classes of microfaces.
 EMOTIONS = {"happiness": "positive", "surprise": "surprise", "disgust": "negative"}
@@ -134,9 +138,10 @@ def synthesize_long(out: Path, spec: LongSpec, workers: int = 0) -> int:
         load_subject.cache_clear()
         videos = _videos(spec)
         with_bar = workers <= 1
-        rendered = list(run(partial(_film, out, spec, with_bar), videos))
+        films = run(partial(_film, out, spec, with_bar), videos)
+        rendered = sum(tqdm(films, "videos", len(videos), disable=with_bar))
         write_sheets(out / WORKBOOK, _sheets(out, spec, videos))
-    return sum(rendered)
+    return rendered
 
 
 def _manifest(spec: LongSpec) -> dict:
@@ -172,7 +177,7 @@ def _film(out: Path, spec: LongSpec, with_bar: bool, video: _Video) -> int:
     folder = out / "rawpic" / video.place
     truth = out / "truth" / f"{video.place}.json"
     start = _whole_frames(folder, count)
-    if start == count and truth.with_suffix(".npz").is_file() and _read_events(truth) is not None:
+    if start == count and _is_kept(truth, count):
         return 0
     subject = load_subject(out, f"{video.subject:02d}")
     person = draw_person(faces.realism, np.random.default_rng((faces.seed, streams.PERSON, video.subject)))
@@ -212,6 +217,18 @@ def _save(path: Path, acted: LongPerformance) -> None:
     with replacing(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, coefficients=acted.coefficients)
     write_json(path, {"intervals": [asdict(event) for event in acted.events]})
+
+
+def _is_kept(path: Path, count: int) -> bool:
+    """Return whether the truth of a video of so many frames is there and whole."""
+    motion = path.with_suffix(".npz")
+    if not motion.is_file() or _read_events(path) is None:
+        return False
+    try:
+        coefficients = read_npz(motion, MAX_TRUTH_BYTES).get("coefficients")
+    except GammerError:
+        return False
+    return coefficients is not None and coefficients.shape == (count, len(REAL_COLUMNS))
 
 
 def _read_events(path: Path) -> list[Event] | None:
