@@ -223,7 +223,7 @@ def test_a_finished_run_is_left_alone(made, monkeypatch):
         raise AssertionError("made again")
 
     monkeypatch.setattr(microfaces, "_film", never)
-    monkeypatch.setattr(microfaces, "_cast", never)
+    monkeypatch.setattr(microfaces, "cast", never)
     assert synthesize(made[0], SPEC) == made[1]
 
 

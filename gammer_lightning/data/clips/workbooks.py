@@ -107,6 +107,47 @@ def read_workbook(
     return records
 
 
+def read_rows(path: Path) -> list[list[tuple[str, int, list[str]]]]:
+    """Read all sheets of a workbook whose tables have no header, or one of their own.
+
+    Args:
+        path: The .xlsx file.
+
+    Returns:
+        For each sheet its rows that are not empty: title of the sheet, number of the row from 1, texts of the cells
+        without empty ones at the end; whole numbers have no ``.0``.
+
+    Raises:
+        GammerError: If the file cannot be read or is too large, or its first sheet is empty.
+    """
+    check_is_file(path)
+    try:
+        _check_size(path)
+        book = load_workbook(path, read_only=True, data_only=True)
+        try:
+            sheets = [_rows(sheet) for sheet in book.worksheets]
+        finally:
+            book.close()
+    except GammerError:
+        raise
+    except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
+        raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
+    if not sheets or not sheets[0]:
+        raise GammerError(f"{path} has no rows", "its first sheet has a row for each expression", "copy it again")
+    return sheets
+
+
+def _rows(sheet: ReadOnlyWorksheet) -> list[tuple[str, int, list[str]]]:
+    rows = []
+    for number, cells in enumerate(sheet.iter_rows(1, MAX_ROWS, 1, MAX_COLUMNS, values_only=True), 1):
+        texts = [_text(cell) for cell in cells]
+        while texts and not texts[-1]:
+            texts.pop()
+        if texts:
+            rows.append((sheet.title, number, texts))
+    return rows
+
+
 def _check_size(path: Path) -> None:
     """Refuse a workbook whose unpacked XML would take minutes or the memory."""
     with zipfile.ZipFile(path) as archive:

@@ -107,7 +107,7 @@ def perform_real(
 
     result = np.zeros((len(frames), len(REAL_COLUMNS)))
     shown = course(frames, rise, length) ** person.speed
-    strengths = _strengths(units, person, realism, rng_of(streams.STRENGTH))
+    strengths = unit_strengths(units, person, realism, rng_of(streams.STRENGTH))
     muscles = realism.tone * TONE * drift(seconds, len(UNIT_COLUMNS), rng_of(streams.TONE))
     result[:, : len(UNIT_COLUMNS)] = person.rest + shown[:, None] * strengths + muscles
     result[:, facial_actions.EYES] = _eyes(seconds, realism.eyes, rng_of(streams.EYES))
@@ -125,17 +125,32 @@ def units_text(units: list[tuple[int, str]]) -> str:
     return "+".join(f"{side}{unit}" for unit, side in units)
 
 
-def _strengths(units: list[tuple[int, str]], person: Person, realism: Realism, rng: np.random.Generator) -> np.ndarray:
-    """Draw the strength of each unit column at the apex, ``(U,)``, so that the peak displacement is as drawn."""
+def unit_strengths(
+    units: list[tuple[int, str]],
+    person: Person,
+    realism: Realism,
+    rng: np.random.Generator,
+    peak: float | None = None,
+) -> np.ndarray:
+    """Draw the strength of each unit column at the apex, ``(U,)``.
+
+    Args:
+        units: Action units with their side, as of `perform_real`.
+        person: Who acts.
+        realism: Strengths of the nuisances.
+        rng: Draws the balance of the units, and the peak where none is given.
+        peak: Largest displacement of a point of the face in IOD; None draws that of a micro-expression.
+    """
     own = np.zeros(len(UNIT_COLUMNS))
     for unit, side in units:
         for name in SIDES:
             column = UNIT_COLUMNS.index((unit, name))
             own[column] = (side in ("", name)) * person.strengths[column] * rng.uniform(0.8, 1.2)
     strengths = own + own @ person.companions
-    median = PEAK * (FAINT_PEAK / PEAK) ** realism.faintness
-    spread = PEAK_SPREAD + (FAINT_SPREAD - PEAK_SPREAD) * min(realism.faintness, 1)
-    peak = np.clip(median * np.exp(spread * rng.standard_normal()), *PEAKS)
+    if peak is None:
+        median = PEAK * (FAINT_PEAK / PEAK) ** realism.faintness
+        spread = PEAK_SPREAD + (FAINT_SPREAD - PEAK_SPREAD) * min(realism.faintness, 1)
+        peak = np.clip(median * np.exp(spread * rng.standard_normal()), *PEAKS)
     moved = np.linalg.norm(np.tensordot(strengths, unit_moves(), 1), axis=-1).max()
     return strengths * peak / moved
 

@@ -47,20 +47,46 @@ def recorded_real(
 
     Two lamps, one on each side, flicker and drift; the sensor has noise of light and of reading, and a fixed pattern.
     """
+    yield from recorded_motion(performance.coefficients, subject, fps, realism, light_rng, noise_rng)
+
+
+def recorded_motion(
+    coefficients: np.ndarray,
+    subject: Subject,
+    fps: int,
+    realism: Realism,
+    light_rng: np.random.Generator,
+    noise_rng: np.random.Generator,
+    start: int = 0,
+) -> Iterator[np.ndarray]:
+    """Yield the frames of any course of coefficients, as `recorded_real` does.
+
+    Args:
+        coefficients: One row per frame, ``(T, K)``.
+        subject: Whose face is seen.
+        fps: Frames a second.
+        realism: Strengths of the nuisances.
+        light_rng: Draws the lamps' flicker and drift.
+        noise_rng: Draws the sensor's noise.
+        start: First frame to render, from 0; its bytes are those that it has where all are rendered.
+    """
     height, width = subject.framing.height, subject.framing.width
-    seconds = np.arange(len(performance.coefficients)) / fps
+    seconds = np.arange(len(coefficients)) / fps
     lamps = _lamps(seconds, realism, light_rng)
     across = np.linspace(0, 1, subject.fields.shape[2])
     # One tile of noise per clip, shifted and negated for each frame: drawing takes longer than rendering.
     tile = noise_rng.standard_normal((height + TILE, width + TILE, 3), np.float32)
     fixed = np.float32(realism.noise * FIXED_NOISE) * noise_rng.standard_normal((height, width, 3), np.float32)
     strength = realism.noise * noise_rng.uniform(0.7, 1.3)
-    for coefficients, (left_lamp, right_lamp) in zip(performance.coefficients, lamps, strict=True):
-        light = np.broadcast_to(left_lamp * (1 - across) + right_lamp * across, subject.fields.shape[1:3])
-        image = subject.render(coefficients, light)
-        variance = cv2.addWeighted(image, (strength * LIGHT_NOISE) ** 2, fixed, 0, (strength * READ_NOISE) ** 2)
+    for index, (motion, (left_lamp, right_lamp)) in enumerate(zip(coefficients, lamps, strict=True)):
         top, left = noise_rng.integers(0, TILE, 2)
-        window = np.float32(noise_rng.choice((-1, 1))) * tile[top : top + height, left : left + width]
+        sign = np.float32(noise_rng.choice((-1, 1)))
+        if index < start:
+            continue
+        light = np.broadcast_to(left_lamp * (1 - across) + right_lamp * across, subject.fields.shape[1:3])
+        image = subject.render(motion, light)
+        variance = cv2.addWeighted(image, (strength * LIGHT_NOISE) ** 2, fixed, 0, (strength * READ_NOISE) ** 2)
+        window = sign * tile[top : top + height, left : left + width]
         noise = cv2.multiply(cv2.sqrt(np.maximum(variance, 0)), window)
         yield cv2.convertScaleAbs(np.maximum(image + noise + fixed, 0))
 

@@ -59,15 +59,15 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
     Raises:
         GammerError: If the folder holds something else, the portraits do not suffice, or the disk is full.
     """
-    photos = _photos(spec)
+    photos = photos_of(spec)
     with (
         disk_errors(out),
         claimed(out / MANIFEST, _manifest(spec, photos), CONTENTS) as is_ours,
         process_map(workers, partial(cv2.setNumThreads, 1)) as run,
     ):
         subjects = range(1, spec.subjects + 1)
-        uncast = [subject for subject in subjects if not is_ours or not _is_cast(out, spec, subject)]
-        finish(run(partial(_cast, out, spec, photos), uncast), len(uncast), "subjects")
+        uncast = [subject for subject in subjects if not is_ours or not is_cast(out, spec, subject)]
+        finish(run(partial(cast, out, spec, photos), uncast), len(uncast), "subjects")
         load_subject.cache_clear()
         every_script = scripts(spec)
         unfilmed = [script for script in every_script if not is_ours or not _is_filmed(out, spec, script)]
@@ -76,7 +76,8 @@ def synthesize(out: Path, spec: MicrofacesSpec, workers: int = 0) -> list[Clip]:
     return read_casme2(out, "microfaces")
 
 
-def _photos(spec: MicrofacesSpec) -> list[Photo]:
+def photos_of(spec: MicrofacesSpec) -> list[Photo]:
+    """Return the photographs that the subjects are made of: the two embedded ones, or one for each subject."""
     if spec.portraits is None:
         return portraits.embedded_photos()
     return portraits.folder_photos(Path(spec.portraits), spec.subjects, spec.seed, spec.framing)
@@ -101,7 +102,8 @@ def _truth(out: Path, subject: int) -> Path:
     return out / "truth" / f"sub{subject:02d}"
 
 
-def _is_cast(out: Path, spec: MicrofacesSpec, subject: int) -> bool:
+def is_cast(out: Path, spec: MicrofacesSpec, subject: int) -> bool:
+    """Return whether the neutral face of a subject, counted from 1, lies in ``truth/``."""
     try:
         framing, _, _, traits = read_face(out, f"{subject:02d}")
     except GammerError:
@@ -117,7 +119,7 @@ def _traits(spec: MicrofacesSpec, subject: int) -> Traits | None:
     return Traits(light, spec.realism.shading, spec.realism.highlight, spec.realism.hair)
 
 
-def _cast(out: Path, spec: MicrofacesSpec, photos: list[Photo], subject: int) -> None:
+def cast(out: Path, spec: MicrofacesSpec, photos: list[Photo], subject: int) -> None:
     """Make a subject's neutral face and write it to ``truth/``."""
     face, landmarks = _own_face(spec, photos[subject - 1]) if spec.portraits else _made_up(spec, photos, subject)
     names = [photos[subject - 1].name] if spec.portraits else [photo.name for photo in photos]

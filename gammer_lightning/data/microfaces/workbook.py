@@ -16,10 +16,17 @@ HEADER = ("Subject", "Filename", "", "OnsetFrame", "ApexFrame", "OffsetFrame", "
 
 def write_workbook(path: Path, rows: Iterable[tuple]) -> None:
     """Write a workbook of `HEADER` and rows; equal rows give equal bytes."""
+    write_sheets(path, [[HEADER, *rows]])
+
+
+def write_sheets(path: Path, sheets: Iterable[Iterable[tuple]]) -> None:
+    """Write a workbook of several sheets, each a list of rows; equal rows give equal bytes."""
     book = Workbook()
-    book.active.append(HEADER)
-    for row in rows:
-        book.active.append(row)
+    book.remove(book.active)
+    for number, rows in enumerate(sheets, 1):
+        sheet = book.create_sheet("Sheet" if number == 1 else f"Sheet{number}")
+        for row in rows:
+            sheet.append(row)
     content = BytesIO()
     book.save(content)
     with replacing(path) as temporary:
