@@ -151,11 +151,11 @@ def stop_signals() -> Iterator[list[int]]:
         waiting[number].start()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)  # even if it is raised later: a child that it ends as well may fail before
         is_forking = os.getpid() == process and _is_forking(frame)  # a child stays in the call that forked it
         if is_forking or _imports(frame) > around:
             send_again(number)
             return
-        arrived.append(number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     numbers = [signal.SIGTERM]

@@ -120,7 +120,7 @@ def test_command_makes_casme2s_counts_at_given_strengths(tmp_path, capsys):
         (["--benchmark", "2", "--strengths", "noise=1,noise=2"], "noise=2"),
         (["--benchmark", "2", "--strengths", "noise=4"], "noise is 4"),
         (["--benchmark", "2", "--counts", "casme2"], "--clips-per-class 1"),
-        (["--strengths", "noise=0"], "--benchmark 2"),
+        (["--benchmark", "1", "--strengths", "noise=0"], "--benchmark 2"),
         (["--benchmark", "3"], "--benchmark"),
     ],
 )
