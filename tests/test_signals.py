@@ -221,8 +221,8 @@ STOPPED_IN = """
 import os, signal, sys, time
 from gammer_lightning import cli
 
-def stop():
-    os.kill(os.getpid(), signal.SIG{name})
+def stop(process=None):
+    os.kill(process or os.getpid(), signal.SIG{name})
     time.sleep(0)
 
 {run}
@@ -250,7 +250,17 @@ def run(name, argv):
 """It makes an error of its own of what is raised there, as safetensors does."""
 
 
-@pytest.mark.parametrize("run", [A_FINALIZER, A_LIBRARY], ids=["finalizer", "library"])
+A_CHILD = """
+import subprocess
+
+def run(name, argv):
+    parent = os.getpid()
+    subprocess.run(["false"], check=True, preexec_fn=lambda: stop(parent))
+"""
+"""The stop arrives while a child is started, and the child fails before it can be raised."""
+
+
+@pytest.mark.parametrize("run", [A_FINALIZER, A_LIBRARY, A_CHILD], ids=["finalizer", "library", "child"])
 @pytest.mark.parametrize("name", ["INT", "TERM"])
 def test_a_stop_that_is_not_raised_through_is_a_stop(name, run):
     command = [sys.executable, "-c", STOPPED_IN.format(name=name, run=run)]

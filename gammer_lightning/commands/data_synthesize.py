@@ -10,7 +10,7 @@ from gammer_lightning.commands.options import MOST_SIDE, number, whole, workers
 from gammer_lightning.errors import GammerError
 from gammer_lightning.ranges import MAX_SEED
 
-BENCHMARK_HELP = "version of microfaces; 2 is as hard as real recordings (default: %(default)s)"
+BENCHMARK_HELP = "version of microfaces; 2 is about as hard as real recordings (default: %(default)s)"
 COUNTS_HELP = "balanced, or classes and clips per subject as unequal as CASME II's (benchmark 2; default: %(default)s)"
 STRENGTHS_HELP = "of nuisances, 0 off, 1 as real, e.g. head_turn=0,noise=0.5, or all=0 (benchmark 2; default: all=1)"
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gammer_lightning.data.clips.clip import wrong_root
-from gammer_lightning.data.clips.long_video import LongVideo, Row, collect_videos, frame_numbers, ordered, read_interval
+from gammer_lightning.data.clips.long_video import LongVideo, Row, collect_videos, frame_numbers, read_intervals
 from gammer_lightning.data.clips.workbooks import find_workbook, read_rows
 from gammer_lightning.errors import GammerError
 
@@ -114,17 +114,5 @@ def _read_video(
 ) -> LongVideo:
     place = _place(folder)
     numbers = frame_numbers(folder)
-    intervals = []
-    notes: tuple[str, ...] = ()
-    for row in rows.get(place, ()):
-        try:
-            interval, about = read_interval(row, numbers)
-        except GammerError as error:
-            if problems is None:
-                raise
-            problems.append(error)
-            continue
-        intervals.append(interval)
-        notes += about
-    sorted_intervals, about = ordered(intervals)
-    return LongVideo(dataset, f"{place[0]:02d}", folder.name, folder, numbers, fps, sorted_intervals, notes + about)
+    intervals, notes = read_intervals(rows.get(place, ()), numbers, problems)
+    return LongVideo(dataset, f"{place[0]:02d}", folder.name, folder, numbers, fps, intervals, notes)

@@ -167,6 +167,32 @@ def read_interval(row: Row, numbers: Sequence[int]) -> tuple[Interval, tuple[str
     return Interval(onset, apex, offset, kind, row.fields["units"], row.fields["emotion"].lower()), notes
 
 
+def read_intervals(
+    rows: Iterable[Row], numbers: Sequence[int], problems: list[GammerError] | None
+) -> tuple[tuple[Interval, ...], tuple[str, ...]]:
+    """Return the expressions of a video's rows by onset, and notes on them.
+
+    Args:
+        rows: As of `read_interval`.
+        numbers: Of the frames of the video.
+        problems: Takes the errors of rows that cannot be used; None raises the first.
+    """
+    intervals = []
+    notes: tuple[str, ...] = ()
+    for row in rows:
+        try:
+            interval, about = read_interval(row, numbers)
+        except GammerError as error:
+            if problems is None:
+                raise
+            problems.append(error)
+            continue
+        intervals.append(interval)
+        notes += about
+    by_onset, about = ordered(intervals)
+    return by_onset, notes + about
+
+
 def ordered(intervals: Iterable[Interval]) -> tuple[tuple[Interval, ...], tuple[str, ...]]:
     """Return intervals by onset, each once, and notes on those that stand twice or overlap.
 

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from gammer_lightning.data.clips.clip import wrong_root
-from gammer_lightning.data.clips.long_video import LongVideo, Row, collect_videos, frame_numbers, ordered, read_interval
+from gammer_lightning.data.clips.long_video import LongVideo, Row, collect_videos, frame_numbers, read_intervals
 from gammer_lightning.data.clips.workbooks import find_workbook, read_rows
 from gammer_lightning.errors import GammerError
 
@@ -100,21 +100,13 @@ def _read_video(
     fps: float, rows: Mapping[str, Sequence[Row]], problems: list[GammerError] | None, folder: Path
 ) -> LongVideo:
     numbers = frame_numbers(folder)
-    intervals = []
+    usable = []
     notes: tuple[str, ...] = ()
     for row in rows.get(folder.name, ()):
         if row.fields["onset"] == "0":
             notes += (f"row {row.number}: the onset is 0, and the expression is left out",)
-            continue
-        try:
-            interval, about = read_interval(row, numbers)
-        except GammerError as error:
-            if problems is None:
-                raise
-            problems.append(error)
-            continue
-        intervals.append(interval)
-        notes += about
-    sorted_intervals, about = ordered(intervals)
+        else:
+            usable.append(row)
+    intervals, about = read_intervals(usable, numbers, problems)
     subject = folder.name.split("_")[0]
-    return LongVideo("samm_long", subject, folder.name, folder, numbers, fps, sorted_intervals, notes + about)
+    return LongVideo("samm_long", subject, folder.name, folder, numbers, fps, intervals, notes + about)

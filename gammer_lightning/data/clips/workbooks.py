@@ -3,6 +3,7 @@
 import re
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from openpyxl import load_workbook
@@ -79,18 +80,8 @@ def read_workbook(
     Raises:
         GammerError: If the file cannot be read, is too large, no row names all columns, or no row follows.
     """
-    check_is_file(path)
-    try:
-        _check_size(path)
-        book = load_workbook(path, read_only=True, data_only=True)
-        try:
-            records, columns_at, place = _read_table(book.worksheets, columns, optional)
-        finally:
-            book.close()
-    except GammerError:
-        raise
-    except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
-        raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
+    with _opened(path) as sheets:
+        records, columns_at, place = _read_table(sheets, columns, optional)
     if not records:
         missing = ", ".join(name for field, name in columns.items() if field not in columns_at)
         raise GammerError(
@@ -120,21 +111,28 @@ def read_rows(path: Path) -> list[list[tuple[str, int, list[str]]]]:
     Raises:
         GammerError: If the file cannot be read or is too large, or its first sheet is empty.
     """
+    with _opened(path) as sheets:
+        rows = [_rows(sheet) for sheet in sheets]
+    if not rows or not rows[0]:
+        raise GammerError(f"{path} has no rows", "its first sheet has a row for each expression", "copy it again")
+    return rows
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[list[ReadOnlyWorksheet]]:
+    """Open a workbook and yield its sheets; what fails while they are read is an error about the file."""
     check_is_file(path)
     try:
         _check_size(path)
         book = load_workbook(path, read_only=True, data_only=True)
         try:
-            sheets = [_rows(sheet) for sheet in book.worksheets]
+            yield book.worksheets
         finally:
             book.close()
     except GammerError:
         raise
     except Exception as error:  # a damaged workbook raises whatever its zip or XML layer does
         raise GammerError(f"{path} cannot be read: {error}", "it is an .xlsx file", "copy it again") from error
-    if not sheets or not sheets[0]:
-        raise GammerError(f"{path} has no rows", "its first sheet has a row for each expression", "copy it again")
-    return sheets
 
 
 def _rows(sheet: ReadOnlyWorksheet) -> list[tuple[str, int, list[str]]]:

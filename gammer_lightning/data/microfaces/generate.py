@@ -89,13 +89,17 @@ def _manifest(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
     "microfaces" is the number of the benchmark, in `FORMATS`. It stands for fixed bytes: a change that gives others
     needs a new number.
     """
-    pseudo = "pseudo-subjects morphed from two photographs"
-    faces = pseudo if spec.portraits is None else "one photograph per subject"
     settings = {name: getattr(spec, name) for name in RANGES}
     if spec.benchmark != 1:
         settings |= {"counts": spec.counts, "strengths": asdict(spec.realism)}
-    photographs = {photo.name: content_hash(photo.pixels) for photo in photos}
-    return {"microfaces": FORMATS[spec.benchmark], **settings, "faces": faces, "photographs": photographs}
+    return {"microfaces": FORMATS[spec.benchmark], **settings, **made_of(spec, photos)}
+
+
+def made_of(spec: MicrofacesSpec, photos: list[Photo]) -> dict:
+    """Return what a manifest says of the photographs that the subjects are made of."""
+    pseudo = "pseudo-subjects morphed from two photographs"
+    faces = pseudo if spec.portraits is None else "one photograph per subject"
+    return {"faces": faces, "photographs": {photo.name: content_hash(photo.pixels) for photo in photos}}
 
 
 def _truth(out: Path, subject: int) -> Path:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gammer_lightning.data.clips.long_video import MACRO, MICRO
 from gammer_lightning.data.microfaces import acting, facial_actions, streams
 from gammer_lightning.data.microfaces.acting import Person, unit_strengths, units_text
 from gammer_lightning.data.microfaces.annotation import draw_units
@@ -28,7 +29,6 @@ from gammer_lightning.data.microfaces.facial_actions import (
 from gammer_lightning.data.microfaces.realism import Realism
 from gammer_lightning.data.microfaces.truth import Subject
 
-MICRO, MACRO = "micro", "macro"
 LONGEST_MICRO = 0.5
 """Seconds up to which an expression is a micro-expression, as in CAS(ME)2."""
 # All of these are ours: no data set publishes how often its subjects blink, look around or speak.

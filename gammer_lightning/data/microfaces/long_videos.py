@@ -20,21 +20,23 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from gammer_lightning.data.clips.long_datasets import GENERATED
 from gammer_lightning.data.microfaces import streams
 from gammer_lightning.data.microfaces.acting import draw_person
 from gammer_lightning.data.microfaces.annotation import CODER_ERRORS
 from gammer_lightning.data.microfaces.camera import encoded_real, recorded_motion
 from gammer_lightning.data.microfaces.facial_actions import REAL_COLUMNS
-from gammer_lightning.data.microfaces.generate import FORMATS, cast, is_cast, photos_of
+from gammer_lightning.data.microfaces.generate import FORMATS, cast, is_cast, made_of, photos_of
 from gammer_lightning.data.microfaces.long_acting import Event, LongPerformance, perform_long
+from gammer_lightning.data.microfaces.portraits import Photo
 from gammer_lightning.data.microfaces.spec import MicrofacesSpec
 from gammer_lightning.data.microfaces.truth import load_subject
 from gammer_lightning.data.microfaces.workbook import write_sheets
 from gammer_lightning.data.resumable import JPEG_END, claimed, ends_with, finish, process_map
 from gammer_lightning.errors import GammerError
-from gammer_lightning.files import content_hash, disk_errors, read_cached_json, read_npz, replacing, write_json
+from gammer_lightning.files import disk_errors, read_cached_json, read_npz, replacing, write_json
 
-MANIFEST = "microfaces-long.json"
+MANIFEST = f"{GENERATED}.json"
 WORKBOOK = "CAS(ME)^2code_final-microfaces.xlsx"
 CONTENTS = ("rawpic", "truth", WORKBOOK)
 FORMAT = 1
@@ -123,11 +125,9 @@ def synthesize_long(out: Path, spec: LongSpec, workers: int = 0) -> int:
         GammerError: If the folder holds something else, the portraits do not suffice, or the disk is full.
     """
     photos = photos_of(spec.faces)
-    photographs = {photo.name: content_hash(photo.pixels) for photo in photos}
-    manifest = _manifest(spec) | {"photographs": photographs}
     with (
         disk_errors(out),
-        claimed(out / MANIFEST, manifest, CONTENTS) as is_ours,
+        claimed(out / MANIFEST, _manifest(spec, photos), CONTENTS) as is_ours,
         process_map(workers, partial(cv2.setNumThreads, 1)) as run,
     ):
         if not is_ours:
@@ -144,20 +144,17 @@ def synthesize_long(out: Path, spec: LongSpec, workers: int = 0) -> int:
     return rendered
 
 
-def _manifest(spec: LongSpec) -> dict:
+def _manifest(spec: LongSpec, photos: list[Photo]) -> dict:
     faces = spec.faces
     settings = {name: getattr(faces, name) for name in ("subjects", "width", "height", "fps", "seed")}
-    made_of = (
-        "pseudo-subjects morphed from two photographs" if faces.portraits is None else "one photograph per subject"
-    )
     return {
-        "microfaces-long": FORMAT,
+        GENERATED: FORMAT,
         "microfaces": FORMATS[2],
         **settings,
         "minutes": spec.minutes,
         "still_minutes": spec.still_minutes,
         "strengths": asdict(faces.realism),
-        "faces": made_of,
+        **made_of(faces, photos),
     }
 
 
