@@ -71,12 +71,13 @@ class LongSpec:
     def __post_init__(self):
         if self.faces.benchmark != 2:
             raise GammerError("long videos of microfaces 1", "they are acted as microfaces 2 is", "add --benchmark 2")
+        rule = f"a video lasts from {MINUTES[0]:g} to {MINUTES[1]:g} minutes; --still-minutes 0 makes none"
         for name, minutes in (("--minutes", self.minutes), ("--still-minutes", self.still_minutes)):
             is_none = name == "--still-minutes" and minutes == 0
             if not (is_none or MINUTES[0] <= minutes <= MINUTES[1]):
                 raise GammerError(
                     f"{name} {minutes:g}",
-                    f"a video lasts from {MINUTES[0]:g} to {MINUTES[1]:g} minutes",
+                    rule,
                     f"e.g. {name} 2",
                 )
             if minutes * 60 * self.faces.fps > MAX_FRAMES:
